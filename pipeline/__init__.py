@@ -1,0 +1,1 @@
+"""Live two-stream action recognition: the part that runs. Never imports torch."""

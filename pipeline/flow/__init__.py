@@ -1,0 +1,79 @@
+"""Optical flow: the motion that the temporal stream looks at.
+
+Every method is a callable of two grey images that returns displacement::
+
+    flow(prev_gray, next_gray) -> (H, W, 2) float32, pixels from prev to next (x right, y down)
+
+``prev_gray`` and ``next_gray`` are (H, W) uint8 of equal shape. A method object may hold scratch
+memory, so each thread makes its own with :func:`create`.
+"""
+
+from collections.abc import Callable
+from typing import Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+Gray = npt.NDArray[np.uint8]
+FlowField = npt.NDArray[np.float32]
+QuantisedFlow = npt.NDArray[np.uint8]
+
+
+class FlowMethod(Protocol):
+    """Dense displacement from one grey image to the next."""
+
+    def __call__(self, prev_gray: Gray, next_gray: Gray) -> FlowField: ...
+
+
+def _lucas_kanade() -> FlowMethod:
+    from pipeline.flow.lucas_kanade import LucasKanade
+
+    return LucasKanade()
+
+
+def _farneback() -> FlowMethod:
+    from pipeline.flow.opencv import Farneback
+
+    return Farneback()
+
+
+def _dis() -> FlowMethod:
+    from pipeline.flow.opencv import DIS
+
+    return DIS()
+
+
+METHODS: dict[str, Callable[[], FlowMethod]] = {
+    "dis": _dis,
+    "farneback": _farneback,
+    "lucas_kanade": _lucas_kanade,
+}
+
+
+def create(name: str) -> FlowMethod:
+    """A fresh flow method by its name; raises ValueError naming those there are."""
+    try:
+        return METHODS[name]()
+    except KeyError:
+        raise ValueError(
+            f"unknown flow method {name!r}: there are {', '.join(sorted(METHODS))}"
+        ) from None
+
+
+def quantise(flow: FlowField, bound: float) -> QuantisedFlow:
+    """Flow in pixels per step as uint8, the form in which it is stored and given to the network.
+
+    ``q = round(127 * clip(u / bound, -1, 1)) + 128``: no motion is exactly 128, ±``bound`` is
+    255 and 1 (two-stream networks store flow as 8-bit images in the same way: Simonyan and
+    Zisserman 2014, section 5). Shape is kept.
+    """
+    scaled = flow * np.float32(127.0 / bound)
+    np.rint(scaled, out=scaled)
+    np.clip(scaled, -127.0, 127.0, out=scaled)
+    scaled += 128.0
+    return scaled.astype(np.uint8)
+
+
+def dequantise(quantised: QuantisedFlow, bound: float) -> FlowField:
+    """The inverse of :func:`quantise`, to within ``bound / 254``."""
+    return (quantised.astype(np.float32) - np.float32(128.0)) * np.float32(bound / 127.0)
