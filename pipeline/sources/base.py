@@ -1,0 +1,182 @@
+"""What every source of frames is: the interface, its options and its errors."""
+
+import re
+from dataclasses import dataclass
+from typing import Literal, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from pipeline.clock import NS_PER_S, Clock
+
+Frame = npt.NDArray[np.uint8]
+ErrorKind = Literal["not_found", "unreadable", "unreachable", "unauthorised", "stalled"]
+
+_AUTHORITY = re.compile(r"^([a-z][a-z0-9+.-]*://)([^/?#]*)(.*)$", re.IGNORECASE | re.DOTALL)
+# Keys and passwords that cameras take in the query, and in the path (XM: user=x_password=y_…).
+_SECRET_PARAMETER = re.compile(
+    r"((?:password|passwd|passw|pass|pwd|loginpas|token|api_?key|key|secret|auth|signature|sig)=)"
+    r".*?(?=_channel|_stream|[&;\s]|$)",
+    re.IGNORECASE,
+)
+
+
+def redact(url: str) -> str:
+    """``url`` fit to be shown: ``rtsp://user:secret@host/cam`` becomes ``rtsp://user:***@host/cam``.
+
+    Passwords and keys among the parameters are hidden too. What isn't a URL is returned as it is.
+    """
+    match = _AUTHORITY.match(url)
+    if match is None:
+        return url
+    scheme, authority, rest = match.groups()
+    login, at, host = authority.rpartition("@")
+    if not at and "@" in rest and not re.fullmatch(r"[^:]*(:\d+)?|\[.*\](:\d+)?", authority):
+        # A password that holds an unescaped slash: all up to the last @ belongs to it.
+        secret, at, rest = rest.rpartition("@")
+        login, host = authority + secret, ""
+    if ":" in login:
+        login = f"{login.partition(':')[0]}:***"
+    return f"{scheme}{login}{at}{host}" + _SECRET_PARAMETER.sub(r"\1***", rest)
+
+
+class SourceError(Exception):
+    """A source that can't be opened or read; the message is fit for a user and has no password.
+
+    ``permanent`` says that trying again can't help: a file that isn't there or isn't a video.
+    """
+
+    def __init__(self, message: str, *, kind: ErrorKind, permanent: bool = False) -> None:
+        super().__init__(message)
+        self.kind: ErrorKind = kind
+        self.permanent = permanent
+
+
+@dataclass(frozen=True, slots=True)
+class Grab:
+    """A frame that was taken but not yet decoded.
+
+    ``captured_ns`` is the clock's monotonic time, ``pts_ns`` media time, which strictly increases
+    (None where the source has none). ``discontinuity`` marks the first frame after a jump, as when
+    a file starts over: motion must not be computed across it.
+    """
+
+    captured_ns: int
+    pts_ns: int | None
+    discontinuity: bool = False
+
+
+@dataclass(frozen=True)
+class SourceOptions:
+    """How a source is to be opened; each kind of source looks at what concerns it."""
+
+    transport: Literal["tcp", "udp"] = "tcp"  # RTSP
+    open_timeout_s: float = 5.0  # network
+    read_timeout_s: float = 5.0  # network
+    loop: bool = False  # files, folders
+    realtime: bool = True  # files, folders, demo: keep the pace of a camera
+    fps: float | None = None  # folders (10), demo (30), webcam (its own)
+    seed: int = 0  # demo
+    width: int | None = None  # demo (640), webcam (its own)
+    height: int | None = None  # demo (480), webcam (its own)
+    origin_ns: int | None = None  # demo: monotonic time of media time 0; None is the first open
+
+    def __post_init__(self) -> None:
+        for name in ("open_timeout_s", "read_timeout_s", "fps", "width", "height"):
+            value = getattr(self, name)
+            if value is not None and not value > 0:
+                raise ValueError(f"{name} must be positive, got {value}")
+
+
+class Source(Protocol):
+    """Where frames come from: open, then grab and retrieve in turn, then close.
+
+    ``live`` sources don't wait for a slow reader; the others give every frame.
+    """
+
+    live: bool
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """(height, width) of the first frame; known after :meth:`open`."""
+        ...
+
+    def open(self) -> None:
+        """Connect and prove that frames come; raises :class:`SourceError`."""
+        ...
+
+    def grab(self) -> Grab | None:
+        """Advance to the next frame; None at the end of the stream.
+
+        Raises :class:`SourceError` when the stream breaks or stalls.
+        """
+        ...
+
+    def retrieve(self, out: Frame | None = None) -> Frame:
+        """The grabbed frame, (H, W, 3) uint8 BGR.
+
+        It is written into ``out`` and ``out`` returned when the shape fits; otherwise the result
+        is a fresh array, so a camera that changes size shows by the shape of what comes back.
+        """
+        ...
+
+    def close(self) -> None:
+        """Let go of the device or connection; may be called twice."""
+        ...
+
+
+class MediaTime:
+    """Makes a source's timestamps strictly increasing nanoseconds that start over at no loop.
+
+    A timestamp that doesn't increase, as cameras and broken files send them, counts as one frame
+    period after the one before.
+    """
+
+    def __init__(self, nominal_period_ns: int) -> None:
+        self._period_ns = nominal_period_ns
+        self._raw_ns: int | None = None
+        self._now_ns = 0
+        self._jumped = False
+
+    def jump(self) -> None:
+        """The next timestamp has nothing to do with the last, as when a file starts over."""
+        self._jumped = True
+
+    def advance(self, raw_ns: int) -> int:
+        """Media time of the frame that the source stamped ``raw_ns``."""
+        if self._raw_ns is None:
+            self._now_ns = raw_ns
+        else:
+            elapsed_ns = raw_ns - self._raw_ns
+            if not self._jumped and elapsed_ns > 0:
+                self._period_ns = elapsed_ns
+            self._now_ns += self._period_ns
+        self._raw_ns, self._jumped = raw_ns, False
+        return self._now_ns
+
+
+class Pacer:
+    """Holds frames back until they are due by their media time, as a camera would send them.
+
+    A reader that is more than a second late, or a gap of more than two seconds between frames,
+    moves the schedule: the rest isn't rushed, and no wait outlasts a heartbeat.
+    """
+
+    LATE_NS = NS_PER_S
+    EARLY_NS = 2 * NS_PER_S
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self._origin_ns: int | None = None
+
+    def wait(self, pts_ns: int) -> int:
+        """Sleep until ``pts_ns`` is due; returns the monotonic time then."""
+        now_ns = self._clock.monotonic_ns()
+        if self._origin_ns is None or not (
+            -self.LATE_NS <= self._origin_ns + pts_ns - now_ns <= self.EARLY_NS
+        ):
+            self._origin_ns = now_ns - pts_ns
+        while (ahead_ns := self._origin_ns + pts_ns - now_ns) > 0:
+            self._clock.sleep(ahead_ns / NS_PER_S)
+            now_ns = self._clock.monotonic_ns()
+        return now_ns

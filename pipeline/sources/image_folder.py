@@ -1,0 +1,121 @@
+"""A folder of images as a stream, in natural order (frame2 before frame10)."""
+
+import logging
+import re
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from pipeline.clock import NS_PER_S, Clock
+from pipeline.sources.base import Frame, Grab, Pacer, SourceError, SourceOptions
+
+log = logging.getLogger(__name__)
+
+SUFFIXES = frozenset({".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp", ".ppm", ".pgm"})
+
+
+def natural_key(name: str) -> list[tuple[int, str]]:
+    """Sorts digits in names by their value."""
+    return [
+        (int(part), "") if part.isdecimal() else (-1, part)
+        for part in re.split(r"(\d+)", name.lower())
+        if part
+    ]
+
+
+def _read(path: Path) -> Frame | None:
+    """The image (H, W, 3) uint8 BGR, or None when it can't be read."""
+    try:
+        image = cv2.imdecode(np.frombuffer(path.read_bytes(), np.uint8), cv2.IMREAD_COLOR)
+    except (OSError, cv2.error):  # cv2.error: no bytes, or more pixels than OpenCV allows
+        return None
+    return None if image is None else np.asarray(image, np.uint8)
+
+
+class ImageFolder:
+    """Frame i has media time i / fps; an unreadable image is skipped and logged."""
+
+    def __init__(self, folder: Path, *, camera: str, clock: Clock, options: SourceOptions) -> None:
+        self.live = options.realtime
+        self._folder = folder
+        self._camera = camera
+        self._clock = clock
+        self._loop = options.loop
+        self._period_ns = round(NS_PER_S / (options.fps or 10.0))
+        self._close()
+
+    def _close(self) -> None:
+        self._pacer = Pacer(self._clock)
+        self._paths: list[Path] = []
+        self._position = 0
+        self._index = -1
+        self._first: Frame | None = None
+        self._current: Frame | None = None
+        self._size = (0, 0)
+
+    @property
+    def size(self) -> tuple[int, int]:
+        return self._size
+
+    def open(self) -> None:
+        self._close()
+        where = f"camera {self._camera!r}: folder {self._folder}"
+        try:
+            entries = [p for p in self._folder.iterdir() if p.suffix.lower() in SUFFIXES]
+        except FileNotFoundError:
+            raise SourceError(f"{where}: there is none", kind="not_found", permanent=True) from None
+        except OSError as error:
+            reason = error.strerror
+            raise SourceError(f"{where}: {reason}", kind="unreadable", permanent=True) from None
+        if not entries:
+            kinds = " ".join(sorted(SUFFIXES))
+            raise SourceError(
+                f"{where}: no images in it ({kinds})", kind="not_found", permanent=True
+            )
+        self._paths = sorted(entries, key=lambda path: natural_key(path.name))
+        self._first = self._next_readable()
+        if self._first is None:
+            raise SourceError(
+                f"{where}: none of its {len(entries)} images can be read",
+                kind="unreadable",
+                permanent=True,
+            )
+        self._size = self._first.shape[:2]
+
+    def grab(self) -> Grab | None:
+        discontinuity = False
+        frame, self._first = self._first, None
+        if frame is None:
+            frame = self._next_readable()
+        if frame is None and self._loop:
+            self._position, discontinuity = 0, True
+            frame = self._next_readable()
+        if frame is None:
+            return None
+        self._current = frame
+        self._index += 1
+        pts_ns = self._index * self._period_ns
+        now_ns = self._pacer.wait(pts_ns) if self.live else self._clock.monotonic_ns()
+        return Grab(now_ns, pts_ns, discontinuity)
+
+    def retrieve(self, out: Frame | None = None) -> Frame:
+        """As :class:`Source` says; into ``out`` this costs a copy, images being decoded on grab."""
+        if self._current is None:
+            raise RuntimeError("image folder: retrieve before grab")
+        if out is not None and out.shape == self._current.shape:
+            np.copyto(out, self._current)
+            return out
+        return self._current
+
+    def close(self) -> None:
+        self._close()
+
+    def _next_readable(self) -> Frame | None:
+        while self._position < len(self._paths):
+            path = self._paths[self._position]
+            self._position += 1
+            if (frame := _read(path)) is not None:
+                return frame
+            log.warning("camera %r: image %s can't be read; skipped", self._camera, path)
+        return None

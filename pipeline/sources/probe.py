@@ -1,0 +1,129 @@
+"""Why a network camera didn't open: OpenCV only says that it didn't, so it is asked once more."""
+
+import base64
+import hashlib
+import http.client
+import re
+import socket
+from urllib.parse import SplitResult, unquote, urlsplit
+
+from pipeline.sources.base import ErrorKind
+
+Verdict = tuple[ErrorKind, str]
+
+_DEFAULT_PORTS = {"rtsp": 554, "http": 80, "https": 443}
+
+
+def why_closed(url: str, timeout_s: float) -> Verdict:
+    """What is wrong with a camera at ``url``, as an error kind and half a sentence.
+
+    Answers within about ``timeout_s`` per try, of which there are two at most. The sentence has no
+    password.
+    """
+    try:
+        parts = urlsplit(url)
+        scheme, port = parts.scheme.lower(), parts.port
+    except ValueError:
+        return "unreachable", "the address isn't a valid URL"
+    host = parts.hostname
+    if not host:
+        return "unreachable", "the address names no host"
+    if scheme not in _DEFAULT_PORTS:  # rtsps: TLS is FFmpeg's
+        return "unreachable", "it couldn't be opened"
+    port = port or _DEFAULT_PORTS[scheme]
+    try:
+        if scheme == "rtsp":
+            status = _rtsp_status(parts, host, port, timeout_s)
+        else:
+            status = _http_status(parts, host, port, timeout_s)
+    except socket.gaierror:
+        return "unreachable", f"host name {host!r} can't be resolved"
+    except ConnectionRefusedError:
+        return "unreachable", f"nothing listens at {host}:{port} (connection refused)"
+    except TimeoutError:
+        return "unreachable", f"{host}:{port} didn't answer within {timeout_s:g} s"
+    except (OSError, http.client.HTTPException, ValueError) as error:
+        reason = getattr(error, "strerror", None) or type(error).__name__
+        return "unreachable", f"{host}:{port} can't be reached ({reason})"
+    return _judge(status, has_login=parts.username is not None)
+
+
+def _judge(status: int, *, has_login: bool) -> Verdict:
+    if status in (401, 403):
+        what = "refuses this user and password" if has_login else "asks for a user and password"
+        return "unauthorised", f"it {what} ({status})"
+    if status == 404:
+        return "not_found", "the server has no such stream (404)"
+    if status == 200:
+        return "unreadable", "the server answers, but sends no video that can be decoded"
+    return "unreachable", f"the server answers with status {status}"
+
+
+def _rtsp_status(parts: SplitResult, host: str, port: int, timeout_s: float) -> int:
+    """Status of DESCRIBE, with the login if the server asks for one (RFC 2326, RFC 2617)."""
+    address = f"[{host}]" if ":" in host else host
+    target = f"rtsp://{address}:{port}{parts.path}" + (f"?{parts.query}" if parts.query else "")
+    with socket.create_connection((host, port), timeout=timeout_s) as connection:
+        status, headers = _describe(connection, target, 1, "")
+        if status == 401 and parts.username is not None:
+            login = unquote(parts.username), unquote(parts.password or "")
+            if authorisation := _authorisation(headers, target, *login):
+                status, _ = _describe(connection, target, 2, authorisation)
+    return status
+
+
+def _describe(
+    connection: socket.socket, target: str, sequence: int, authorisation: str
+) -> tuple[int, str]:
+    lines = [f"DESCRIBE {target} RTSP/1.0", f"CSeq: {sequence}", "Accept: application/sdp"]
+    if authorisation:
+        lines.append(f"Authorization: {authorisation}")
+    connection.sendall("\r\n".join([*lines, "", ""]).encode())
+    reply = b""
+    while b"\r\n\r\n" not in reply and len(reply) < 65536:
+        if not (chunk := connection.recv(4096)):
+            break
+        reply += chunk
+    match = re.match(rb"RTSP/1\.\d (\d{3})", reply)
+    if match is None:
+        raise ValueError("not an RTSP server")
+    return int(match[1]), reply.decode("latin-1")
+
+
+def _authorisation(headers: str, target: str, user: str, password: str) -> str:
+    """The Authorization header that answers the server's challenge; empty if it can't be."""
+    if challenge := re.search(r"^WWW-Authenticate: *Digest (.*)$", headers, re.I | re.M):
+        fields = dict(re.findall(r'(\w+)="([^"]*)"', challenge[1]))
+        realm, nonce = fields.get("realm", ""), fields.get("nonce", "")
+        secret = _md5(f"{_md5(f'{user}:{realm}:{password}')}:{nonce}:{_md5(f'DESCRIBE:{target}')}")
+        return (
+            f'Digest username="{user}", realm="{realm}", nonce="{nonce}", '
+            f'uri="{target}", response="{secret}"'
+        )
+    if re.search(r"^WWW-Authenticate: *Basic", headers, re.I | re.M):
+        return _basic(user, password)
+    return ""
+
+
+def _md5(text: str) -> str:
+    return hashlib.md5(text.encode(), usedforsecurity=False).hexdigest()
+
+
+def _basic(user: str, password: str) -> str:
+    return "Basic " + base64.b64encode(f"{user}:{password}".encode()).decode()
+
+
+def _http_status(parts: SplitResult, host: str, port: int, timeout_s: float) -> int:
+    secure = parts.scheme.lower() == "https"
+    kind = http.client.HTTPSConnection if secure else http.client.HTTPConnection
+    connection = kind(host, port, timeout=timeout_s)
+    headers = {}
+    if parts.username is not None:
+        login = unquote(parts.username), unquote(parts.password or "")
+        headers["Authorization"] = _basic(*login)
+    try:
+        path = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
+        connection.request("GET", path, headers=headers)
+        return connection.getresponse().status
+    finally:
+        connection.close()
