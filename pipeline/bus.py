@@ -1,0 +1,338 @@
+"""Bus: ZeroMQ sockets for messages between the stages. The only importer of zmq but the client.
+
+All internal sockets are ``ipc://`` in the run's private folder (mode 0700). Traps kept shut here:
+subscriptions end with ``/`` (prefix match), nothing conflates (it breaks multipart), "newest wins"
+is done by draining a socket and keeping the last (a high-water mark of 1 keeps the oldest), and a
+lossless publisher waits until all its readers have subscribed (a publisher drops what nobody has
+subscribed to yet).
+"""
+
+import logging
+import socket as socketlib
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+
+import zmq
+
+from pipeline.messages import AnyMessage, BadMessage, Message, decode, encode
+from pipeline.topics import Topic
+
+log = logging.getLogger(__name__)
+
+# Linux keeps a socket's path in 108 bytes, the end mark included.
+MAX_IPC_PATH = 107
+LIVE_QUEUE = 256
+LINGER_MS = 1000
+MAX_REQUEST_BYTES = 65_536
+
+
+class BusError(Exception):
+    """A socket that can't be bound; the message names the endpoint and the reason."""
+
+
+class Bus:
+    """One process's sockets: made here, polled here, closed here."""
+
+    def __init__(self, folder: Path, lossless: bool) -> None:
+        self._folder = folder
+        # ZeroMQ's own queues are unbounded in lossless mode: the rings bound what is under way.
+        self._queue = 0 if lossless else LIVE_QUEUE
+        self._context = zmq.Context(io_threads=1)
+        self._poller = zmq.Poller()
+        self._callbacks: dict[object, Callable[[], None]] = {}
+        self.rejected = 0
+
+    def endpoint(self, name: str) -> str:
+        """The address of a private socket; raises :class:`BusError` when it gets too long."""
+        path = self._folder / f"{name.replace('/', '-')}.sock"
+        if len(str(path).encode()) > MAX_IPC_PATH:
+            raise BusError(
+                f"socket path {path} is longer than {MAX_IPC_PATH} bytes; "
+                "set runtime.run_dir to a shorter folder"
+            )
+        return f"ipc://{path}"
+
+    def publisher(self, topic: Topic, instance: str, readers: int = 0) -> "Publisher":
+        """A socket that this process binds. ``readers`` > 0: that many must have subscribed."""
+        socket = self._socket(zmq.XPUB)
+        socket.setsockopt(zmq.XPUB_VERBOSE, 1)
+        bind(socket, self.endpoint(_name(topic, instance)))
+        return Publisher(socket, topic, readers)
+
+    def subscriber(self, topic: Topic, instance: str, cameras: Iterable[str]) -> "Subscriber":
+        socket = self._socket(zmq.SUB)
+        # Its subscriptions count as unsent when the publisher has left before it.
+        socket.setsockopt(zmq.LINGER, 0)
+        for camera in cameras:
+            socket.setsockopt(zmq.SUBSCRIBE, topic.of(camera))
+        socket.connect(self.endpoint(_name(topic, instance)))
+        return Subscriber(self, socket, topic)
+
+    def push(self, topic: Topic) -> "Push":
+        socket = self._socket(zmq.PUSH)
+        socket.setsockopt(zmq.IMMEDIATE, 0)
+        socket.connect(self.endpoint(topic.name))
+        return Push(socket)
+
+    def pull(self, topic: Topic) -> "Subscriber":
+        socket = self._socket(zmq.PULL)
+        bind(socket, self.endpoint(topic.name))
+        return Subscriber(self, socket, topic)
+
+    def dealer(self, topic: Topic, identity: str) -> "Dealer":
+        socket = self._socket(zmq.DEALER)
+        socket.setsockopt(zmq.IDENTITY, identity.encode())
+        socket.setsockopt(zmq.RECONNECT_IVL, 50)
+        socket.connect(self.endpoint(topic.name))
+        return Dealer(self, socket, topic)
+
+    def router(self, topic: Topic) -> "Router":
+        socket = self._socket(zmq.ROUTER)
+        # A restarted stage comes back under its own name while the old one's link still lingers.
+        socket.setsockopt(zmq.ROUTER_HANDOVER, 1)
+        bind(socket, self.endpoint(topic.name))
+        return Router(self, socket, topic)
+
+    def public_publisher(self, endpoint: str) -> "PublicPublisher":
+        """The PUB socket that subscribers connect to; a slow one loses messages, not we time."""
+        socket = self._context.socket(zmq.PUB)
+        socket.setsockopt(zmq.LINGER, LINGER_MS)
+        socket.setsockopt(zmq.SNDHWM, 10_000)
+        bind(socket, endpoint)
+        return PublicPublisher(socket)
+
+    def public_router(self, endpoint: str) -> "PublicRouter":
+        """The ROUTER socket that clients send requests to, with REQ or DEALER."""
+        socket = self._context.socket(zmq.ROUTER)
+        socket.setsockopt(zmq.LINGER, LINGER_MS)
+        socket.setsockopt(zmq.MAXMSGSIZE, MAX_REQUEST_BYTES)
+        bind(socket, endpoint)
+        return PublicRouter(socket)
+
+    def public_subscriber(self, endpoint: str, names: Iterable[str]) -> "PublicSubscriber":
+        """Listens to our own PUB socket, for what is shown on the terminal."""
+        socket = self._context.socket(zmq.SUB)
+        socket.setsockopt(zmq.LINGER, 0)
+        socket.setsockopt(zmq.RECONNECT_IVL, 50)
+        socket.setsockopt(zmq.IPV6, int("[" in endpoint))
+        for name in names:
+            socket.setsockopt(zmq.SUBSCRIBE, f"{name}/".encode())
+        socket.connect(endpoint)
+        return PublicSubscriber(socket)
+
+    def watch(self, what: object, callback: Callable[[], None]) -> None:
+        """Call ``callback`` from :meth:`poll` whenever ``what`` can be read."""
+        key = what.socket if isinstance(what, _Wrapped) else what
+        self._poller.register(key, zmq.POLLIN)
+        self._callbacks[key] = callback
+
+    def unwatch(self, what: object) -> None:
+        key = what.socket if isinstance(what, _Wrapped) else what
+        self._poller.unregister(key)
+        self._callbacks.pop(key, None)
+
+    def poll(self, timeout_s: float | None) -> bool:
+        """Sleep until something can be read or the time is up; True when there was something."""
+        timeout_ms = None if timeout_s is None else max(0, round(timeout_s * 1000 + 0.499))
+        ready = self._poller.poll(timeout_ms)
+        for key, _ in ready:
+            callback = self._callbacks.get(key)
+            if callback is not None:
+                callback()
+        return bool(ready)
+
+    def decode(self, data: bytes, topic: Topic) -> AnyMessage | None:
+        """The message, or None when it is none of the topic's (counted and logged)."""
+        try:
+            message = decode(data)
+        except BadMessage as error:
+            self._reject(topic, str(error))
+            return None
+        if not isinstance(message, topic.types):
+            self._reject(topic, f"a {type(message).__name__} does not belong here")
+            return None
+        return message
+
+    def _reject(self, topic: Topic, why: str) -> None:
+        self.rejected += 1
+        log.warning("topic %s: message refused: %s", topic.name, why)
+
+    def _socket(self, kind: int) -> "zmq.Socket[bytes]":
+        socket = self._context.socket(kind)
+        socket.setsockopt(zmq.LINGER, LINGER_MS)
+        socket.setsockopt(zmq.SNDHWM, self._queue)
+        socket.setsockopt(zmq.RCVHWM, self._queue)
+        socket.setsockopt(zmq.RECONNECT_IVL, 20)
+        socket.setsockopt(zmq.RECONNECT_IVL_MAX, 500)
+        return socket
+
+    def close(self) -> None:
+        """Close all sockets; what was sent still goes out, for a second at most."""
+        self._callbacks.clear()
+        self._context.destroy()
+
+
+def _name(topic: Topic, instance: str) -> str:
+    return f"{topic.name}.{instance}" if instance else topic.name
+
+
+def bind(socket: "zmq.Socket[bytes]", endpoint: str) -> None:
+    """Bind or raise :class:`BusError` with the reason in words."""
+    # ZeroMQ would take the path away from whoever listens there.
+    if endpoint.startswith("ipc://") and _is_served(endpoint.removeprefix("ipc://")):
+        raise BusError(f"can't bind {endpoint}: already in use")
+    if "[" in endpoint:
+        socket.setsockopt(zmq.IPV6, 1)
+    try:
+        socket.bind(endpoint)
+    except zmq.ZMQError as error:
+        reason = "already in use" if error.errno == zmq.EADDRINUSE else error.strerror
+        raise BusError(f"can't bind {endpoint}: {reason}") from None
+
+
+def _is_served(path: str) -> bool:
+    with socketlib.socket(socketlib.AF_UNIX) as probe:
+        try:
+            probe.connect(path)
+        except OSError:
+            return False
+    return True
+
+
+def check_bind(endpoint: str) -> None:
+    """Bind and let go again; raises :class:`BusError`. For ``--check`` and before a start."""
+    context = zmq.Context()
+    socket = context.socket(zmq.PUB)
+    try:
+        bind(socket, endpoint)
+    finally:
+        context.destroy(linger=0)
+
+
+class _Wrapped:
+    def __init__(self, socket: "zmq.Socket[bytes]") -> None:
+        self.socket = socket
+
+
+class Publisher(_Wrapped):
+    """Sends messages to whoever subscribed."""
+
+    def __init__(self, socket: "zmq.Socket[bytes]", topic: Topic, readers: int) -> None:
+        super().__init__(socket)
+        self._topic = topic
+        self._awaited = readers
+
+    def send(self, camera: str, message: Message) -> None:
+        self._forget_subscriptions()
+        self.socket.send_multipart([self._topic.of(camera), encode(message)])
+
+    def ready(self) -> bool:
+        """Whether as many subscriptions have come in as were asked for."""
+        self._forget_subscriptions()
+        return self._awaited <= 0
+
+    def _forget_subscriptions(self) -> None:
+        for parts in _received(self.socket, 1000):
+            self._awaited += -1 if parts[0][:1] == b"\x01" else 1
+
+
+class Subscriber(_Wrapped):
+    """Receives the messages of a topic."""
+
+    def __init__(self, bus: Bus, socket: "zmq.Socket[bytes]", topic: Topic) -> None:
+        super().__init__(socket)
+        self._bus = bus
+        self._topic = topic
+
+    def drain(self, limit: int = 10_000) -> list[AnyMessage]:
+        """All that has arrived, oldest first."""
+        messages: list[AnyMessage] = []
+        for parts in _received(self.socket, limit):
+            message = self._bus.decode(parts[-1], self._topic)
+            if message is not None:
+                messages.append(message)
+        return messages
+
+
+class Push(_Wrapped):
+    """Sends messages that are few and small; drops when the other side is long gone."""
+
+    def __init__(self, socket: "zmq.Socket[bytes]") -> None:
+        super().__init__(socket)
+        self.dropped = 0
+
+    def send(self, message: Message) -> None:
+        try:
+            self.socket.send(encode(message), zmq.DONTWAIT)
+        except zmq.Again:
+            self.dropped += 1
+
+
+class Dealer(Subscriber):
+    """One end of a two-way link; the other end knows it by its name."""
+
+    def send(self, message: Message) -> None:
+        try:
+            self.socket.send(encode(message), zmq.DONTWAIT)
+        except zmq.Again:
+            log.warning("topic %s: the other side does not listen", self._topic.name)
+
+
+class PublicPublisher(_Wrapped):
+    """Sends JSON under a public topic."""
+
+    def send(self, topic: str, body: bytes) -> None:
+        self.socket.send_multipart([topic.encode(), body])
+
+
+class PublicSubscriber(_Wrapped):
+    """Receives JSON with its public topic."""
+
+    def drain(self, limit: int = 10_000) -> list[tuple[str, bytes]]:
+        """All that has arrived, as (topic, JSON)."""
+        return [(parts[0].decode(), parts[-1]) for parts in _received(self.socket, limit)]
+
+
+class PublicRouter(_Wrapped):
+    """Answers requests whose body is the last frame; what stands before it goes back unchanged."""
+
+    def serve(self, answer: Callable[[bytes], bytes], limit: int = 100) -> None:
+        """Answer what has arrived; a client that does not take its answer loses it."""
+        for parts in _received(self.socket, limit):
+            reply = [*parts[:-1], answer(parts[-1])]
+            try:
+                self.socket.send_multipart(reply, zmq.DONTWAIT)
+            except zmq.ZMQError as error:
+                log.warning("a client did not take its answer: %s", error.strerror)
+
+
+class Router(_Wrapped):
+    """The end of a two-way link that many others connect to."""
+
+    def __init__(self, bus: Bus, socket: "zmq.Socket[bytes]", topic: Topic) -> None:
+        super().__init__(socket)
+        self._bus = bus
+        self._topic = topic
+
+    def drain(self, limit: int = 10_000) -> list[tuple[str, AnyMessage]]:
+        """All that has arrived, as (name of the sender, message)."""
+        messages: list[tuple[str, AnyMessage]] = []
+        for parts in _received(self.socket, limit):
+            message = self._bus.decode(parts[-1], self._topic)
+            if message is not None:
+                messages.append((parts[0].decode(errors="replace"), message))
+        return messages
+
+    def send(self, to: str, message: Message) -> None:
+        try:
+            self.socket.send_multipart([to.encode(), encode(message)], zmq.DONTWAIT)
+        except zmq.ZMQError as error:
+            log.warning("topic %s: %s can't be reached: %s", self._topic.name, to, error.strerror)
+
+
+def _received(socket: "zmq.Socket[bytes]", limit: int) -> Iterable[Sequence[bytes]]:
+    for _ in range(limit):
+        try:
+            yield socket.recv_multipart(zmq.DONTWAIT)
+        except zmq.Again:
+            return

@@ -1,0 +1,1 @@
+"""How good a pack is, measured with what users run: ``docs/evaluation.md``. No torch."""

@@ -1,0 +1,134 @@
+"""One long stream out of many clips, as a single camera would show them, and what is in it when."""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from pipeline.clock import NS_PER_S
+from pipeline.evaluate.clip_list import Entry
+from pipeline.offline import TimedFrame, file_frames
+from pipeline.preprocess import Frame
+from pipeline.sources import SourceError
+
+PAUSE_S = 2.0
+"""How long the last frame is held where there are no background clips to put between actions."""
+
+FIRST_PERIOD_NS = NS_PER_S // 25
+"""How long the frame of a clip lasts that has but one."""
+
+
+@dataclass(frozen=True, slots=True)
+class Interval:
+    """An action of ``label`` goes on between two times of the stream, in nanoseconds."""
+
+    label: str
+    start_ns: int
+    end_ns: int
+    path: Path
+
+
+@dataclass(frozen=True, slots=True)
+class Pause:
+    """The last frame stands still."""
+
+
+Item = Entry | Pause
+
+
+def arrange(entries: Sequence[Entry], background: Sequence[str], seed: int) -> list[Item]:
+    """The order of a stream: shuffled actions, with background after each.
+
+    Background is the clips of the labels that mean nothing, spread evenly, each used at least once
+    and as often as needed to follow every action; without such clips a :class:`Pause` follows.
+    """
+    random = np.random.default_rng(seed)
+    actions = [entry for entry in entries if entry.label not in background]
+    quiet = [entry for entry in entries if entry.label in background]
+    actions = [actions[i] for i in random.permutation(len(actions))]
+    quiet = [quiet[i] for i in random.permutation(len(quiet))]
+    if not actions:
+        return [*quiet]
+    if not quiet:
+        return [item for action in actions for item in (action, Pause())]
+    count = max(len(actions), len(quiet))
+    between = [quiet[i % len(quiet)] for i in range(count)]
+    order: list[Item] = []
+    for place, action in enumerate(actions):
+        start, end = (i * count // len(actions) for i in (place, place + 1))
+        order += [action, *between[start:end]]
+    return order
+
+
+class Timeline:
+    """Plays items one after the other without a break; :attr:`intervals` fills as it plays.
+
+    A clip keeps its own frame times, moved to where the one before ended. A camera has one size:
+    frames are brought to that of the first. A clip that can't be opened is left out and named.
+    """
+
+    def __init__(
+        self,
+        items: Sequence[Item],
+        background: Sequence[str],
+        step_hz: float,
+        advance: Callable[[], None] = lambda: None,
+    ) -> None:
+        self._items = items
+        self._background = background
+        self._step_ns = round(NS_PER_S / step_hz)
+        self._advance = advance
+        self._last: Frame | None = None
+        self._shape: tuple[int, ...] | None = None
+        self.intervals: list[Interval] = []
+        self.unreadable: dict[Path, str] = {}
+        """Clips that were left out, and why; each once, however often it was to be played."""
+        self.end_ns = 0
+
+    def frames(self) -> Iterator[TimedFrame]:
+        """All frames in order. May be called once."""
+        for item in self._items:
+            start_ns = self.end_ns
+            if isinstance(item, Pause):
+                yield from self._held()
+            else:
+                try:
+                    yield from self._clip(item.path)
+                except SourceError as error:
+                    self.unreadable[item.path] = str(error)
+                if self.end_ns > start_ns and item.label not in self._background:
+                    interval = Interval(item.label, start_ns, self.end_ns, item.path)
+                    self.intervals.append(interval)
+            self._advance()
+
+    def _clip(self, path: Path) -> Iterator[TimedFrame]:
+        start_ns, before_ns, period_ns = self.end_ns, None, FIRST_PERIOD_NS
+        for timed in file_frames(path):
+            if before_ns is not None:
+                period_ns = timed.pts_ns - before_ns
+            before_ns = timed.pts_ns
+            at_ns = start_ns + timed.pts_ns
+            # The last frame lasts as long as the one before it did.
+            self.end_ns = at_ns + period_ns
+            yield TimedFrame(at_ns, partial(self._retrieve, timed))
+
+    def _held(self) -> Iterator[TimedFrame]:
+        frame = self._last
+        if frame is None:  # nothing was shown yet
+            return
+        for _ in range(round(PAUSE_S * NS_PER_S / self._step_ns)):
+            yield TimedFrame(self.end_ns, lambda: frame)
+            self.end_ns += self._step_ns
+
+    def _retrieve(self, timed: TimedFrame) -> Frame:
+        frame = timed.retrieve()
+        if self._shape is None:
+            self._shape = frame.shape
+        if frame.shape != self._shape:
+            size = (self._shape[1], self._shape[0])
+            frame = np.asarray(cv2.resize(frame, size, interpolation=cv2.INTER_AREA), np.uint8)
+        self._last = frame
+        return frame

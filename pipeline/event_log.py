@@ -1,0 +1,223 @@
+"""The event log: SQLite in WAL mode. An event is here before it is on the wire.
+
+``seq`` is given here, inside the transaction that stores the event, so it has no holes and is never
+used twice, whoever is killed when.
+"""
+
+import fcntl
+import os
+import sqlite3
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from pipeline.messages import Event, event_from_json, to_json
+
+_SCHEMA = """
+CREATE TABLE IF NOT EXISTS events (
+    seq INTEGER PRIMARY KEY,
+    id TEXT NOT NULL,
+    camera TEXT NOT NULL,
+    label TEXT NOT NULL,
+    type TEXT NOT NULL,
+    json BLOB NOT NULL
+) STRICT;
+CREATE INDEX IF NOT EXISTS events_by_id ON events (id, seq);
+CREATE TABLE IF NOT EXISTS open_events (
+    id TEXT PRIMARY KEY,
+    epoch TEXT NOT NULL,
+    key TEXT NOT NULL
+) STRICT;
+CREATE TABLE IF NOT EXISTS identity (
+    hex TEXT NOT NULL
+) STRICT;
+CREATE TABLE IF NOT EXISTS accepted (
+    epoch TEXT PRIMARY KEY,
+    number INTEGER NOT NULL
+) STRICT;
+PRAGMA user_version = 1;
+"""
+_MAX_INTEGER = (1 << 63) - 1
+
+
+class EventLogError(Exception):
+    """A log that can't be opened or written; the message names the file and the reason."""
+
+
+class EventLog:
+    """The one writer of a log file."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            self._lock = path.open("ab")
+            self._claim()
+            self._db = sqlite3.connect(path, isolation_level=None, timeout=5.0)
+            self._db.execute("PRAGMA journal_mode = WAL")
+            # In WAL mode FULL syncs each commit: what a subscriber heard survives a power cut.
+            self._db.execute("PRAGMA synchronous = FULL")
+            version = self._db.execute("PRAGMA user_version").fetchone()[0]
+            if version > 1:
+                raise EventLogError(f"event log {path}: written by a newer version ({version})")
+            self._db.executescript(_SCHEMA)
+            self.identity = self._identify()
+        except (sqlite3.Error, OSError) as error:
+            raise EventLogError(f"event log {path}: {error}") from None
+
+    def _claim(self) -> None:
+        """Be the only writer: two runs in one log would number each other's events."""
+        # SQLite's own locks are of another kind (fcntl) and come and go; this one stays, and goes
+        # with the process however it ends.
+        try:
+            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            self._lock.close()
+            raise EventLogError(f"event log {self.path}: another run is writing it") from None
+
+    def _identify(self) -> str:
+        """What tells this log from any other, made with it: ``seq`` has a meaning within a log."""
+        with _Transaction(self._db):
+            row = self._db.execute("SELECT hex FROM identity").fetchone()
+            if row is None:
+                row = (os.urandom(8).hex(),)
+                self._db.execute("INSERT INTO identity VALUES (?)", row)
+        return str(row[0])
+
+    def last_seq(self) -> int:
+        """The newest ``seq``; 0 when the log is empty."""
+        row = self._db.execute("SELECT max(seq) FROM events").fetchone()
+        return int(row[0] or 0)
+
+    def accepted(self, epoch: str) -> int:
+        """Number of the last transition of ``epoch`` that is in the log."""
+        row = self._db.execute("SELECT number FROM accepted WHERE epoch = ?", (epoch,)).fetchone()
+        return int(row[0]) if row else 0
+
+    def append(
+        self, epoch: str, number: int, key: str, make: Callable[[int, str | None], Event]
+    ) -> Event:
+        """Store the event that ``make(seq, id)`` builds, and that ``number`` was accepted.
+
+        ``id`` is that of the open event of the same ``key``, None when this one opens it. One
+        transaction; raises :class:`EventLogError`, and then nothing was stored.
+        """
+        try:
+            with _Transaction(self._db):
+                row = self._db.execute(
+                    "SELECT id FROM open_events WHERE epoch = ? AND key = ?", (epoch, key)
+                ).fetchone()
+                event = make(self.last_seq() + 1, row[0] if row else None)
+                self._store(event)
+                if event.type == "end":
+                    self._db.execute("DELETE FROM open_events WHERE id = ?", (event.id,))
+                elif row is None:
+                    self._db.execute(
+                        "INSERT INTO open_events VALUES (?, ?, ?)", (event.id, epoch, key)
+                    )
+                self._accept(epoch, number)
+        except sqlite3.Error as error:
+            raise EventLogError(f"event log {self.path}: {error}") from None
+        return event
+
+    def begin_epoch(
+        self, epoch: str, make_end: Callable[[int, Event], Event], number: int = 0
+    ) -> list[Event]:
+        """A new fusion process speaks: end what its forerunners left open, and say so.
+
+        ``make_end(seq, last)`` builds the end of the event whose last record is ``last``.
+        """
+        ended = []
+        try:
+            with _Transaction(self._db):
+                rows = self._db.execute(
+                    "SELECT id FROM open_events WHERE epoch <> ?", (epoch,)
+                ).fetchall()
+                for (event_id,) in rows:
+                    ended.append(make_end(self.last_seq() + 1, self._last_of(event_id)))
+                    self._store(ended[-1])
+                self._db.execute("DELETE FROM open_events WHERE epoch <> ?", (epoch,))
+                self._db.execute("DELETE FROM accepted WHERE epoch <> ?", (epoch,))
+                self._accept(epoch, number)
+        except sqlite3.Error as error:
+            raise EventLogError(f"event log {self.path}: {error}") from None
+        return ended
+
+    def since(self, seq: int, limit: int) -> Iterator[tuple[int, bytes]]:
+        """(seq, JSON) of the events after ``seq``, oldest first, at most ``limit``."""
+        # SQLite's integers end here; a client may ask for anything.
+        seq = max(0, min(seq, _MAX_INTEGER))
+        yield from self._db.execute(
+            "SELECT seq, json FROM events WHERE seq > ? ORDER BY seq LIMIT ?", (seq, limit)
+        )
+
+    def open_events(self) -> list[bytes]:
+        """The last record of each event that has started and not ended, as JSON."""
+        rows = self._db.execute(
+            "SELECT json FROM events WHERE seq IN "
+            "(SELECT max(e.seq) FROM events e JOIN open_events o ON e.id = o.id GROUP BY e.id) "
+            "ORDER BY seq"
+        )
+        return [bytes(row[0]) for row in rows]
+
+    def close(self) -> None:
+        self._db.close()
+        # Only now: closing any of a process's files of a path drops SQLite's locks on it.
+        self._lock.close()
+
+    def _store(self, event: Event) -> None:
+        self._db.execute(
+            "INSERT INTO events VALUES (?, ?, ?, ?, ?, ?)",
+            (event.seq, event.id, event.camera, event.label, event.type, to_json(event)),
+        )
+
+    def _last_of(self, event_id: str) -> Event:
+        row = self._db.execute(
+            "SELECT json FROM events WHERE id = ? ORDER BY seq DESC LIMIT 1", (event_id,)
+        ).fetchone()
+        return event_from_json(row[0])
+
+    def _accept(self, epoch: str, number: int) -> None:
+        self._db.execute(
+            "INSERT INTO accepted VALUES (?, ?) "
+            "ON CONFLICT (epoch) DO UPDATE SET number = max(number, excluded.number)",
+            (epoch, number),
+        )
+
+
+def read_since(path: Path, seq: int) -> list[bytes]:
+    """JSON of all events after ``seq``, from a log whose writer may be gone.
+
+    Nothing when the file is not there, or its writer has not got so far as to make the tables.
+    Raises :class:`EventLogError` for a file that is no event log.
+    """
+    if not path.is_file():
+        return []
+    db = sqlite3.connect(path, timeout=5.0)
+    try:
+        if not db.execute("SELECT 1 FROM sqlite_master WHERE name = 'events'").fetchone():
+            return []
+        rows = db.execute("SELECT json FROM events WHERE seq > ? ORDER BY seq", (seq,)).fetchall()
+    except sqlite3.Error as error:
+        raise EventLogError(f"event log {path}: {error}") from None
+    finally:
+        db.close()
+    return [bytes(row[0]) for row in rows]
+
+
+class _Transaction:
+    """BEGIN IMMEDIATE … COMMIT, or ROLLBACK on any error."""
+
+    def __init__(self, db: sqlite3.Connection) -> None:
+        self._db = db
+
+    def __enter__(self) -> None:
+        self._db.execute("BEGIN IMMEDIATE")
+
+    def __exit__(self, kind: object, *_: object) -> None:
+        try:
+            if kind is None:
+                self._db.execute("COMMIT")
+        finally:
+            # A full disk can fail the commit and leave the transaction open, or end it unasked.
+            if self._db.in_transaction:
+                self._db.execute("ROLLBACK")

@@ -1,0 +1,292 @@
+"""Messages: the small typed records that travel between stages.
+
+msgpack on the internal sockets, JSON on the public ones. Every record carries its schema version;
+a decoder that meets another version, an unknown type or a malformed body raises
+:class:`BadMessage`. Pixels never travel: a :class:`FrameRef` says where in which ring they lie.
+"""
+
+from typing import Any, Literal
+
+import msgspec
+
+SCHEMA_VERSION = 1
+MAX_BYTES = 1 << 20
+
+
+class BadMessage(Exception):
+    """Bytes that are no message of this program; the text says what is wrong with them."""
+
+
+class Message(
+    msgspec.Struct, frozen=True, tag=True, tag_field="is", kw_only=True, forbid_unknown_fields=True
+):
+    schema: int = SCHEMA_VERSION
+
+
+class Stamp(msgspec.Struct, frozen=True, array_like=True):
+    """When a stage took a message and when it let its own go, monotonic nanoseconds."""
+
+    stage: str
+    took_ns: int
+    let_go_ns: int
+
+
+class Moment(msgspec.Struct, frozen=True, kw_only=True):
+    """Which step of which camera a message is about. Identical in all messages of one step."""
+
+    camera: str
+    segment: int
+    step_id: int
+    frame_id: int
+    captured_ns: int
+    pts_ns: int | None
+    elapsed_steps: float
+    """Time since the previous step's frame in nominal steps."""
+    skipped: int
+    """Steps just before this one that had no frame."""
+
+
+class FrameRef(Message, frozen=True, kw_only=True):
+    """A step's frame lies in ``ring`` under ``number``."""
+
+    moment: Moment
+    ring: str
+    number: int
+    trail: tuple[Stamp, ...]
+
+
+class FlowRef(Message, frozen=True, kw_only=True):
+    """A step's quantised flow field, or the word that there is none (``ring`` is None)."""
+
+    moment: Moment
+    ring: str | None
+    number: int
+    span: int
+    """Steps the field stands for: 1, more when frames in between were missing."""
+    trail: tuple[Stamp, ...]
+
+
+class Feature(Message, frozen=True, kw_only=True):
+    """One stream's feature of a step: d float32 in native order, or None when masked."""
+
+    moment: Moment
+    stream: Literal["spatial", "temporal"]
+    vector: bytes | None
+    trail: tuple[Stamp, ...]
+
+
+class EndOfStream(Message, frozen=True, kw_only=True):
+    """Nothing more comes from this camera in this run of its capture."""
+
+    camera: str
+
+
+class StreamScores(msgspec.Struct, frozen=True, kw_only=True):
+    spatial: float | None
+    temporal: float | None
+    alpha: float | None
+
+
+class WindowInfo(msgspec.Struct, frozen=True, kw_only=True):
+    first_step: int
+    last_step: int
+    missing: int
+    segment: int
+
+
+class Transition(Message, frozen=True, kw_only=True):
+    """An event's start, update or end, as fusion decides it; publish makes it public.
+
+    ``key`` is the same for all transitions of one event of one fusion process.
+    """
+
+    key: str
+    type: Literal["start", "update", "end"]
+    camera: str
+    label: str
+    score: float
+    top_score: float
+    start_ns: int
+    end_ns: int | None
+    start_pts_ns: int | None
+    end_pts_ns: int | None
+    reason: str | None
+    window: WindowInfo
+    streams: StreamScores
+    captured_ns: int
+    trail: tuple[Stamp, ...]
+
+
+class StepScores(Message, frozen=True, kw_only=True):
+    """All scores of one step, for who asks to see them."""
+
+    camera: str
+    scores: dict[str, float]
+    window: WindowInfo
+    streams: dict[str, dict[str, float] | None]
+    alpha: float | None
+    captured_ns: int
+    pts_ns: int | None
+    trail: tuple[Stamp, ...]
+
+
+CameraState = Literal["connecting", "online", "offline", "failed", "ended"]
+
+
+class CameraStatus(Message, frozen=True, kw_only=True):
+    """A camera's state changed."""
+
+    camera: str
+    state: CameraState
+    reason: str | None
+    at_ns: int
+    segment: int | None = None
+    size: tuple[int, int] | None = None
+
+
+class Outgoing(Message, frozen=True, kw_only=True):
+    """A transition on its way from fusion to publish, kept by fusion until acknowledged.
+
+    ``epoch`` names the life of the fusion process, ``number`` counts from 1 within it.
+    """
+
+    epoch: str
+    number: int
+    transition: Transition | None
+    """None: the first word of a new epoch."""
+
+
+class Accepted(Message, frozen=True, kw_only=True):
+    """Everything up to ``number`` of ``epoch`` is in the event log."""
+
+    epoch: str
+    number: int
+
+
+class Hello(Message, frozen=True, kw_only=True):
+    """First word of a stage to its supervisor: the process runs."""
+
+    stage: str
+    pid: int
+
+
+class Ready(Message, frozen=True, kw_only=True):
+    """The stage opened what it needs and does its work from now on."""
+
+
+class Heartbeat(Message, frozen=True, kw_only=True):
+    """Sent by the work loop itself, so that a hung loop falls silent."""
+
+    counters: dict[str, float]
+
+
+class Failed(Message, frozen=True, kw_only=True):
+    """The stage can't start and a restart would not help; ``exit_code`` is the program's."""
+
+    reason: str
+    exit_code: int
+
+
+class RingRequest(Message, frozen=True, kw_only=True):
+    """A writer asks the owner of all shared memory for a ring."""
+
+    camera: str
+    content: Literal["frame", "flow"]
+    shape: tuple[int, int, int]
+
+
+class RingGrant(Message, frozen=True, kw_only=True):
+    """The ring's name, and the first segment and step that its writer may use."""
+
+    camera: str
+    content: Literal["frame", "flow"]
+    ring: str | None
+    reason: str | None
+
+
+class Stop(Message, frozen=True, kw_only=True):
+    """The supervisor's word to finish what has arrived and leave."""
+
+
+AnyMessage = (
+    FrameRef
+    | FlowRef
+    | Feature
+    | EndOfStream
+    | Transition
+    | StepScores
+    | CameraStatus
+    | Outgoing
+    | Accepted
+    | Hello
+    | Ready
+    | Heartbeat
+    | Failed
+    | RingRequest
+    | RingGrant
+    | Stop
+)
+
+_encoder = msgspec.msgpack.Encoder()
+_decoder = msgspec.msgpack.Decoder(AnyMessage)
+# RecursionError: what is nested a thousand deep, even in a field that would be skipped.
+_UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
+
+
+def encode(message: Message) -> bytes:
+    """``message`` as msgpack."""
+    return _encoder.encode(message)
+
+
+def decode(data: bytes) -> AnyMessage:
+    """The message in ``data``; raises :class:`BadMessage`."""
+    if len(data) > MAX_BYTES:
+        raise BadMessage(f"{len(data)} bytes; a message has at most {MAX_BYTES}")
+    try:
+        message: AnyMessage = _decoder.decode(data)
+    except _UNREADABLE as error:
+        raise BadMessage(str(error)) from None
+    if message.schema != SCHEMA_VERSION:
+        raise BadMessage(f"schema {message.schema}; this program speaks {SCHEMA_VERSION}")
+    return message
+
+
+class ModelInfo(msgspec.Struct, frozen=True, kw_only=True):
+    name: str
+    version: str
+    sha256: str
+
+
+class Event(msgspec.Struct, frozen=True, kw_only=True):
+    """The public event, as JSON on the wire and in the log (``docs/messages.md``)."""
+
+    schema: int = SCHEMA_VERSION
+    seq: int
+    id: str
+    type: Literal["start", "update", "end"]
+    camera: str
+    label: str
+    score: float
+    top_score: float
+    start_time: str
+    end_time: str | None
+    media_time: tuple[float | None, float | None]
+    """Seconds of media time of start and end: the place in a file, the demo's own clock."""
+    reason: str | None
+    window: WindowInfo
+    streams: StreamScores
+    latency_ms: dict[str, float]
+    model: ModelInfo
+
+
+def to_json(value: Any) -> bytes:
+    """Public JSON of a struct or of plain data."""
+    return msgspec.json.encode(value)
+
+
+def event_from_json(data: bytes) -> Event:
+    """A public event; raises :class:`BadMessage`."""
+    try:
+        return msgspec.json.decode(data, type=Event)
+    except _UNREADABLE as error:
+        raise BadMessage(str(error)) from None

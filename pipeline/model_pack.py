@@ -1,0 +1,218 @@
+"""A model pack: three networks and the contract that says how to feed them.
+
+A pack is a folder with ``spatial.onnx``, ``temporal.onnx``, ``fusion.onnx``, ``pack.json`` and
+``MODEL_CARD.md``. ``pack.json`` is the contract; all of it but the file hashes also stands in each
+ONNX file's ``metadata_props`` under :data:`METADATA_KEY`, and the loader refuses a pack whose files
+and contract disagree.
+
+Tensors (N and T are dynamic):
+
+========================  =====================================  ==================================
+network                   inputs                                 outputs
+========================  =====================================  ==================================
+``spatial.onnx``          ``frames`` (N, h, w, 3) uint8 BGR      ``features`` (N, d) float32
+``temporal.onnx``         ``flow`` (N, L, h, w, 2) uint8,        ``features`` (N, d) float32
+                          quantised, oldest field first
+``fusion.onnx``           ``spatial`` (N, T, d) float32,         ``scores``, ``spatial_scores``,
+                          ``temporal`` (N, T, d) float32,        ``temporal_scores`` (N, C) float32,
+                          ``mask`` (N, T, 2) float32, 1 where    probabilities; ``alpha`` (N, T)
+                          (spatial, temporal) is present         float32, weight of spatial
+========================  =====================================  ==================================
+
+Windows end at the newest step; a window that isn't full yet is padded at its old end with mask 0.
+"""
+
+import hashlib
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+CONTRACT_FILE = "pack.json"
+METADATA_KEY = "two_stream_pack"
+NETWORKS = ("spatial", "temporal", "fusion")
+
+Size = Annotated[tuple[int, int], Field(description="(height, width) in pixels")]
+Score = Annotated[float, Field(ge=0.0, le=1.0)]
+# A label is a part of a topic, action/<camera>/<label>/, so it has no slash in it.
+Label = Annotated[str, Field(pattern=r"^[\w.+-][\w .+-]{0,63}$")]
+
+
+class PackError(Exception):
+    """A pack that can't be used; the message names the pack, the file and what is wrong."""
+
+
+class _Contract(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class SpatialContract(_Contract):
+    """The appearance network. Normalisation lives in the graph and is recorded for reference."""
+
+    backbone: str
+    size: Size
+    color: Literal["bgr"] = "bgr"
+    mean: tuple[float, float, float] = Field(description="subtracted in the graph, R G B of 0–255")
+    std: tuple[float, float, float] = Field(description="divided by in the graph, R G B of 0–255")
+
+
+class TemporalContract(_Contract):
+    """The motion network, and how its flow is made.
+
+    A frame is made grey and resized (area, no crop) to ``flow_size``; flow there, in pixels per
+    nominal step, is resized (area) to ``size``, values unchanged, and quantised with ``bound``.
+    """
+
+    backbone: str
+    size: Size
+    flow_size: Size
+    stack: int = Field(ge=1, le=32, description="L, flow fields in a stack")
+    method: str = Field(description="the flow method the network was trained with")
+    bound: float = Field(
+        gt=0, description="displacement, pixels per step, that is quantised to 255"
+    )
+
+
+class FusionContract(_Contract):
+    kind: Literal["concat", "weighted", "attention", "score"]
+    aggregator: str = Field(description="what looks along the window, for example 'gru'")
+
+
+class Threshold(_Contract):
+    """When a label's event starts and ends."""
+
+    start: Score = 0.6
+    end: Score = 0.4
+    min_duration_s: float = Field(default=0.2, ge=0)
+    cooldown_s: float = Field(default=1.0, ge=0)
+
+    @model_validator(mode="after")
+    def _hysteresis(self) -> Self:
+        if self.end > self.start:
+            raise ValueError(f"end ({self.end}) must not exceed start ({self.start})")
+        return self
+
+
+class Parity(_Contract):
+    """Largest |torch − onnxruntime| over every output, on real clips, measured at export."""
+
+    spatial: float
+    temporal: float
+    fusion: float
+    tolerance: float
+    top1_agreement: Score
+    samples: int
+
+    @model_validator(mode="after")
+    def _within(self) -> Self:
+        for name in NETWORKS:
+            worst = getattr(self, name)
+            if not worst <= self.tolerance:
+                raise ValueError(f"{name} differs by {worst:.3g}, more than {self.tolerance:.3g}")
+        return self
+
+
+class Contract(_Contract):
+    """Everything that a program must know to run a pack."""
+
+    schema_version: Literal[1] = 1
+    name: str = Field(pattern=r"^[a-z0-9][a-z0-9_-]*$")
+    version: str = Field(pattern=r"^\d+\.\d+\.\d+$")
+    licence: str
+    provenance: str = Field(description="what the weights were trained on, and its licence")
+    labels: tuple[Label, ...] = Field(min_length=2)
+    background: tuple[str, ...] = Field(description="labels that mean nothing and make no event")
+    step_hz: float = Field(gt=0, le=120)
+    window: int = Field(ge=1, le=1024, description="T, steps in a window")
+    feature_size: int = Field(ge=1, description="d")
+    spatial: SpatialContract
+    temporal: TemporalContract
+    fusion: FusionContract
+    thresholds: dict[str, Threshold]
+    parity: Parity
+    metrics: dict[str, Any]
+    sha256: dict[str, str] = Field(default_factory=dict, description="of each network's file")
+
+    @model_validator(mode="after")
+    def _labels(self) -> Self:
+        if len(set(self.labels)) != len(self.labels):
+            raise ValueError("labels must differ from one another")
+        if strange := set(self.background) - set(self.labels):
+            raise ValueError(f"background names labels that are not there: {sorted(strange)}")
+        if strange := set(self.thresholds) - set(self.labels):
+            raise ValueError(f"thresholds name labels that are not there: {sorted(strange)}")
+        return self
+
+    def threshold(self, label: str) -> Threshold:
+        """The event thresholds of ``label``, the defaults where the pack sets none."""
+        return self.thresholds.get(label, Threshold())
+
+    def metadata_json(self) -> str:
+        """The contract as it stands in each ONNX file: all but the hashes of the files."""
+        return self.model_dump_json(exclude={"sha256"})
+
+
+def network_file(network: str) -> str:
+    """File name of one of :data:`NETWORKS` inside a pack."""
+    return f"{network}.onnx"
+
+
+def file_sha256(path: Path) -> str:
+    """The file's SHA-256 in hexadecimal."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+class ModelPack:
+    """A folder whose contract was read and whose files have the hashes that it states."""
+
+    def __init__(self, folder: Path, contract: Contract) -> None:
+        self.folder = folder
+        self.contract = contract
+
+    @classmethod
+    def load(cls, folder: Path | str) -> "ModelPack":
+        """Read and verify a pack; raises :class:`PackError` with the folder and the reason.
+
+        The graphs themselves are compared with the contract when a session is opened
+        (:mod:`pipeline.onnx_session`).
+        """
+        folder = Path(folder)
+        path = folder / CONTRACT_FILE
+        try:
+            contract = Contract.model_validate_json(path.read_bytes())
+        except FileNotFoundError:
+            what = f"no {CONTRACT_FILE} in it" if folder.is_dir() else "no such folder"
+            raise PackError(f"model pack {folder}: {what}") from None
+        except OSError as error:
+            raise PackError(f"model pack {folder}: {error}") from None
+        except ValidationError as error:
+            first = error.errors()[0]
+            where = ".".join(str(part) for part in first["loc"]) or "whole file"
+            raise PackError(f"{path}: {where}: {first['msg']}") from None
+        pack = cls(folder, contract)
+        pack._verify_hashes()
+        return pack
+
+    def path(self, network: str) -> Path:
+        return self.folder / network_file(network)
+
+    @property
+    def sha256(self) -> str:
+        """One hash for the pack: of the file hashes in their fixed order."""
+        joined = "".join(self.contract.sha256[network_file(n)] for n in NETWORKS)
+        return hashlib.sha256(joined.encode()).hexdigest()
+
+    def _verify_hashes(self) -> None:
+        for network in NETWORKS:
+            path = self.path(network)
+            stated = self.contract.sha256.get(path.name)
+            if stated is None:
+                raise PackError(f"{self.folder / CONTRACT_FILE}: sha256 lacks {path.name}")
+            if not path.is_file():
+                raise PackError(f"model pack {self.folder}: {path.name} is missing")
+            if (actual := file_sha256(path)) != stated:
+                raise PackError(
+                    f"{path}: sha256 is {actual[:12]}…, but {CONTRACT_FILE} says {stated[:12]}…; "
+                    "the file was changed or belongs to another pack"
+                )

@@ -1,0 +1,235 @@
+"""Capture: one camera's frames become steps in its ring. One process per camera."""
+
+import dataclasses
+import logging
+
+from pipeline import topics
+from pipeline.clock import NS_PER_S
+from pipeline.config import CameraConfig, is_file
+from pipeline.frame_ring import Image, RingError, RingWriter, Shape
+from pipeline.messages import (
+    CameraState,
+    CameraStatus,
+    EndOfStream,
+    FrameRef,
+    Moment,
+    Stamp,
+)
+from pipeline.model_pack import ModelPack
+from pipeline.sources import Grab, Source, SourceError, SourceOptions, create
+from pipeline.stage import Context, Stopped
+from pipeline.windows import Steps
+
+FIRST_RETRY_S = 0.5
+
+log = logging.getLogger(__name__)
+
+
+class Capture:
+    """Opens the source, samples its frames to steps, and puts those into the ring.
+
+    Only frames that stand for a step are decoded to pixels; the others are grabbed and let go. A
+    lost source is tried again for ever, with growing pauses, unless trying can't help.
+    """
+
+    def __init__(self, context: Context) -> None:
+        self._context = context
+        self._camera = context.spec.cameras[0]
+        self._settings = context.config.cameras[self._camera]
+        self._media_timed = is_file(self._settings.source)
+        self._source: Source | None = None
+        self._ring: RingWriter | None = None
+        self._retry_s = FIRST_RETRY_S
+        self._retry_at_ns = 0
+        self._over = False
+        self._was_open = False
+        self._told_segment = -1
+
+    def open(self) -> None:
+        context = self._context
+        contract = ModelPack.load(context.config.model).contract
+        # Media time starts at 0 with the file; a camera's steps count from the start of the run.
+        origin_ns = None if context.lossless else context.origin_ns
+        self._steps = Steps(
+            self._camera,
+            contract.step_hz,
+            self._settings.gap_s,
+            first_segment=context.first_segment,
+            origin_ns=origin_ns,
+        )
+        readers = len(topics.FRAME.readers) if context.lossless else 0
+        self._publisher = context.bus.publisher(topics.FRAME, self._camera, readers)
+        self._status = context.bus.push(topics.STATUS)
+        context.bus.watch(self._publisher, lambda: None)
+
+    def work(self) -> float | None:
+        if self._over:
+            return None
+        if self._context.link.stop_requested:
+            self._finish()
+            return None
+        if not self._publisher.ready():
+            return None
+        now = self._context.clock.monotonic_ns()
+        if self._source is None:
+            if now < self._retry_at_ns:
+                return (self._retry_at_ns - now) / NS_PER_S
+            self._connect()
+            return 0.0
+        try:
+            grab = self._source.grab()
+            if grab is None:
+                self._finish()
+                return None
+            self._take(self._source, grab)
+        except SourceError as error:
+            self._lost(error)
+        except Stopped:
+            self._finish()
+            return None
+        except RingError as error:
+            log.error("camera %s: %s", self._camera, error)
+            self._end("failed", str(error))
+            return None
+        return 0.0
+
+    def drained(self) -> bool:
+        return self._over
+
+    def close(self) -> None:
+        if self._source is not None:
+            self._source.close()
+        if self._ring is not None:
+            self._ring.close()
+
+    def _connect(self) -> None:
+        settings, context = self._settings, self._context
+        options = source_options(settings, context)
+        self._tell("connecting", None)
+        try:
+            source = create(
+                settings.source, camera=self._camera, clock=context.clock, options=options
+            )
+            self._source = source
+            source.open()
+        except SourceError as error:
+            self._lost(error)
+            return
+        self._was_open = True
+        self._steps.new_segment()
+        self._tell("online", None)
+
+    def _lost(self, error: SourceError) -> None:
+        """Say so, and try again later, later each time; or give up where it can't help."""
+        if self._source is not None:
+            self._source.close()
+            self._source = None
+        self._context.counters["source_failures"] += 1
+        # What was never there is most likely mistyped; what was there may be plugged in again.
+        mistyped = error.kind == "not_found" and not self._was_open
+        if error.permanent or mistyped:
+            log.error("%s", error)
+            self._end("failed", str(error))
+            return
+        self._tell("offline", str(error))
+        log.warning("%s; trying again in %.1f s", error, self._retry_s)
+        self._retry_at_ns = self._context.clock.monotonic_ns() + int(self._retry_s * NS_PER_S)
+        self._retry_s = min(self._retry_s * 2, self._settings.retry_max_s)
+
+    def _finish(self) -> None:
+        stopped = self._context.link.stop_requested
+        self._end("ended", "stopped" if stopped else "the source came to its end")
+
+    def _end(self, state: CameraState, reason: str) -> None:
+        """Nothing more will come. Said last: the supervisor stops everything at the last end."""
+        self._publisher.send(self._camera, EndOfStream(camera=self._camera))
+        self._over = True
+        if self._ring is not None and not self._context.link.stop_requested:
+            self._await_readers(self._ring)
+        self._tell(state, reason)
+
+    def _take(self, source: Source, grab: Grab) -> None:
+        """One grabbed frame: into the ring if it stands for a step."""
+        self._context.counters["frames"] += 1
+        self._retry_s = FIRST_RETRY_S
+        timed_ns = grab.pts_ns if self._media_timed and grab.pts_ns is not None else None
+        time_ns = grab.captured_ns if timed_ns is None else timed_ns
+        moment = self._steps.moment(grab, time_ns)
+        if moment is None:
+            return
+        image = self._ring.reserve() if self._ring is not None else None
+        frame = source.retrieve(image)
+        if frame is not image:
+            moment = self._resize(frame, moment, grab, time_ns)
+        self._publish(moment)
+
+    def _resize(self, frame: Image, moment: Moment, grab: Grab, time_ns: int) -> Moment:
+        """The frame did not fit into the slot: a ring of its size, and a new segment."""
+        shape: Shape = (frame.shape[0], frame.shape[1], frame.shape[2])
+        if self._ring is None or self._ring.shape != shape:
+            if self._ring is not None:
+                log.info("camera %s: frames are now %d×%d", self._camera, shape[1], shape[0])
+                self._steps.new_segment()
+                moment = self._steps.moment(grab, time_ns) or moment
+                self._await_readers(self._ring)
+                self._ring.close()
+            name = self._context.request_ring(self._camera, "frame", shape)
+            wait = self._wait if self._context.lossless else None
+            self._ring = RingWriter(name, self._context.run, wait)
+        self._ring.reserve()[:] = frame
+        self._tell("online", None, (shape[0], shape[1]))
+        return moment
+
+    def _publish(self, moment: Moment) -> None:
+        assert self._ring is not None
+        number = self._ring.commit()
+        self._context.counters["steps"] += 1
+        if moment.segment != self._told_segment:
+            # Before its first step: a capture that follows this one must not use the number again.
+            self._tell("online", None)
+        stamp = Stamp("capture", moment.captured_ns, self._context.clock.monotonic_ns())
+        self._publisher.send(
+            self._camera,
+            FrameRef(moment=moment, ring=self._ring.name, number=number, trail=(stamp,)),
+        )
+
+    def _wait(self) -> None:
+        self._context.idle(0.001)
+
+    def _await_readers(self, ring: RingWriter) -> None:
+        while self._context.lossless and not ring.drained():
+            self._wait()
+
+    def _tell(
+        self, state: CameraState, reason: str | None, size: tuple[int, int] | None = None
+    ) -> None:
+        status = CameraStatus(
+            camera=self._camera,
+            state=state,
+            reason=reason,
+            at_ns=self._context.clock.monotonic_ns(),
+            segment=self._steps.segment,
+            size=size or (self._ring.shape[:2] if self._ring is not None else None),
+        )
+        if state == "online":
+            self._told_segment = self._steps.segment
+        self._context.status(status)
+        self._status.send(status)
+
+
+def source_options(settings: CameraConfig, context: Context) -> SourceOptions:
+    """The options of a camera's source, defaults where the config is silent."""
+    options = SourceOptions(
+        transport=settings.transport,
+        open_timeout_s=settings.open_timeout_s,
+        read_timeout_s=settings.read_timeout_s,
+        loop=settings.loop,
+        realtime=not context.lossless,
+        origin_ns=context.origin_ns,
+    )
+    given = {
+        key: value
+        for key in ("width", "height", "fps")
+        if (value := getattr(settings, key)) is not None
+    }
+    return dataclasses.replace(options, **given)

@@ -1,0 +1,94 @@
+"""Flow: the motion between consecutive steps of a camera. A few processes, sharded by camera."""
+
+import numpy as np
+
+from pipeline import flow, topics
+from pipeline.flow import QuantisedFlow
+from pipeline.frame_ring import FrameOverwritten, RingWriter
+from pipeline.messages import FlowRef, FrameRef, Stamp
+from pipeline.model_pack import ModelPack
+from pipeline.preprocess import grey_for_flow
+from pipeline.stage import Context
+from pipeline.stages.inputs import StepStage
+from pipeline.windows import FlowSteps
+
+
+class _Camera:
+    """What is kept of a camera between steps."""
+
+    def __init__(self, steps: FlowSteps) -> None:
+        self.steps = steps
+        self.ring: RingWriter | None = None
+
+
+class Flow(StepStage[FrameRef]):
+    """Makes each step's frame grey and small, and its flow from the step before; quantised."""
+
+    def __init__(self, context: Context) -> None:
+        super().__init__(context, FrameRef, topics.FRAME, topics.FLOW)
+        self._cameras: dict[str, _Camera] = {}
+
+    def open(self) -> None:
+        config = self._context.config
+        self._contract = ModelPack.load(config.model).contract
+        method = flow.create(config.flow.method or self._contract.temporal.method)
+        for name in self._context.spec.cameras:
+            self._cameras[name] = _Camera(FlowSteps(method, self._contract))
+        self.connect()
+
+    def process(self, batch: list[FrameRef]) -> None:
+        for ref in batch:
+            self._step(ref)
+
+    def close(self) -> None:
+        super().close()
+        for camera in self._cameras.values():
+            if camera.ring is not None:
+                camera.ring.close()
+
+    def _step(self, ref: FrameRef) -> None:
+        took_ns = self._context.clock.monotonic_ns()
+        moment = ref.moment
+        camera = self._cameras[moment.camera]
+        camera.steps.advance(moment)
+        try:
+            ring = self._rings.get(moment.camera, ref.ring)
+            with ring.view(ref.number) as frame:
+                grey = grey_for_flow(frame, self._contract)
+        except FrameOverwritten:
+            self._context.counters["frames_overwritten"] += 1
+            return
+        ring.done(ref.number)
+        field, span = camera.steps.field(grey)
+        if field is not None:
+            self._context.counters["fields"] += 1
+        self._send(camera, ref, field, span, took_ns)
+
+    def _send(
+        self, camera: _Camera, ref: FrameRef, field: QuantisedFlow | None, span: int, took_ns: int
+    ) -> None:
+        name, number = None, -1
+        if field is not None:
+            ring = self._ring(camera, ref.moment.camera)
+            np.copyto(ring.reserve(), field)
+            name, number = ring.name, ring.commit()
+        stamp = Stamp("flow", took_ns, self._context.clock.monotonic_ns())
+        self._publisher.send(
+            ref.moment.camera,
+            FlowRef(
+                moment=ref.moment,
+                ring=name,
+                number=number,
+                span=span,
+                trail=(*ref.trail, stamp),
+            ),
+        )
+
+    def _ring(self, camera: _Camera, name: str) -> RingWriter:
+        if camera.ring is None:
+            height, width = self._contract.temporal.size
+            context = self._context
+            granted = context.request_ring(name, "flow", (height, width, 2))
+            wait = (lambda: context.idle(0.001)) if context.lossless else None
+            camera.ring = RingWriter(granted, context.run, wait)
+        return camera.ring

@@ -1,0 +1,130 @@
+"""What the stages that read step messages share: draining, grouping, skipping, passing on."""
+
+from abc import ABC, abstractmethod
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from typing import Generic, TypeVar
+
+from pipeline.bus import Publisher, Subscriber
+from pipeline.frame_ring import RingReaders
+from pipeline.messages import EndOfStream, FlowRef, FrameRef
+from pipeline.stage import Context
+from pipeline.topics import Topic
+from pipeline.topology import writers
+
+Ref = TypeVar("Ref", FrameRef, FlowRef)
+
+MAX_BACKLOG = 2
+"""Live: steps of one camera that may wait; a stage that is slower skips to the newest."""
+
+
+class StepQueue(Generic[Ref]):
+    """Step messages of several cameras, in order, newest wins when live."""
+
+    def __init__(
+        self,
+        subscribers: Sequence[Subscriber],
+        cameras: Iterable[str],
+        kind: type[Ref],
+        lossless: bool,
+        counters: "Counter[str]",
+    ) -> None:
+        self._subscribers = subscribers
+        self._kind: type[Ref] = kind
+        self._lossless = lossless
+        self._counters = counters
+        self._waiting: dict[str, list[Ref]] = {camera: [] for camera in cameras}
+        self._open = set(self._waiting)
+        self._ends: list[str] = []
+
+    def receive(self) -> None:
+        """Take in what has arrived."""
+        for subscriber in self._subscribers:
+            for message in subscriber.drain():
+                if isinstance(message, EndOfStream):
+                    self._ends.append(message.camera)
+                    self._open.discard(message.camera)
+                elif isinstance(message, self._kind):
+                    self._waiting[message.moment.camera].append(message)
+                    self._open.add(message.moment.camera)
+        if not self._lossless:
+            self._skip()
+
+    def _skip(self) -> None:
+        for waiting in self._waiting.values():
+            surplus = len(waiting) - MAX_BACKLOG
+            if surplus > 0:
+                self._counters["steps_skipped"] += surplus
+                del waiting[:surplus]
+
+    def next_batch(self) -> list[Ref]:
+        """The oldest waiting step of each camera; lossless: of one camera only.
+
+        Networks add up in another order when the batch has another size, which shows in the last
+        bits; a batch of one keeps a file's results the same on any machine.
+        """
+        ready = [waiting for waiting in self._waiting.values() if waiting]
+        return [waiting.pop(0) for waiting in (ready[:1] if self._lossless else ready)]
+
+    def take_ends(self) -> list[str]:
+        """Cameras that have ended and whose steps were all taken; each is returned once."""
+        done = [camera for camera in self._ends if not self._waiting[camera]]
+        self._ends = [camera for camera in self._ends if camera not in done]
+        return done
+
+    @property
+    def empty(self) -> bool:
+        """Whether every camera has ended and nothing waits."""
+        return not self._open and not self._ends and not any(self._waiting.values())
+
+
+class StepStage(ABC, Generic[Ref]):
+    """A stage between two step topics: flow, spatial and temporal.
+
+    A subclass says what it does with a batch of steps; waiting for readers, draining, skipping and
+    passing on the ends of streams are the same for all.
+    """
+
+    def __init__(self, context: Context, kind: type[Ref], reads: Topic, writes: Topic) -> None:
+        self._context = context
+        self._kind: type[Ref] = kind
+        self._reads = reads
+        self._writes = writes
+        self._rings = RingReaders(context.run, reads.readers.index(context.spec.kind))
+
+    def connect(self) -> None:
+        """Connect to all that write what this stage reads, and bind what it writes."""
+        context, bus = self._context, self._context.bus
+        cameras = context.spec.cameras
+        inputs: list[Subscriber] = [
+            bus.subscriber(self._reads, instance, served)
+            for instance, served in writers(self._reads.writer, context.config, cameras).items()
+        ]
+        self._queue: StepQueue[Ref] = StepQueue(
+            inputs, cameras, self._kind, context.lossless, context.counters
+        )
+        readers = len(self._writes.readers) * len(cameras) if context.lossless else 0
+        self._publisher: Publisher = bus.publisher(self._writes, context.spec.instance, readers)
+        for socket in (*inputs, self._publisher):
+            bus.watch(socket, lambda: None)
+
+    @abstractmethod
+    def process(self, batch: list[Ref]) -> None:
+        """Work off one step of each of some cameras, and send what comes of it."""
+
+    def work(self) -> float | None:
+        if not self._publisher.ready():
+            return None
+        self._queue.receive()
+        batch = self._queue.next_batch()
+        if batch:
+            self.process(batch)
+        for camera in self._queue.take_ends():
+            self._publisher.send(camera, EndOfStream(camera=camera))
+        return 0.0 if batch else None
+
+    def drained(self) -> bool:
+        return self._queue.empty
+
+    def close(self) -> None:
+        self._rings.close()

@@ -1,0 +1,55 @@
+"""Fusion's side of the acknowledged link to publish: what is sent is kept until it is stored."""
+
+import os
+from collections import deque
+
+from pipeline.bus import Dealer
+from pipeline.clock import NS_PER_S, Clock
+from pipeline.messages import Accepted, Outgoing, Transition
+
+RESEND_NS = NS_PER_S // 2
+
+
+class Outbox:
+    """Numbers transitions and sends them again, in order, until publish says that it has them.
+
+    ``epoch`` is random per process: a new one tells publish that whatever the one before left open
+    will never be ended by it.
+    """
+
+    def __init__(self, dealer: Dealer, clock: Clock) -> None:
+        self._dealer = dealer
+        self._clock = clock
+        self.epoch = os.urandom(8).hex()
+        self._number = 0
+        self._kept: deque[Outgoing] = deque()
+        self._sent_ns = 0
+        self.send(None)
+
+    def send(self, transition: Transition | None) -> None:
+        self._number += 1
+        if not self._kept:
+            # Counted from the oldest kept: what follows must not put off its being sent again.
+            self._sent_ns = self._clock.monotonic_ns()
+        message = Outgoing(epoch=self.epoch, number=self._number, transition=transition)
+        self._kept.append(message)
+        self._dealer.send(message)
+
+    def work(self) -> float | None:
+        """Take in acknowledgements, send again what has waited; seconds until it wants to."""
+        for message in self._dealer.drain():
+            if isinstance(message, Accepted) and message.epoch == self.epoch:
+                while self._kept and self._kept[0].number <= message.number:
+                    self._kept.popleft()
+        if not self._kept:
+            return None
+        now = self._clock.monotonic_ns()
+        if now - self._sent_ns >= RESEND_NS:
+            self._sent_ns = now
+            for kept in self._kept:
+                self._dealer.send(kept)
+        return max(0.0, (self._sent_ns + RESEND_NS - now) / NS_PER_S)
+
+    @property
+    def empty(self) -> bool:
+        return not self._kept

@@ -1,0 +1,269 @@
+"""Publish: transitions become public events, in the log before on the wire.
+
+Two public sockets: PUB for events, status and scores; ROUTER for snapshot and replay
+(``docs/messages.md``).
+"""
+
+import logging
+from pathlib import Path
+from typing import Any, Literal
+
+import msgspec
+
+from pipeline import topics
+from pipeline.clock import NS_PER_MS, NS_PER_S, isoformat
+from pipeline.event_log import EventLog, EventLogError
+from pipeline.messages import (
+    SCHEMA_VERSION,
+    Accepted,
+    CameraStatus,
+    Event,
+    ModelInfo,
+    Outgoing,
+    Stamp,
+    StepScores,
+    Transition,
+    to_json,
+)
+from pipeline.model_pack import ModelPack
+from pipeline.stage import Context
+
+MAX_REPLAY = 1000
+"""Most events in one answer; a client asks again from the last it got."""
+
+log = logging.getLogger(__name__)
+
+
+class Request(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What a client may ask of the ROUTER socket, as JSON."""
+
+    request: Literal["snapshot", "replay"]
+    schema: int = SCHEMA_VERSION
+    since: int = 0
+    limit: int = MAX_REPLAY
+
+
+_request_decoder = msgspec.json.Decoder(Request)
+
+
+def log_path(context_dir: Path, configured: Path | None) -> Path:
+    """The event log's file: the configured one, else one in the run's folder."""
+    return configured or context_dir / "events.sqlite"
+
+
+class Publish:
+    def __init__(self, context: Context) -> None:
+        self._context = context
+        self._log: EventLog | None = None
+        self._statuses: dict[str, dict[str, Any]] = {}
+
+    def open(self) -> None:
+        context, settings = self._context, self._context.config.publish
+        pack = ModelPack.load(context.config.model)
+        contract = pack.contract
+        self._model = ModelInfo(name=contract.name, version=contract.version, sha256=pack.sha256)
+        self._public = context.bus.public_publisher(settings.events)
+        self._router = context.bus.public_router(settings.replay)
+        self._events = EventLog(log_path(context.run_dir, context.config.events.log))
+        self._log = self._events
+        self._fusion = context.bus.router(topics.TRANSITION)
+        self._status = context.bus.pull(topics.STATUS)
+        self._scores = context.bus.pull(topics.SCORE)
+        context.bus.watch(self._fusion, self._on_transitions)
+        context.bus.watch(self._status, self._on_status)
+        context.bus.watch(self._scores, self._on_scores)
+        context.bus.watch(self._router, self._on_requests)
+
+    def work(self) -> float | None:
+        return None
+
+    def drained(self) -> bool:
+        return True
+
+    def close(self) -> None:
+        if self._log is not None:
+            self._log.close()
+
+    def _on_transitions(self) -> None:
+        for sender, message in self._fusion.drain():
+            if not isinstance(message, Outgoing):
+                continue
+            try:
+                accepted = self._accept(message)
+            except EventLogError as error:
+                # Not acknowledged: fusion keeps it and sends it again.
+                self._context.counters["log_failures"] += 1
+                log.error("%s; the event is kept and tried again", error)
+                continue
+            self._fusion.send(sender, Accepted(epoch=message.epoch, number=accepted))
+
+    def _accept(self, message: Outgoing) -> int:
+        """Store and publish a transition if it is the next of its epoch; the last one stored."""
+        accepted = self._events.accepted(message.epoch)
+        if message.number != accepted + 1:
+            return accepted
+        took_ns = self._context.clock.monotonic_ns()
+        transition = message.transition
+        if transition is None:
+            for event in self._events.begin_epoch(message.epoch, self._interrupted, message.number):
+                self._send(event)
+            return message.number
+        event = self._events.append(
+            message.epoch,
+            message.number,
+            transition.key,
+            lambda seq, known_id: self._event(seq, known_id, transition, took_ns),
+        )
+        self._send(event)
+        return message.number
+
+    def _send(self, event: Event) -> None:
+        topic = f"{topics.PUBLIC_EVENT}/{event.camera}/{event.label}/"
+        self._public.send(topic, to_json(event))
+        self._context.counters["events"] += 1
+
+    def _event(self, seq: int, known_id: str | None, transition: Transition, took_ns: int) -> Event:
+        return Event(
+            seq=seq,
+            id=known_id or self._new_id(seq, transition),
+            type=transition.type,
+            camera=transition.camera,
+            label=transition.label,
+            score=_rounded(transition.score),
+            top_score=_rounded(transition.top_score),
+            start_time=self._wall(transition.start_ns),
+            end_time=None if transition.end_ns is None else self._wall(transition.end_ns),
+            media_time=(_seconds(transition.start_pts_ns), _seconds(transition.end_pts_ns)),
+            reason=transition.reason,
+            window=transition.window,
+            streams=msgspec.structs.replace(
+                transition.streams,
+                spatial=_rounded_or_none(transition.streams.spatial),
+                temporal=_rounded_or_none(transition.streams.temporal),
+                alpha=_rounded_or_none(transition.streams.alpha),
+            ),
+            latency_ms=self._latency(transition.captured_ns, transition.trail, took_ns),
+            model=self._model,
+        )
+
+    def _interrupted(self, seq: int, last: Event) -> Event:
+        """The end of an event whose fusion process is gone."""
+        return msgspec.structs.replace(
+            last,
+            seq=seq,
+            type="end",
+            reason="interrupted",
+            end_time=isoformat(self._context.clock.wall_ns()),
+        )
+
+    def _new_id(self, seq: int, transition: Transition) -> str:
+        """Sorts by time, like a ULID; made of media time for files, so that it is repeatable."""
+        ns = transition.start_pts_ns
+        if ns is None or not self._context.lossless:
+            ns = self._wall_ns(transition.start_ns)
+        return f"{transition.camera}-{_base32(ns // NS_PER_MS, 10)}{_base32(seq, 6)}"
+
+    def _wall_ns(self, monotonic_ns: int) -> int:
+        clock = self._context.clock
+        return clock.wall_ns() - (clock.monotonic_ns() - monotonic_ns)
+
+    def _wall(self, monotonic_ns: int) -> str:
+        return isoformat(self._wall_ns(monotonic_ns))
+
+    def _latency(
+        self, captured_ns: int, trail: tuple[Stamp, ...], took_ns: int
+    ) -> dict[str, float]:
+        now_ns = self._context.clock.monotonic_ns()
+        stamps = (*trail, Stamp("publish", took_ns, now_ns))
+        parts = {s.stage: _milliseconds(s.let_go_ns - s.took_ns) for s in stamps}
+        return {**parts, "total": _milliseconds(now_ns - captured_ns)}
+
+    def _on_status(self) -> None:
+        for message in self._status.drain():
+            if isinstance(message, CameraStatus):
+                public = {
+                    "schema": SCHEMA_VERSION,
+                    "camera": message.camera,
+                    "state": message.state,
+                    "reason": message.reason,
+                    "time": self._wall(message.at_ns),
+                    "segment": message.segment,
+                    "size": message.size,
+                }
+                self._statuses[message.camera] = public
+                topic = f"{topics.PUBLIC_STATUS}/{message.camera}/"
+                self._public.send(topic, to_json(public))
+
+    def _on_scores(self) -> None:
+        for message in self._scores.drain():
+            if isinstance(message, StepScores):
+                took_ns = self._context.clock.monotonic_ns()
+                public = {
+                    "schema": SCHEMA_VERSION,
+                    "camera": message.camera,
+                    "time": self._wall(message.captured_ns),
+                    "media_time": _seconds(message.pts_ns),
+                    "scores": _rounded_all(message.scores),
+                    "streams": {
+                        name: None if scores is None else _rounded_all(scores)
+                        for name, scores in message.streams.items()
+                    },
+                    "alpha": _rounded_or_none(message.alpha),
+                    "window": message.window,
+                    "latency_ms": self._latency(message.captured_ns, message.trail, took_ns),
+                }
+                topic = f"{topics.PUBLIC_SCORE}/{message.camera}/"
+                self._public.send(topic, to_json(public))
+
+    def _on_requests(self) -> None:
+        self._router.serve(lambda body: to_json(self._answer(body)))
+
+    def _answer(self, body: bytes) -> dict[str, Any]:
+        answer: dict[str, Any] = {
+            "schema": SCHEMA_VERSION,
+            "log": self._events.identity,
+            "seq": self._events.last_seq(),
+        }
+        try:
+            request = _request_decoder.decode(body)
+        except (msgspec.DecodeError, UnicodeDecodeError) as error:
+            self._context.counters["requests_refused"] += 1
+            return {**answer, "error": str(error)}
+        if request.request == "snapshot":
+            active = [msgspec.Raw(event) for event in self._events.open_events()]
+            return {**answer, "cameras": self._statuses, "active": active}
+        limit = min(max(request.limit, 1), MAX_REPLAY)
+        events = [msgspec.Raw(event) for _, event in self._events.since(request.since, limit)]
+        return {**answer, "events": events}
+
+
+_ALPHABET = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
+
+
+def _base32(number: int, digits: int) -> str:
+    """Crockford's base 32, as ULIDs use it."""
+    text = ""
+    while number or len(text) < digits:
+        number, digit = divmod(number, 32)
+        text = _ALPHABET[digit] + text
+    return text
+
+
+def _seconds(ns: int | None) -> float | None:
+    return None if ns is None else round(ns / NS_PER_S, 3)
+
+
+def _milliseconds(ns: int) -> float:
+    return round(ns / NS_PER_MS, 3)
+
+
+def _rounded(score: float) -> float:
+    return round(score, 4)
+
+
+def _rounded_or_none(score: float | None) -> float | None:
+    return None if score is None else _rounded(score)
+
+
+def _rounded_all(scores: dict[str, float]) -> dict[str, float]:
+    return {label: _rounded(score) for label, score in scores.items()}

@@ -1,0 +1,37 @@
+"""``python -m pipeline.subscribe``: events on the terminal, as they happen."""
+
+import sys
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from pipeline.client import DEFAULT_EVENTS, DEFAULT_REPLAY, EventClient
+from pipeline.messages import to_json
+from pipeline.outputs.text import event_line
+
+
+def main(
+    connect: Annotated[str, typer.Option(help="the PUB socket")] = DEFAULT_EVENTS,
+    replay: Annotated[str, typer.Option(help="the ROUTER socket")] = DEFAULT_REPLAY,
+    camera: Annotated[str | None, typer.Option(help="only this camera")] = None,
+    label: Annotated[str | None, typer.Option(help="only this label")] = None,
+    since: Annotated[int | None, typer.Option(help="first replay what came after this seq")] = None,
+    json: Annotated[bool, typer.Option("--json", help="one event a line")] = False,
+) -> None:
+    """Print events of a running pipeline; missed ones are asked for again."""
+    console = Console()
+    with EventClient(connect, replay, since=since, camera=camera, label=label) as client:
+        try:
+            for event in client:
+                if json:
+                    sys.stdout.write(to_json(event).decode() + "\n")
+                    sys.stdout.flush()
+                else:
+                    console.print(event_line(event))
+        except (KeyboardInterrupt, BrokenPipeError):
+            raise typer.Exit(0) from None
+
+
+if __name__ == "__main__":
+    typer.run(main)

@@ -1,0 +1,413 @@
+"""Supervisor: starts, watches, restarts and stops the stages; owns all shared memory.
+
+Signal handlers only record; the loop acts. Readiness (the stage said that it is ready) is separate
+from liveness (its work loop sends heartbeats). A start-up failure is not restarted; anything else
+is, with growing pauses, until the budget is used up.
+"""
+
+import logging
+import os
+import signal
+import subprocess
+import sys
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import FrameType
+from typing import Protocol
+
+import msgspec
+
+from pipeline import topics
+from pipeline.bus import Bus
+from pipeline.clock import NS_PER_S, SYSTEM_CLOCK, Clock
+from pipeline.config import PROJECT, Config, default_run_root
+from pipeline.frame_ring import RingError, RingOwner, RunIdentity
+from pipeline.messages import (
+    AnyMessage,
+    CameraStatus,
+    Failed,
+    Heartbeat,
+    Hello,
+    Ready,
+    RingGrant,
+    RingRequest,
+    Stop,
+)
+from pipeline.metrics import StageMetrics
+from pipeline.run_folder import RunFolder
+from pipeline.stage import EXIT_NO_SOURCE, EXIT_OK, EXIT_STAGE, Launch
+from pipeline.stages.publish import log_path
+from pipeline.topology import KINDS, StageSpec, stages
+
+TICK_S = 0.1
+FIRST_BACKOFF_S = 0.1
+MAX_BACKOFF_S = 5.0
+
+log = logging.getLogger(__name__)
+
+# One thread for every numeric library in a stage: two cores shared by six processes and more.
+_THREAD_VARIABLES = (
+    "OMP_NUM_THREADS",
+    "OPENBLAS_NUM_THREADS",
+    "MKL_NUM_THREADS",
+    "NUMEXPR_NUM_THREADS",
+)
+
+
+@dataclass
+class Child:
+    """A stage's process as the supervisor sees it."""
+
+    spec: StageSpec
+    process: "subprocess.Popen[bytes] | None" = None
+    ready: bool = False
+    spawned_ns: int = 0
+    heard_ns: int = 0
+    restart_at_ns: int = 0
+    stopping: bool = False
+    restarts: deque[int] = field(default_factory=deque)
+    total_restarts: int = 0
+
+    @property
+    def pid(self) -> int | None:
+        return self.process.pid if self.process is not None else None
+
+
+@dataclass
+class RunView:
+    """What outputs may look at."""
+
+    config: Config
+    log_path: Path
+    children: dict[str, Child]
+    cameras: dict[str, CameraStatus]
+    metrics: StageMetrics
+    started_ns: int
+
+
+class Output(Protocol):
+    """Something that shows events to whoever started the program."""
+
+    def open(self, bus: Bus, view: RunView) -> None: ...
+
+    def tick(self) -> None:
+        """Called several times a second, and whenever something arrived."""
+        ...
+
+    def close(self) -> None:
+        """Called after the last stage has left; the event log is complete."""
+        ...
+
+
+class Supervisor:
+    """Runs one :class:`Config` to its end."""
+
+    def __init__(
+        self,
+        config: Config,
+        outputs: Sequence[Output] = (),
+        duration_s: float | None = None,
+        clock: Clock = SYSTEM_CLOCK,
+    ) -> None:
+        self._config = config
+        self._clock = clock
+        self._outputs = list(outputs)
+        self._duration_s = duration_s
+        self._run = RunIdentity.new()
+        self._children = {spec.name: Child(spec) for spec in stages(config)}
+        self._cameras: dict[str, CameraStatus] = {}
+        self._segments: dict[str, int] = {}
+        self._opened: set[str] = set()
+        self._metrics = StageMetrics()
+        self._signals = 0
+        self._verdict: int | None = None
+
+    def run(self) -> int:
+        """Run until the sources end, the time is up or a signal comes; returns the exit code."""
+        root = self._config.runtime.run_dir or default_run_root()
+        for name in RunFolder.remove_dead(root):
+            log.info("removed what the dead run %s had left", name)
+        folder = RunFolder(root, self._run)
+        rings = RingOwner(self._run)
+        bus = Bus(folder.path, self._config.lossless)
+        previous = [signal.signal(s, self._on_signal) for s in (signal.SIGINT, signal.SIGTERM)]
+        try:
+            self._begin(folder, rings, bus)
+            self._loop()
+            self._stop()
+        finally:
+            self._kill_all()
+            for output in self._outputs:
+                output.close()
+            bus.close()
+            rings.close()
+            folder.close()
+            for number, handler in zip((signal.SIGINT, signal.SIGTERM), previous, strict=True):
+                signal.signal(number, handler)
+        return self._verdict if self._verdict is not None else EXIT_OK
+
+    def _begin(self, folder: RunFolder, rings: RingOwner, bus: Bus) -> None:
+        self._folder, self._rings, self._bus = folder, rings, bus
+        self._origin_ns = self._clock.monotonic_ns()
+        self._control = bus.router(topics.CONTROL)
+        bus.watch(self._control, self._on_control)
+        self._status = bus.push(topics.STATUS)
+        if self._config.supervisor.metrics:
+            self._metrics.serve(self._config.supervisor.metrics)
+        view = RunView(
+            config=self._config,
+            log_path=log_path(folder.path, self._config.events.log),
+            children=self._children,
+            cameras=self._cameras,
+            metrics=self._metrics,
+            started_ns=self._origin_ns,
+        )
+        for output in self._outputs:
+            output.open(bus, view)
+        for child in self._children.values():
+            self._spawn(child)
+
+    def _loop(self) -> None:
+        while not self._over():
+            self._bus.poll(TICK_S)
+            for child in self._children.values():
+                self._look_after(child)
+            for output in self._outputs:
+                output.tick()
+
+    def _over(self) -> bool:
+        if self._verdict is not None or self._signals:
+            return True
+        now = self._clock.monotonic_ns()
+        elapsed_s = (now - self._origin_ns) / NS_PER_S
+        if self._duration_s is not None and elapsed_s >= self._duration_s:
+            return True
+        states = [status.state for status in self._cameras.values()]
+        if len(states) == len(self._config.cameras) and all(
+            state in ("ended", "failed") for state in states
+        ):
+            self._verdict = EXIT_OK if self._opened else EXIT_NO_SOURCE
+            return True
+        patience_s = self._config.supervisor.first_source_s
+        if patience_s and not self._opened and elapsed_s > patience_s:
+            log.error("no source could be opened within %g s", patience_s)
+            self._verdict = EXIT_NO_SOURCE
+            return True
+        return False
+
+    def _on_signal(self, _number: int, _frame: FrameType | None) -> None:
+        self._signals += 1
+
+    def _on_control(self) -> None:
+        for name, message in self._control.drain():
+            child = self._children.get(name)
+            if child is None:
+                log.warning("control: a message from %r, which is no stage of this run", name)
+                continue
+            child.heard_ns = self._clock.monotonic_ns()
+            self._hear(child, message)
+
+    def _hear(self, child: Child, message: AnyMessage) -> None:
+        name = child.spec.name
+        if isinstance(message, Heartbeat):
+            self._metrics.update(name, message.counters)
+        elif isinstance(message, Ready):
+            child.ready = True
+            log.info("%s is ready", name)
+        elif isinstance(message, RingRequest):
+            self._grant(name, message)
+        elif isinstance(message, CameraStatus):
+            self._note(message)
+        elif isinstance(message, Failed):
+            log.error("%s: %s", name, message.reason)
+            self._verdict = message.exit_code
+        elif isinstance(message, Hello):
+            log.debug("%s runs as process %d", name, message.pid)
+
+    def _note(self, status: CameraStatus) -> None:
+        before = self._cameras.get(status.camera)
+        self._cameras[status.camera] = status
+        if status.state == "online":
+            self._opened.add(status.camera)
+        if status.segment is not None:
+            self._segments[status.camera] = status.segment
+        if before is None or before.state != status.state:
+            reason = f": {status.reason}" if status.reason else ""
+            log.info("camera %s is %s%s", status.camera, status.state, reason)
+
+    def _grant(self, name: str, request: RingRequest) -> None:
+        readers = topics.ring_readers(request.content)
+        ring, reason = None, None
+        try:
+            ring = self._rings.create(
+                (request.camera, request.content),
+                request.shape,
+                self._config.runtime.ring_slots,
+                len(readers),
+            )
+        except RingError as error:
+            reason = str(error)
+        grant = RingGrant(camera=request.camera, content=request.content, ring=ring, reason=reason)
+        self._control.send(name, grant)
+
+    def _spawn(self, child: Child) -> None:
+        spec = child.spec
+        launch = Launch(
+            kind=spec.kind,
+            instance=spec.instance,
+            cameras=spec.cameras,
+            config=self._config.model_dump_json(),
+            run=self._run.hex,
+            run_dir=str(self._folder.path),
+            origin_ns=self._origin_ns,
+            first_segment=self._segments.get(spec.instance, -1) + 1,
+            log_level=logging.getLevelName(log.getEffectiveLevel()),
+        )
+        environment = {**os.environ, **dict.fromkeys(_THREAD_VARIABLES, "1")}
+        environment["PYTHONPATH"] = os.pathsep.join(
+            filter(None, (str(PROJECT), os.environ.get("PYTHONPATH")))
+        )
+        child.process = subprocess.Popen(
+            [sys.executable, "-m", "pipeline.stage", spec.name],
+            stdin=subprocess.PIPE,
+            stdout=sys.stderr.fileno(),
+            env=environment,
+        )
+        assert child.process.stdin is not None
+        child.process.stdin.write(msgspec.json.encode(launch) + b"\n")
+        child.process.stdin.flush()
+        child.ready = False
+        child.spawned_ns = child.heard_ns = self._clock.monotonic_ns()
+
+    def _look_after(self, child: Child) -> None:
+        """Restart what has died, kill what hangs."""
+        now = self._clock.monotonic_ns()
+        if child.process is None:
+            if now >= child.restart_at_ns:
+                self._spawn(child)
+            return
+        code = child.process.poll()
+        if code is not None:
+            self._bury(child, code, now)
+            return
+        silent_s = (now - child.heard_ns) / NS_PER_S
+        patience_s = self._patience_s(child)
+        if silent_s > patience_s:
+            state = "hung" if child.ready else "not ready"
+            log.error(
+                "%s is %s: not heard for %.1f s; killing it", child.spec.name, state, silent_s
+            )
+            child.process.kill()
+
+    def _patience_s(self, child: Child) -> float:
+        settings = self._config.supervisor
+        if not child.ready:
+            return settings.ready_s
+        if child.spec.kind == "capture":
+            # Opening and reading block inside OpenCV, for as long as these say and no longer.
+            camera = self._config.cameras[child.spec.instance]
+            return settings.hang_s + max(camera.open_timeout_s, camera.read_timeout_s)
+        return settings.hang_s
+
+    def _bury(self, child: Child, code: int, now: int) -> None:
+        """A stage has died: plan its restart, or give up."""
+        self._control_drain()
+        if self._verdict is not None:
+            return
+        name, settings = child.spec.name, self._config.supervisor
+        self._close_pipe(child)
+        child.process = None
+        died = f"killed by signal {-code}" if code < 0 else f"exit code {code}"
+        window_ns = int(settings.restart_window_s * NS_PER_S)
+        while child.restarts and now - child.restarts[0] > window_ns:
+            child.restarts.popleft()
+        if self._config.lossless or len(child.restarts) >= settings.restarts:
+            why = (
+                "a lossless run can't go on without what it had in hand"
+                if self._config.lossless
+                else f"{len(child.restarts)} restarts within {settings.restart_window_s:g} s"
+            )
+            log.error("%s died (%s) and is not started again: %s", name, died, why)
+            self._verdict = EXIT_STAGE
+            return
+        backoff_s = min(FIRST_BACKOFF_S * 2 ** len(child.restarts), MAX_BACKOFF_S)
+        child.restarts.append(now)
+        child.total_restarts += 1
+        self._metrics.restarts[name] = child.total_restarts
+        child.restart_at_ns = now + int(backoff_s * NS_PER_S)
+        log.warning("%s died (%s); starting it again in %.1f s", name, died, backoff_s)
+        if child.spec.kind == "capture":
+            self._say_offline(child.spec.instance, f"capture died ({died})")
+
+    def _say_offline(self, camera: str, reason: str) -> None:
+        status = CameraStatus(
+            camera=camera,
+            state="offline",
+            reason=reason,
+            at_ns=self._clock.monotonic_ns(),
+            segment=self._segments.get(camera),
+        )
+        self._note(status)
+        self._status.send(status)
+
+    def _control_drain(self) -> None:
+        """Hear the last words of a stage before judging its death."""
+        self._bus.poll(0.0)
+
+    def _stop(self) -> None:
+        """Stop kind by kind, in the order of the data, so that each drains what it was sent."""
+        finished = self._config.lossless and self._verdict == EXIT_OK and not self._signals
+        began = self._clock.monotonic_ns()
+        stop_s = self._config.supervisor.stop_s
+        for place, kind in enumerate(KINDS):
+            children = [c for c in self._children.values() if c.spec.kind == kind]
+            for child in children:
+                child.stopping = True
+                if child.process is not None:
+                    self._control.send(child.spec.name, Stop())
+            # Capture may sit in a read; the others have shares of what is left. Something must be
+            # left for killing: 5 % of the time.
+            share = 0.4 + 0.55 * place / (len(KINDS) - 1)
+            deadline = None if finished else began + int(share * stop_s * NS_PER_S)
+            self._await_exit(children, deadline)
+
+    def _await_exit(self, children: list[Child], deadline_ns: int | None) -> None:
+        """Wait until they have left; kill who has not by the deadline. A signal cuts it short."""
+        signals = self._signals
+        while any(c.process is not None and c.process.poll() is None for c in children):
+            if self._signals > signals:
+                return
+            now = self._clock.monotonic_ns()
+            if deadline_ns is not None and now > deadline_ns:
+                break
+            if deadline_ns is None and any(
+                c.process is not None and now - c.heard_ns > self._patience_s(c) * NS_PER_S
+                for c in children
+            ):
+                break
+            self._bus.poll(0.01)
+            for output in self._outputs:
+                output.tick()
+        for child in children:
+            if child.process is not None and child.process.poll() is None:
+                log.warning("%s did not stop in time; killing it", child.spec.name)
+                child.process.kill()
+                child.process.wait()
+
+    def _kill_all(self) -> None:
+        alive = [c for c in self._children.values() if c.process is not None]
+        for child in alive:
+            assert child.process is not None
+            if child.process.poll() is None:
+                child.process.kill()
+        for child in alive:
+            assert child.process is not None
+            child.process.wait()
+            self._close_pipe(child)
+
+    @staticmethod
+    def _close_pipe(child: Child) -> None:
+        if child.process is not None and child.process.stdin is not None:
+            child.process.stdin.close()

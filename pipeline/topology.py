@@ -1,0 +1,52 @@
+"""Topology: config in, the list of stages to run out."""
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+
+from pipeline.config import Config
+
+KINDS = ("capture", "flow", "spatial", "temporal", "fusion", "publish")
+"""Kinds of stages in the order in which data passes them, and in which they stop."""
+
+
+@dataclass(frozen=True, slots=True)
+class StageSpec:
+    """One process: its kind, its name, and the cameras it serves."""
+
+    kind: str
+    instance: str
+    cameras: tuple[str, ...]
+
+    @property
+    def name(self) -> str:
+        return f"{self.kind}:{self.instance}" if self.instance else self.kind
+
+
+def stages(config: Config) -> list[StageSpec]:
+    """Every process of a run, in the order of :data:`KINDS`."""
+    cameras = tuple(config.cameras)
+    return [
+        *(StageSpec("capture", camera, (camera,)) for camera in cameras),
+        *(StageSpec("flow", str(worker), shard) for worker, shard in flow_shards(config).items()),
+        StageSpec("spatial", "", cameras),
+        StageSpec("temporal", "", cameras),
+        StageSpec("fusion", "", cameras),
+        StageSpec("publish", "", cameras),
+    ]
+
+
+def writers(kind: str, config: Config, cameras: Collection[str]) -> Mapping[str, tuple[str, ...]]:
+    """Instances of ``kind`` that serve any of ``cameras``, and which of them each serves."""
+    served = {
+        spec.instance: tuple(camera for camera in spec.cameras if camera in cameras)
+        for spec in stages(config)
+        if spec.kind == kind
+    }
+    return {instance: some for instance, some in served.items() if some}
+
+
+def flow_shards(config: Config) -> Mapping[int, tuple[str, ...]]:
+    """Cameras of each flow worker, dealt out in turn; no worker is without one."""
+    cameras = tuple(config.cameras)
+    workers = min(config.flow.workers, len(cameras))
+    return {worker: cameras[worker::workers] for worker in range(workers)}

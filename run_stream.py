@@ -1,0 +1,114 @@
+"""The live pipeline's command line. ``python run_stream.py --help``."""
+
+import logging
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from pipeline.bus import BusError, check_bind
+from pipeline.config import Config, ConfigError, load, validate
+from pipeline.model_pack import NETWORKS, ModelPack, PackError
+from pipeline.outputs.lines import EventLines, as_json, as_text
+from pipeline.outputs.table import LiveTable
+from pipeline.stage import EXIT_OK, EXIT_USAGE, StartupError
+from pipeline.supervisor import Output, Supervisor
+
+log = logging.getLogger("run_stream")
+
+
+def build_config(path: Path | None, overrides: dict[str, Any]) -> Config:
+    """The config file (or the defaults) with what the command line says put over it."""
+    config = load(path) if path else Config()
+    data = config.model_dump(mode="json")
+    for key, value in overrides.items():
+        if value is None:
+            continue
+        *sections, last = key.split(".")
+        place = data
+        for section in sections:
+            place = place[section]
+        place[last] = value
+    return validate(data, origin=str(path) if path else "command line")
+
+
+def check(config: Config, verify_graphs: bool) -> None:
+    """Everything that can be known before a start; raises an error that names what is wrong."""
+    pack = ModelPack.load(config.model)
+    for endpoint in (config.publish.events, config.publish.replay):
+        check_bind(endpoint)
+    if verify_graphs:
+        from pipeline.onnx_session import Network
+        from pipeline.stages.fusion import thresholds
+
+        for network in NETWORKS:
+            Network(pack, network, config.runtime.threads, config.runtime.providers)
+        thresholds(pack.contract, config)
+
+
+def outputs(as_json_lines: bool) -> list[Output]:
+    """JSON lines when asked for, a table on a terminal, plain lines otherwise."""
+    if as_json_lines:
+        return [EventLines(as_json)]
+    return [LiveTable()] if sys.stdout.isatty() else [EventLines(as_text)]
+
+
+def main(
+    config: Annotated[Path | None, typer.Option("-c", "--config", help="YAML file")] = None,
+    source: Annotated[
+        str | None,
+        typer.Option(help="demo, a webcam (0), rtsp://, http://, a video file, a folder of images"),
+    ] = None,
+    camera: Annotated[str, typer.Option(help="name of --source's camera")] = "camera",
+    model: Annotated[Path | None, typer.Option(help="model pack folder")] = None,
+    transport: Annotated[str | None, typer.Option(help="RTSP over tcp or udp")] = None,
+    loop: Annotated[bool, typer.Option("--loop", help="start a file again at its end")] = False,
+    lossless: Annotated[
+        bool, typer.Option("--lossless", help="files: every step, repeatable")
+    ] = False,
+    duration: Annotated[
+        float | None, typer.Option(min=0, help="stop after so many seconds")
+    ] = None,
+    json: Annotated[bool, typer.Option("--json", help="one event a line, nothing else")] = False,
+    check_only: Annotated[
+        bool, typer.Option("--check", help="validate config, packs, endpoints; run nothing")
+    ] = False,
+    log_level: Annotated[str, typer.Option(help="DEBUG, INFO, WARNING or ERROR")] = "INFO",
+) -> None:
+    """Recognise actions in live video. With no arguments: the built-in demo camera."""
+    table = not json and sys.stdout.isatty() and not check_only
+    overrides: dict[str, Any] = {
+        "model": str(model) if model else None,
+        "runtime.delivery": "lossless" if lossless else None,
+        "publish.scores": True if table else None,
+    }
+    if source is not None:
+        given = {"source": source, "transport": transport, "loop": loop or None}
+        settings = {key: value for key, value in given.items() if value is not None}
+        overrides["cameras"] = {camera: settings}
+    level = getattr(logging, log_level.upper(), None)
+    if not isinstance(level, int):
+        raise typer.BadParameter(f"{log_level!r}: DEBUG, INFO, WARNING or ERROR")
+    # On a terminal the table says what goes on; log lines would tear it.
+    logging.basicConfig(
+        level=max(level, logging.ERROR) if table else level,
+        stream=sys.stderr,
+        format="%(asctime)s %(levelname)s %(message)s",
+    )
+    try:
+        settings_of_run = build_config(config, overrides)
+        check(settings_of_run, verify_graphs=check_only)
+    except (ConfigError, PackError, BusError, StartupError) as error:
+        for line in str(error).splitlines():
+            print(f"error: {line}", file=sys.stderr)
+        raise typer.Exit(EXIT_USAGE) from None
+    if check_only:
+        cameras = ", ".join(settings_of_run.cameras)
+        print(f"config, pack and endpoints are fine; cameras: {cameras}", file=sys.stderr)
+        raise typer.Exit(EXIT_OK)
+    raise typer.Exit(Supervisor(settings_of_run, outputs(json), duration).run())
+
+
+if __name__ == "__main__":
+    typer.run(main)
