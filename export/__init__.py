@@ -1,0 +1,1 @@
+"""Checkpoint to model pack (torch, onnx); ``pipeline`` never imports it."""

@@ -1,0 +1,1 @@
+"""Training of the two streams and their fusion (PyTorch); ``pipeline`` never imports it."""

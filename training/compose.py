@@ -1,0 +1,312 @@
+"""Training sequences, composed as a stream would bring them.
+
+A pack is run over a sliding window at every step, so clips alone would teach the wrong thing: a
+window also holds what came before a gesture, half of one, and what follows. Sequences are chains
+of parts (clips, rendered episodes, clips without a label, stillness), joined by hard cuts, by
+stillness or by the start of a new segment, with a target at every step.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from enum import IntEnum
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from pipeline import flow
+from pipeline.flow import FlowMethod
+from pipeline.preprocess import TemporalInputs, flow_input
+from training.config import CompositionConfig, TrainConfig
+from training.data import Clip, Stroke
+
+STILL = 128
+UNSEEN = 0.25
+Rng = np.random.Generator
+Floats = npt.NDArray[np.float32]
+
+
+class Batch(NamedTuple):
+    """N sequences of T steps.
+
+    ``fields`` (N, T, h, w, 2) uint8, ``grid`` (N, T, 320, gh, gw) float16, ``moving`` and ``seen``
+    (N, T) bool as in :class:`~training.data.Clip`; ``target`` (N, T) int64 and its ``weight``
+    (N, T) float32, 0 where a step has none; ``drawn`` (N, T) int64, the gesture that is being
+    drawn, and ``progress`` (N, T) float32, how much of it has been, 0 where there's none.
+    """
+
+    fields: npt.NDArray[np.uint8]
+    grid: npt.NDArray[np.float16]
+    moving: npt.NDArray[np.bool_]
+    seen: npt.NDArray[np.bool_]
+    target: npt.NDArray[np.int64]
+    weight: Floats
+    drawn: npt.NDArray[np.int64]
+    progress: Floats
+
+
+def stack_valid(moving: npt.NDArray[np.bool_], stack: int) -> npt.NDArray[np.bool_]:
+    """(…, T) bool: at which steps all fields of a stack of ``stack`` exist in one segment."""
+    valid = moving.copy()
+    for lag in range(1, stack):
+        shifted = np.zeros_like(moving)
+        shifted[..., lag:] = moving[..., :-lag] if lag < moving.shape[-1] else False
+        valid &= shifted
+    return valid
+
+
+def stack_indices(steps: int, stack: int) -> npt.NDArray[np.int64]:
+    """(T, L) which fields make each step's stack, oldest first; clamped at the start, where
+    :func:`stack_valid` says that there's none."""
+    lags = np.arange(stack - 1, -1, -1)
+    return np.asarray(np.maximum(np.arange(steps)[:, None] - lags[None], 0), np.int64)
+
+
+def targets(
+    strokes: Sequence[Stroke], steps: int, config: CompositionConfig, background: int
+) -> tuple[npt.NDArray[np.int64], Floats]:
+    """What each of ``steps`` steps should say, and with what weight.
+
+    Background until a stroke is nearly recognisable, nothing until it is, then the label until
+    ``hold`` steps after its end, nothing for ``settle`` steps, background again. A stroke that
+    began well before the sequence can't be told, and has no target at all.
+    """
+    target = np.full(steps, background, np.int64)
+    weight = np.ones(steps, np.float32)
+    for label, first, past in strokes:
+        length = past - first
+        told = min(past - 1, first + math.floor(config.recognisable * length))
+        unsure = told - math.ceil(config.undecided * length)
+        weight[max(0, unsure) : max(0, past + config.hold + config.settle)] = 0.0
+        if -first <= UNSEEN * length:
+            said = slice(told, max(0, past + config.hold))
+            target[said], weight[said] = label, 1.0
+    return target, weight
+
+
+def foresight(strokes: Sequence[Stroke], steps: int) -> tuple[npt.NDArray[np.int64], Floats]:
+    """Which gesture each step is part of, and how much of it has been drawn by then.
+
+    A denser target than :func:`targets`, for training alone: it makes the recurrent state keep
+    track of a gesture from its beginning.
+    """
+    drawn = np.zeros(steps, np.int64)
+    progress = np.zeros(steps, np.float32)
+    for label, first, past in strokes:
+        if -first <= UNSEEN * (past - first):
+            inside = np.arange(max(0, first), min(past, steps))
+            drawn[inside] = label
+            progress[inside] = (inside + 1 - first) / (past - first)
+    return drawn, progress
+
+
+def _negated(fields: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
+    # 128 is no motion and 0 never occurs, so 256 - q stays within 1 to 255.
+    return (256 - fields.astype(np.int16)).astype(np.uint8)
+
+
+def mirrored(clip: Clip, swaps: dict[int, int]) -> Clip:
+    """The clip as a mirror shows it; ``swaps`` gives the label of each label's mirror image.
+
+    The backbone's grid is flipped too, which is nearly what it says of a flipped picture.
+    """
+    fields = clip.fields[:, :, ::-1].copy()
+    fields[..., 0] = _negated(fields[..., 0])
+    return replace(
+        clip, fields=fields, grid=clip.grid[..., ::-1], first=clip.first[:, ::-1],
+        last=clip.last[:, ::-1], label=swaps[clip.label],
+        strokes=tuple(s._replace(label=swaps[s.label]) for s in clip.strokes),
+    )  # fmt: skip
+
+
+def reversed_clip(clip: Clip, swaps: dict[int, int]) -> Clip:
+    """The clip played backwards: motion is negated, and what ended a step now begins it."""
+    steps = len(clip)
+    fields = np.full_like(clip.fields, STILL)
+    fields[1:] = _negated(clip.fields[:0:-1])
+    moving = np.zeros_like(clip.moving)
+    moving[1:] = clip.moving[:0:-1]
+    strokes = tuple(
+        Stroke(swaps[s.label], steps - s.past, steps - s.first) for s in reversed(clip.strokes)
+    )
+    return replace(
+        clip, fields=fields, moving=moving, grid=clip.grid[::-1], seen=clip.seen[::-1],
+        first=clip.last, last=clip.first, label=swaps[clip.label], strokes=strokes,
+    )  # fmt: skip
+
+
+def stretched(clip: Clip, speed: float) -> Clip:
+    """The clip played ``speed`` times as fast: fewer steps, each with more motion."""
+    steps = max(2, round(len(clip) / speed))
+    index = np.minimum((np.arange(steps) + 0.5) * len(clip) / steps, len(clip) - 1).astype(int)
+    index[0] = 0
+    actual = len(clip) / steps
+    motion = (clip.fields[index].astype(np.float32) - STILL) * actual
+    fields = (np.clip(np.rint(motion), -127, 127) + STILL).astype(np.uint8)
+    strokes = tuple(
+        Stroke(s.label, round(s.first / actual), max(1, round(s.past / actual)))
+        for s in clip.strokes
+    )
+    return replace(
+        clip, fields=fields, moving=clip.moving[index], grid=clip.grid[index],
+        seen=clip.seen[index], strokes=strokes,
+    )  # fmt: skip
+
+
+def cropped(clip: Clip, first: int, past: int) -> Clip:
+    """Steps ``first`` up to ``past``; strokes keep their times, those cut off are dropped."""
+    part = slice(first, past)
+    return replace(
+        clip, fields=clip.fields[part], moving=clip.moving[part], grid=clip.grid[part],
+        seen=clip.seen[part],
+        strokes=tuple(
+            Stroke(s.label, s.first - first, s.past - first) for s in clip.strokes if s.past <= past
+        ),
+    )  # fmt: skip
+
+
+def still_after(clip: Clip, steps: int, rng: Rng) -> Clip:
+    """``steps`` steps in which the picture at the clip's end stays as it is, but for noise."""
+    noise = rng.integers(-1, 2, (steps, *clip.fields.shape[1:]))
+    return replace(
+        clip, fields=(STILL + noise).astype(np.uint8), moving=np.ones(steps, np.bool_),
+        grid=np.repeat(clip.grid[-1:], steps, 0), seen=np.ones(steps, np.bool_),
+        first=clip.last, strokes=(),
+    )  # fmt: skip
+
+
+class Join(IntEnum):
+    """What lies between two parts of a chain."""
+
+    CUT = 0
+    """A hard cut, as in clips that are played one after the other: flow over it is nonsense."""
+    STILL = 1
+    """Nothing moved."""
+    SEGMENT = 2
+    """A new segment: no field."""
+
+
+JOIN_SHARES = (0.5, 0.3, 0.2)
+
+
+def chained(
+    parts: Sequence[Clip], joins: Sequence[Join], method: FlowMethod, inputs: TemporalInputs
+) -> Clip:
+    """Parts one after the other, ``joins`` between them; named after the first."""
+    fields = np.concatenate([clip.fields for clip in parts])
+    moving = np.concatenate([clip.moving for clip in parts])
+    strokes, start = list(parts[0].strokes), len(parts[0])
+    for before, clip, join in zip(parts[:-1], parts[1:], joins, strict=True):
+        strokes += [Stroke(s.label, s.first + start, s.past + start) for s in clip.strokes]
+        fields[start] = STILL
+        if join is Join.CUT:
+            fields[start] = flow_input(before.last, clip.first, 1.0, method, inputs)
+        moving[start] = join is not Join.SEGMENT
+        start += len(clip)
+    return replace(
+        parts[0], fields=fields, moving=moving, last=parts[-1].last, strokes=tuple(strokes),
+        grid=np.concatenate([clip.grid for clip in parts]),
+        seen=np.concatenate([clip.seen for clip in parts]),
+    )  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Pools:
+    """Where parts come from: clips per label, rendered episodes, clips that show no label."""
+
+    by_label: dict[int, list[Clip]]
+    episodes: list[Clip]
+    negatives: list[Clip]
+
+
+def make_pools(
+    config: TrainConfig, clips: Sequence[Clip], negatives: Sequence[Clip], episodes: Sequence[Clip]
+) -> Pools:
+    """Sort clips into pools; background clips count as negatives too."""
+    by_label: dict[int, list[Clip]] = {}
+    for clip in clips:
+        by_label.setdefault(clip.label, []).append(clip)
+    return Pools(by_label, list(episodes), list(negatives))
+
+
+class Composer:
+    """Makes training sequences at random; one per process, as it holds a flow method."""
+
+    def __init__(self, config: TrainConfig, pools: Pools) -> None:
+        self._config = config
+        self._pools = pools
+        self._labels = sorted(pools.by_label)
+        self._background = config.labels.index(config.background[0])
+        self._method = flow.create(config.temporal.method)
+        names = config.labels
+        self._mirror = {names.index(a): names.index(b) for a, b in config.swaps.items()}
+        self._reverse = {names.index(a): names.index(b) for a, b in config.reversals.items()}
+
+    def batch(self, rng: Rng) -> Batch:
+        """A batch as the configuration asks for."""
+        rows = [self.sequence(rng) for _ in range(self._config.optimiser.batch)]
+        return Batch(*(np.stack(column) for column in zip(*rows, strict=True)))
+
+    def sequence(self, rng: Rng) -> Batch:
+        """One sequence; as :class:`Batch` without N."""
+        steps = self._config.composition.steps
+        parts, offset = [], 0
+        if rng.random() < self._config.composition.lead_in:
+            parts.append(self._lead_in(rng))
+            offset = int(rng.integers(len(parts[0])))
+        while sum(map(len, parts)) - offset < steps:
+            parts += self._gesture(rng)
+        joins = rng.choice(len(Join), len(parts) - 1, p=JOIN_SHARES)
+        chain = chained(parts, [Join(int(j)) for j in joins], self._method, self._config)
+        return self._targeted(chain, offset)
+
+    def _gesture(self, rng: Rng) -> list[Clip]:
+        if self._pools.episodes and rng.random() < self._config.composition.rendered:
+            return [self._episode_part(rng, 30, 90)]
+        label = self._labels[int(rng.integers(len(self._labels)))]
+        clip = self._varied(self._pick(self._pools.by_label[label], rng), rng)
+        if rng.random() < 0.5:
+            return [clip]
+        return [clip, still_after(clip, int(rng.integers(2, 16)), rng)]
+
+    def _lead_in(self, rng: Rng) -> Clip:
+        if self._pools.negatives and rng.random() < self._config.composition.negatives:
+            return self._varied(self._pick(self._pools.negatives, rng), rng)
+        if self._pools.episodes and rng.random() < 0.4:
+            return self._episode_part(rng, 10, 50)
+        pool = self._pools.by_label[self._labels[int(rng.integers(len(self._labels)))]]
+        clip = self._varied(self._pick(pool, rng), rng)
+        return clip if rng.random() < 0.5 else still_after(clip, int(rng.integers(3, 30)), rng)
+
+    def _episode_part(self, rng: Rng, fewest: int, most: int) -> Clip:
+        clip = self._pick(self._pools.episodes, rng)
+        length = min(int(rng.integers(fewest, most)), len(clip))
+        first = int(rng.integers(len(clip) - length + 1))
+        return self._varied(cropped(clip, first, first + length), rng)
+
+    def _pick(self, pool: Sequence[Clip], rng: Rng) -> Clip:
+        return pool[int(rng.integers(len(pool)))]
+
+    def _varied(self, clip: Clip, rng: Rng) -> Clip:
+        labels = {clip.label, *(s.label for s in clip.strokes)}
+        if labels <= self._mirror.keys() and rng.random() < 0.5:
+            clip = mirrored(clip, self._mirror)
+            labels = {clip.label, *(s.label for s in clip.strokes)}
+        if labels <= self._reverse.keys() and rng.random() < 0.3:
+            clip = reversed_clip(clip, self._reverse)
+        low, high = np.log(self._config.composition.stretch)
+        return stretched(clip, float(np.exp(rng.uniform(low, high))))
+
+    def _targeted(self, chain: Clip, offset: int) -> Batch:
+        config, steps = self._config, self._config.composition.steps
+        part = slice(offset, offset + steps)
+        moved = [Stroke(s.label, s.first - offset, s.past - offset) for s in chain.strokes]
+        target, weight = targets(moved, steps, config.composition, self._background)
+        weight[target == self._background] *= config.optimiser.background_weight
+        moving = chain.moving[part].copy()
+        moving[0] = False
+        return Batch(
+            chain.fields[part], chain.grid[part], moving, chain.seen[part], target, weight,
+            *foresight(moved, steps),
+        )  # fmt: skip

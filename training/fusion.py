@@ -1,0 +1,160 @@
+"""Fusion of the two streams along a window, and the classifier on top.
+
+``h_t`` is formed from the two streams' features by one of four rules, a recurrent network looks
+along the window, and a linear layer gives the labels. Each stream also has a head of its own, so
+that a user can see what either would have said.
+"""
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from training.config import FusionConfig
+
+KEEP = 60.0
+TINY = 1e-6
+
+
+class Foresight(NamedTuple):
+    """Logits (N, T, C) of the gesture that is being drawn; for training alone."""
+
+    fused: Tensor
+    spatial: Tensor
+    temporal: Tensor
+
+
+class StepLogits(NamedTuple):
+    """Log probabilities at every step, (N, T, C) each, and the weight of spatial, (N, T)."""
+
+    fused: Tensor
+    spatial: Tensor
+    temporal: Tensor
+    alpha: Tensor
+    ahead: Foresight
+
+
+class MaskedGRU(nn.Module):
+    """A gated recurrent unit (Cho et al. 2014) that a masked step leaves as it was.
+
+    The update gate takes one more input, 1 where the step is absent, with a fixed weight so large
+    that the gate saturates and the state is carried over. It's an ordinary GRU to ONNX: padding
+    and gaps need no lengths, no loop and no other operator.
+    """
+
+    def __init__(self, inputs: int, hidden: int) -> None:
+        super().__init__()
+        self.gru = nn.GRU(inputs + 1, hidden, batch_first=True)
+        self.hidden = hidden
+        self.fix_gate()
+
+    @torch.no_grad()
+    def fix_gate(self) -> None:
+        """Set the fixed weight; to be called after each step of an optimiser."""
+        weight = self.gru.weight_ih_l0
+        assert isinstance(weight, Tensor)
+        weight[:, -1] = 0.0
+        weight[self.hidden : 2 * self.hidden, -1] = KEEP
+
+    def forward(self, x: Tensor, mask: Tensor) -> Tensor:
+        """``x`` (N, T, D), ``mask`` (N, T) 0 or 1 -> states (N, T, hidden)."""
+        present = mask.unsqueeze(-1)
+        states: Tensor = self.gru(torch.cat([x * present, 1.0 - present], -1))[0]
+        return states
+
+
+class StreamHead(nn.Module):
+    """Features along a window -> log probabilities, and logits of foresight, at every step."""
+
+    def __init__(self, inputs: int, config: FusionConfig, labels: int) -> None:
+        super().__init__()
+        self.before = nn.Dropout(config.dropout)
+        self.aggregate = MaskedGRU(inputs, config.hidden)
+        self.after = nn.Dropout(config.dropout)
+        self.classify = nn.Linear(config.hidden, labels)
+        self.foresee = nn.Linear(config.hidden, labels)
+
+    def forward(self, features: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
+        states = self.after(self.aggregate(self.before(features), mask))
+        return torch.log_softmax(self.classify(states), -1), self.foresee(states)
+
+
+class FusionNetwork(nn.Module):
+    """``fusion.onnx``: a window of both streams' features -> scores of each label.
+
+    With both streams present, h is
+
+    * concat: ``[h_s ; h_t]``
+    * weighted: ``α h_s + (1 − α) h_t``, α one learned number
+    * attention: the same, ``α_t = σ(W_a [h_s ; h_t] + b_a)``
+    * score: late fusion (Simonyan and Zisserman 2014), the streams' own probabilities averaged
+      with one learned α
+
+    A stream that is absent at a step has no say in it: α becomes 0 or 1 there (concat: zeros in
+    its place); a step at which both are absent is passed over.
+    """
+
+    def __init__(self, config: FusionConfig, feature_size: int, labels: int) -> None:
+        super().__init__()
+        self.kind = config.kind
+        self.spatial_head = StreamHead(feature_size, config, labels)
+        self.temporal_head = StreamHead(feature_size, config, labels)
+        if config.kind in ("weighted", "score"):
+            self.balance = nn.Parameter(torch.zeros(()))
+        if config.kind == "attention":
+            self.attend = nn.Linear(2 * feature_size, 1)
+            nn.init.constant_(self.attend.bias, -1.0)
+        if config.kind != "score":
+            width = 2 * feature_size if config.kind == "concat" else feature_size
+            self.fused_head = StreamHead(width, config, labels)
+
+    def _alpha(self, spatial: Tensor, temporal: Tensor, mask: Tensor) -> Tensor:
+        """(N, T), the weight of spatial among the streams that are there."""
+        here, there = mask[..., 0], mask[..., 1]
+        if self.kind == "attention":
+            share = torch.sigmoid(self.attend(torch.cat([spatial, temporal], -1))).squeeze(-1)
+        elif self.kind == "concat":
+            share = torch.full_like(here, 0.5)
+        else:
+            share = torch.sigmoid(self.balance) * torch.ones_like(here)
+        both = here * there
+        return both * share + (1.0 - both) * here
+
+    def _score(self, own: StepLogits, mask: Tensor) -> Tensor:
+        # Late fusion weighs whole streams: one that was never there in the window is left out.
+        seen = (torch.cumsum(mask, 1) > 0).float()
+        share = torch.sigmoid(self.balance)
+        spatial = share * seen[..., 0:1] + TINY
+        temporal = (1.0 - share) * seen[..., 1:2] + TINY
+        mixed = spatial * own.spatial.exp() + temporal * own.temporal.exp()
+        return torch.log(mixed / (spatial + temporal) + TINY)
+
+    def steps(self, spatial: Tensor, temporal: Tensor, mask: Tensor) -> StepLogits:
+        """What the window says at each of its steps, none of which sees a later one.
+
+        ``spatial``, ``temporal`` (N, T, d) float32, ``mask`` (N, T, 2) float32 of 0 and 1.
+        """
+        spatial, temporal = spatial * mask[..., 0:1], temporal * mask[..., 1:2]
+        alpha = self._alpha(spatial, temporal, mask)
+        by_spatial, ahead_spatial = self.spatial_head(spatial, mask[..., 0])
+        by_temporal, ahead_temporal = self.temporal_head(temporal, mask[..., 1])
+        ahead = Foresight(ahead_temporal, ahead_spatial, ahead_temporal)
+        own = StepLogits(by_temporal, by_spatial, by_temporal, alpha, ahead)
+        if self.kind == "score":
+            return own._replace(fused=self._score(own, mask))
+        weight = alpha.unsqueeze(-1)
+        if self.kind == "concat":
+            fused = torch.cat([spatial, temporal], -1)
+        else:
+            fused = weight * spatial + (1.0 - weight) * temporal
+        either = torch.clamp(mask[..., 0] + mask[..., 1], max=1.0)
+        said, foreseen = self.fused_head(fused, either)
+        return own._replace(fused=said, ahead=ahead._replace(fused=foreseen))
+
+    def forward(
+        self, spatial: Tensor, temporal: Tensor, mask: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Probabilities (N, C) at the newest step: fused, spatial, temporal; alpha (N, T)."""
+        steps = self.steps(spatial, temporal, mask)
+        fused, own_spatial, own_temporal = (x[:, -1].exp() for x in steps[:3])
+        return fused, own_spatial, own_temporal, steps.alpha

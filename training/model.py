@@ -1,0 +1,83 @@
+"""Both streams and their fusion as one module, and the checkpoint that holds them."""
+
+import json
+from pathlib import Path
+
+import torch
+from pydantic import ValidationError
+from torch import Tensor, nn
+
+from training.compose import stack_indices
+from training.config import TrainConfig
+from training.fusion import FusionNetwork
+from training.networks import SpatialNetwork, TemporalNetwork, load_imagenet
+
+CHECKPOINT_FORMAT = 1
+
+
+class CheckpointError(Exception):
+    """A checkpoint that can't be used; the message names the file and what is wrong."""
+
+
+class TwoStream(nn.Module):
+    """The three networks of a pack; the appearance backbone is frozen."""
+
+    def __init__(self, config: TrainConfig) -> None:
+        super().__init__()
+        size = config.feature_size
+        self.stack = config.temporal.stack
+        self.spatial = SpatialNetwork(config.spatial, size, config.fusion.dropout)
+        self.spatial.backbone.requires_grad_(False)
+        self.temporal = TemporalNetwork(config.temporal, size)
+        self.fusion = FusionNetwork(config.fusion, size, len(config.labels))
+
+    def step_features(self, grid: Tensor, planes: Tensor) -> tuple[Tensor, Tensor]:
+        """Features at each step, (N, T, d) twice.
+
+        ``grid`` (N, T, 320, gh, gw) float32 from the frozen backbone, ``planes`` (N, T, 2, h', w')
+        float32, each step's field as :meth:`TemporalNetwork.resized`; stacks are made here.
+        """
+        count, steps = grid.shape[:2]
+        spatial: Tensor = self.spatial.head(grid.flatten(0, 1))
+        index = torch.from_numpy(stack_indices(steps, self.stack))
+        stacks = planes[:, index].flatten(0, 1).flatten(1, 2)
+        temporal = self.temporal.features(stacks)
+        return spatial.reshape(count, steps, -1), temporal.reshape(count, steps, -1)
+
+
+def new_model(config: TrainConfig) -> TwoStream:
+    """A model with ImageNet weights in its appearance backbone and random ones elsewhere."""
+    torch.manual_seed(config.seed)
+    model = TwoStream(config)
+    load_imagenet(model.spatial.backbone)
+    return model
+
+
+def save_checkpoint(path: Path, model: TwoStream, config: TrainConfig, metrics: object) -> None:
+    """Weights, configuration and metrics in one file, readable with ``weights_only=True``."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    torch.save(
+        {
+            "format": CHECKPOINT_FORMAT,
+            "config": config.model_dump_json(),
+            "metrics": json.dumps(metrics),
+            "weights": model.state_dict(),
+        },
+        path,
+    )
+
+
+def load_checkpoint(path: Path) -> tuple[TwoStream, TrainConfig, dict[str, object]]:
+    """Model in evaluation mode, its configuration, its metrics; raises :class:`CheckpointError`."""
+    try:
+        stored = torch.load(path, map_location="cpu", weights_only=True)
+        if stored["format"] != CHECKPOINT_FORMAT:
+            raise CheckpointError(f"{path}: format {stored['format']}, want {CHECKPOINT_FORMAT}")
+        config = TrainConfig.model_validate_json(stored["config"])
+        model = TwoStream(config)
+        model.load_state_dict(stored["weights"])
+        return model.eval(), config, json.loads(stored["metrics"])
+    except OSError as error:
+        raise CheckpointError(f"{path}: {error.strerror}") from None
+    except (KeyError, TypeError, RuntimeError, ValidationError) as error:
+        raise CheckpointError(f"{path}: not a checkpoint of this version: {error}") from None

@@ -1,0 +1,124 @@
+"""How good a model is on streams: events found, events missed, false events, and thresholds.
+
+Scores of held-out streams go through the live pipeline's own :class:`~pipeline.events.EventRules`.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from pipeline.clock import NS_PER_S
+from pipeline.events import EventRules, StepTime
+from pipeline.model_pack import Threshold
+from training.config import TrainConfig
+from training.data import Stroke
+from training.evaluation import Floats
+
+Choice = tuple[float, float]
+STARTS = (0.4, 0.5, 0.55, 0.6, 0.65, 0.7, 0.8)
+DURATIONS_S = (0.1, 0.2, 0.3, 0.4)
+FALSE_COST = 0.6
+MARGIN = 3.0
+END_RATIO = 0.5
+LATEST_S = 1.5
+EARLIEST_PART = 0.5
+
+
+@dataclass(frozen=True)
+class ScoredStream:
+    """A held-out stream: fused scores (S, C) at its steps, and the gestures drawn in it."""
+
+    scores: Floats
+    strokes: tuple[Stroke, ...]
+
+
+@dataclass(frozen=True)
+class Tally:
+    """Counts over streams: gestures, those reported with the right label, false events."""
+
+    strokes: int = 0
+    found: int = 0
+    false: int = 0
+
+    def __add__(self, other: "Tally") -> "Tally":
+        return Tally(
+            self.strokes + other.strokes, self.found + other.found, self.false + other.false
+        )
+
+
+def starts(
+    scores: Floats, config: TrainConfig, thresholds: Mapping[str, Threshold]
+) -> list[tuple[int, int]]:
+    """(step, label) at which events start."""
+    rules = EventRules(config.labels, config.background, thresholds, 1e6, config.step_hz)
+    found = []
+    for step, row in enumerate(scores):
+        now_ns = round(step * NS_PER_S / config.step_hz)
+        for change in rules.push(StepTime(now_ns, None, now_ns), row.tolist()):
+            if change.type == "start":
+                found.append((step, config.labels.index(change.label)))
+    return found
+
+
+def tally(
+    stream: ScoredStream, config: TrainConfig, thresholds: Mapping[str, Threshold]
+) -> dict[int, Tally]:
+    """Counts per label. A gesture is found when an event of its label starts between the middle
+    of its stroke and :data:`LATEST_S` after it; every other event is false."""
+    open_events = starts(stream.scores, config, thresholds)
+    counts: dict[int, Tally] = {}
+    for stroke in stream.strokes:
+        earliest = stroke.first + EARLIEST_PART * (stroke.past - stroke.first)
+        latest = stroke.past + LATEST_S * config.step_hz
+        hit = next(
+            (e for e in open_events if e[1] == stroke.label and earliest <= e[0] <= latest), None
+        )
+        if hit is not None:
+            open_events.remove(hit)
+        found = Tally(strokes=1, found=int(hit is not None))
+        counts[stroke.label] = counts.get(stroke.label, Tally()) + found
+    for _, label in open_events:
+        counts[label] = counts.get(label, Tally()) + Tally(false=1)
+    return counts
+
+
+def total(
+    streams: Sequence[ScoredStream], config: TrainConfig, thresholds: Mapping[str, Threshold]
+) -> dict[int, Tally]:
+    """:func:`tally` added up over streams."""
+    counts: dict[int, Tally] = {}
+    for stream in streams:
+        for label, part in tally(stream, config, thresholds).items():
+            counts[label] = counts.get(label, Tally()) + part
+    return counts
+
+
+def fit_thresholds(streams: Sequence[ScoredStream], config: TrainConfig) -> dict[str, Threshold]:
+    """For each label, the thresholds that find most gestures at the price of false events.
+
+    A label has few gestures in held-out streams, so it gets the thresholds that are best for all
+    labels together, unless others are better for it by :data:`MARGIN` at least. Of equals the
+    stricter win, as fewer false events are to be expected from them elsewhere.
+    """
+    labels = [label for label in config.labels if label not in config.background]
+    values: dict[Choice, dict[str, float]] = {}
+    for start in STARTS:
+        for duration in DURATIONS_S:
+            choice = threshold(start, duration)
+            counts = total(streams, config, dict.fromkeys(config.labels, choice))
+            tallies = {label: counts.get(config.labels.index(label), Tally()) for label in labels}
+            values[start, duration] = {
+                label: count.found - FALSE_COST * count.false for label, count in tallies.items()
+            }
+    common = max(values, key=lambda choice: (sum(values[choice].values()), choice))
+    chosen = {}
+    for label in labels:
+        by_value = {choice: value[label] for choice, value in values.items()}
+        own = max((value, choice) for choice, value in by_value.items())[1]
+        better = by_value[own] - by_value[common] >= MARGIN
+        chosen[label] = threshold(*(own if better else common))
+    return chosen
+
+
+def threshold(start: float, duration_s: float) -> Threshold:
+    """A label's thresholds, of which two are fitted."""
+    return Threshold(start=start, end=start * END_RATIO, min_duration_s=duration_s)
