@@ -1,0 +1,74 @@
+"""``python -m benchmarks NAME [--json]``."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+app = typer.Typer(no_args_is_help=True, add_completion=False)
+
+Json = Annotated[bool, typer.Option("--json", help="One JSON object on standard output.")]
+
+
+@app.callback()
+def main() -> None:
+    """What is measured, and against what."""
+
+
+@app.command()
+def flow(json_output: Json = False) -> None:
+    """Optical flow: end-point error on the Middlebury pairs, milliseconds on one core."""
+    from benchmarks.flow import flow as measure
+
+    measure(json_output)
+
+
+@app.command()
+def ring(
+    seconds: Annotated[float, typer.Option(min=1)] = 120.0,
+    reads: Annotated[int, typer.Option(min=1)] = 10_000_000,
+    json_output: Json = False,
+) -> None:
+    """The ring under stress: one writer, four readers, every read checksummed."""
+    from benchmarks.ring import ring as measure
+
+    measure(seconds, reads, json_output)
+
+
+@app.command()
+def demo(
+    seeds: Annotated[list[int], typer.Option("--seed", help="may be given several times")] = [0],  # noqa: B006
+    seconds: Annotated[float, typer.Option(min=1)] = 120.0,
+    model: Annotated[Path | None, typer.Option(help="model pack folder")] = None,
+    json_output: Json = False,
+) -> None:
+    """The demo camera, live, scored against its own script."""
+    from benchmarks.demo import demo as measure
+
+    measure(seeds, seconds, model, json_output)
+
+
+@app.command()
+def kills(
+    rounds: Annotated[int, typer.Option(min=1)] = 5,
+    json_output: Json = False,
+) -> None:
+    """kill -9 of each stage in turn while two cameras run."""
+    from benchmarks.kills import kills as measure
+
+    measure(rounds, json_output)
+
+
+@app.command()
+def rtsp(
+    minutes: Annotated[float, typer.Option(min=0.2)] = 10.0,
+    json_output: Json = False,
+) -> None:
+    """Two real RTSP cameras, TCP and UDP: memory, files, drops, latency."""
+    from benchmarks.rtsp import rtsp as measure
+
+    measure(minutes, json_output)
+
+
+if __name__ == "__main__":
+    app(prog_name="python -m benchmarks")

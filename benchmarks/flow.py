@@ -1,0 +1,206 @@
+"""Optical flow: how far from the truth, and how long it takes on one core.
+
+Error is measured on the Middlebury pairs under ``$TWO_STREAM_DATA/flow`` at their own size; time on
+the same pairs at their own size and at the sizes that live flow is computed at. What is timed is
+interleaved, so that a machine that slows down slows every method alike.
+"""
+
+import json
+import os
+import statistics
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import cv2
+import numpy as np
+import typer
+from rich import box
+from rich.console import Console
+from rich.table import Table
+
+from pipeline.flow import FlowField, FlowMethod, Gray, create
+from pipeline.flow.evaluation import angular_error, end_point_error, read_flo
+from pipeline.flow.opencv import DIS
+
+PAIRS = ("RubberWhale", "Dimetrodon", "Grove2", "Venus")
+SIZES = {"160x120": (160, 120), "320x240": (320, 240), "native": None}
+ROUNDS = 15
+GRID = 4  # OpenCV's Lucas-Kanade is asked at every fourth pixel: it takes a second at each
+
+
+@dataclass(frozen=True)
+class Pair:
+    """Two frames, (H, W) uint8, and the true flow between them, (H, W, 2) float32, NaN unknown."""
+
+    name: str
+    prev: Gray
+    next: Gray
+    truth: FlowField
+
+
+@dataclass(frozen=True)
+class Score:
+    """What one method reaches; keys are pair names and names of :data:`SIZES`."""
+
+    end_point_error_px: dict[str, float]
+    angular_error_deg: dict[str, float]
+    median_ms: dict[str, float]
+
+
+def zero(prev_gray: Gray, next_gray: Gray) -> FlowField:
+    """No motion anywhere: what a method must beat to be worth its time."""
+    return np.zeros((*prev_gray.shape, 2), np.float32)
+
+
+def opencv_lucas_kanade(prev_gray: Gray, next_gray: Gray) -> FlowField:
+    """``cv2.calcOpticalFlowPyrLK`` with its defaults at every :data:`GRID`-th pixel.
+
+    Returns (ceil(H / GRID), ceil(W / GRID), 2) float32. A point that OpenCV gives up counts as
+    still.
+    """
+    height, width = prev_gray.shape
+    grid = np.mgrid[0:height:GRID, 0:width:GRID][::-1].astype(np.float32)
+    points = np.ascontiguousarray(np.moveaxis(grid, 0, -1))
+    start = points.reshape(-1, 1, 2)
+    found, status, _ = cv2.calcOpticalFlowPyrLK(prev_gray, next_gray, start, start.copy())
+    flow = np.where(np.asarray(status)[..., np.newaxis] == 1, np.asarray(found) - start, 0)
+    return flow.reshape(points.shape).astype(np.float32)
+
+
+def methods() -> dict[str, FlowMethod]:
+    """What is compared. The names without a remark are those of :mod:`pipeline.flow`."""
+    return {
+        "zero": zero,
+        "dis ultrafast": DIS(cv2.DISOPTICAL_FLOW_PRESET_ULTRAFAST),
+        "dis": create("dis"),
+        "dis medium": DIS(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM),
+        "farneback": create("farneback"),
+        "lucas_kanade": create("lucas_kanade"),
+        f"opencv LK 1/{GRID * GRID}": opencv_lucas_kanade,
+    }
+
+
+def load_pairs(folder: Path) -> list[Pair]:
+    """The four pairs; raises FileNotFoundError naming the file that isn't there."""
+    pairs = []
+    for name in PAIRS:
+        frames = []
+        for file in ("frame10.png", "frame11.png"):
+            path = folder / name / file
+            frame = cv2.imread(str(path), cv2.IMREAD_GRAYSCALE)
+            if frame is None:
+                raise FileNotFoundError(f"no readable image at {path}")
+            frames.append(np.asarray(frame, np.uint8))
+        truth = read_flo(folder / name / "flow10.flo")
+        pairs.append(Pair(name, frames[0], frames[1], truth))
+    return pairs
+
+
+@contextmanager
+def one_core() -> Iterator[None]:
+    """OpenCV on one thread for as long as this lasts."""
+    threads = cv2.getNumThreads()
+    cv2.setNumThreads(1)
+    try:
+        yield
+    finally:
+        cv2.setNumThreads(threads)
+
+
+def errors(
+    method: FlowMethod,
+    pairs: Sequence[Pair],
+    measure: Callable[[FlowField, FlowField], float] = end_point_error,
+) -> dict[str, float]:
+    """``measure`` of ``method`` on each pair; a method on a grid is compared on that grid."""
+    found = {}
+    for pair in pairs:
+        flow = method(pair.prev, pair.next)
+        truth = pair.truth if flow.shape == pair.truth.shape else pair.truth[::GRID, ::GRID]
+        found[pair.name] = measure(flow, truth)
+    return found
+
+
+def median_ms(
+    compared: Mapping[str, FlowMethod],
+    frames: Sequence[tuple[Gray, Gray]],
+    rounds: int,
+    timer: Callable[[], int] = time.perf_counter_ns,
+) -> dict[str, float]:
+    """Median milliseconds per pair for each method, over ``rounds`` of all pairs, interleaved."""
+    taken: dict[str, list[int]] = {name: [] for name in compared}
+    for round_ in range(rounds + 1):
+        for prev, following in frames:
+            for name, method in compared.items():
+                began = timer()
+                method(prev, following)
+                if round_:  # the first round allocates
+                    taken[name].append(timer() - began)
+    return {name: statistics.median(times) / 1e6 for name, times in taken.items()}
+
+
+def measure(pairs: Sequence[Pair], rounds: int = ROUNDS) -> dict[str, Score]:
+    """Every method's errors and times on one core."""
+    compared = methods()
+    times: dict[str, dict[str, float]] = {}
+    with one_core():
+        for size, wanted in SIZES.items():
+            frames = [(_resized(p.prev, wanted), _resized(p.next, wanted)) for p in pairs]
+            times[size] = median_ms(compared, frames, rounds)
+        return {
+            name: Score(
+                errors(method, pairs),
+                errors(method, pairs, angular_error),
+                {size: times[size][name] for size in SIZES},
+            )
+            for name, method in compared.items()
+        }
+
+
+def flow(json_output: bool = False) -> None:
+    """Print the comparison, as a table or as one JSON object."""
+    root = os.environ.get("TWO_STREAM_DATA")
+    if not root:
+        typer.echo("set TWO_STREAM_DATA to the folder that holds flow/RubberWhale/ …", err=True)
+        raise typer.Exit(2)
+    try:
+        pairs = load_pairs(Path(root) / "flow")
+    except (OSError, ValueError) as error:
+        typer.echo(str(error), err=True)
+        raise typer.Exit(2) from None
+    scores = measure(pairs)
+    if json_output:
+        about = {"opencv": cv2.__version__, "threads": 1, "rounds": ROUNDS}
+        found = {name: asdict(score) for name, score in scores.items()}
+        typer.echo(json.dumps({"benchmark": "flow", "about": about, "methods": found}))
+    else:
+        Console().print(_table(scores))
+
+
+def _resized(image: Gray, size: tuple[int, int] | None) -> Gray:
+    if size is None:
+        return image
+    return np.asarray(cv2.resize(image, size, interpolation=cv2.INTER_AREA), np.uint8)
+
+
+def _table(scores: Mapping[str, Score]) -> Table:
+    table = Table(
+        title="End-point error, pixels at native size; median ms per pair on one core",
+        box=box.SIMPLE_HEAD,
+        padding=0,
+    )
+    table.add_column("method", no_wrap=True)
+    for heading in (*(pair[:6] for pair in PAIRS), "mean", *SIZES):
+        table.add_column(heading, justify="right", no_wrap=True)
+    for name, score in scores.items():
+        error = score.end_point_error_px
+        table.add_row(
+            name,
+            *(f"{error[pair]:.3f}" for pair in PAIRS),
+            f"{statistics.fmean(error.values()):.3f}",
+            *(f"{score.median_ms[size]:.2f}" for size in SIZES),
+        )
+    return table

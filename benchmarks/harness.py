@@ -1,0 +1,229 @@
+"""Runs the real program and listens to it, for benchmarks and for the live tests."""
+
+import json
+import os
+import queue
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import cv2
+import numpy as np
+import psutil
+import yaml
+import zmq
+
+PROJECT = Path(__file__).resolve().parent.parent
+# In the environment of the program and so of its stages: whose remains they are.
+_MARK = "TWO_STREAM_HARNESS"
+
+
+@dataclass
+class Heard:
+    """A public message and when it was received."""
+
+    topic: str
+    body: dict[str, Any]
+    at: float
+    """``time.monotonic()``, the clock of ``captured_ns`` too."""
+
+
+@dataclass
+class PipelineRun:
+    """``run_stream.py`` as a process of its own, with a plain SUB socket listening to it.
+
+    ``settings`` is the config as plain data; public endpoints and the run folder are put into
+    ``folder`` unless they are given. Leaving the context stops the program.
+    """
+
+    folder: Path
+    settings: dict[str, Any]
+    arguments: tuple[str, ...] = ()
+    heard: list[Heard] = field(default_factory=list)
+
+    def __enter__(self) -> Self:
+        self.folder.mkdir(parents=True, exist_ok=True)
+        self.runs = self.folder / "runs"
+        publish: dict[str, Any] = {
+            "events": self._ipc("events"),
+            "replay": self._ipc("replay"),
+            "scores": True,
+        }
+        publish |= self.settings.get("publish", {})
+        self.endpoints = publish
+        runtime = {"run_dir": str(self.runs), **self.settings.get("runtime", {})}
+        config = {**self.settings, "publish": publish, "runtime": runtime}
+        path = self.folder / "config.yaml"
+        path.write_text(yaml.safe_dump(config))
+        self._errors = (self.folder / "stderr.txt").open("wb")
+        self._listening = threading.Event()
+        self._listener = threading.Thread(target=self._listen, daemon=True)
+        self._listener.start()
+        self.process = subprocess.Popen(
+            [sys.executable, str(PROJECT / "run_stream.py"), "-c", path, "--json", *self.arguments],
+            stdout=subprocess.PIPE,
+            stderr=self._errors,
+            env={**os.environ, _MARK: str(self.folder)},
+        )
+        self._known_run = ""
+        self._lines: queue.Queue[bytes] = queue.Queue()
+        self._reader = threading.Thread(target=self._read, daemon=True)
+        self._reader.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None
+    ) -> None:
+        if self.process.poll() is None:
+            self.process.send_signal(signal.SIGTERM)
+            try:
+                self.process.wait(20)
+            except subprocess.TimeoutExpired:
+                self.process.kill()
+                self.process.wait()
+        self._listening.set()
+        self._listener.join(5)
+        self._reader.join(5)
+        self._errors.close()
+        if kind is not None:
+            print(self.log()[-6000:], file=sys.stderr)
+
+    def _ipc(self, name: str) -> str:
+        return f"ipc://{self.folder}/{name}"
+
+    def _listen(self) -> None:
+        context = zmq.Context()
+        socket = context.socket(zmq.SUB)
+        socket.setsockopt(zmq.SUBSCRIBE, b"")
+        socket.connect(self.endpoints["events"])
+        while not self._listening.is_set():
+            if socket.poll(50):
+                topic, body = socket.recv_multipart()
+                self.heard.append(Heard(topic.decode(), json.loads(body), time.monotonic()))
+        context.destroy(linger=0)
+
+    def _read(self) -> None:
+        assert self.process.stdout is not None
+        for line in self.process.stdout:
+            self._lines.put(line)
+
+    def log(self) -> str:
+        """What the program wrote to standard error so far."""
+        return (self.folder / "stderr.txt").read_text(errors="replace")
+
+    def printed(self) -> list[dict[str, Any]]:
+        """Events printed on standard output since the last call."""
+        lines = []
+        while not self._lines.empty():
+            lines.append(json.loads(self._lines.get()))
+        return lines
+
+    def events(self, camera: str | None = None) -> list[Heard]:
+        return [
+            h
+            for h in list(self.heard)
+            if h.topic.startswith("action/") and camera in (None, h.body["camera"])
+        ]
+
+    def scores(self, camera: str) -> list[Heard]:
+        return [h for h in list(self.heard) if h.topic == f"score/{camera}/"]
+
+    def statuses(self, camera: str) -> list[Heard]:
+        return [h for h in list(self.heard) if h.topic == f"status/{camera}/"]
+
+    def wait_for(self, condition: Callable[[], object], seconds: float, what: str) -> None:
+        """Wait until ``condition`` holds; AssertionError saying ``what`` did not come."""
+        deadline = time.monotonic() + seconds
+        while not condition():
+            if time.monotonic() > deadline:
+                raise AssertionError(f"{what} did not come within {seconds:g} s\n{self.log()}")
+            if self.process.poll() is not None and not condition():
+                raise AssertionError(
+                    f"the program ended ({self.process.returncode}) before {what}\n{self.log()}"
+                )
+            time.sleep(0.02)
+
+    def stages(self) -> dict[str, int]:
+        """Process ids of the stages that run, by their names."""
+        found = {}
+        for child in psutil.Process(self.process.pid).children():
+            try:
+                command = child.cmdline()
+            except psutil.NoSuchProcess:
+                continue
+            if "pipeline.stage" in command and child.status() != psutil.STATUS_ZOMBIE:
+                found[command[-1]] = child.pid
+        return found
+
+    def stop(self, number: int = signal.SIGTERM) -> tuple[int, float]:
+        """Send a signal and wait; (exit code, seconds)."""
+        began = time.monotonic()
+        self.process.send_signal(number)
+        code = self.process.wait(30)
+        self._reader.join(5)
+        return code, time.monotonic() - began
+
+    def remains(self) -> list[str]:
+        """What this run has left behind: run folders, sockets in them, segments, processes."""
+        left = [str(path) for path in self.runs.glob("*")]
+        runs = {path.name for path in self.runs.glob("*")} | {self._known_run}
+        left += [p.name for p in Path("/dev/shm").glob("two-stream-*") if p.name[:23] in runs]
+        left += [
+            " ".join(process.info["cmdline"])
+            for process in psutil.process_iter(["cmdline", "environ"])
+            if "pipeline.stage" in (process.info["cmdline"] or [])
+            and (process.info["environ"] or {}).get(_MARK) == str(self.folder)
+        ]
+        return left
+
+    def remember_run(self) -> str:
+        """Note the run's identity while it lives, so that its remains are known afterwards."""
+        self._known_run = next(path.name for path in self.runs.glob("two-stream-*"))
+        return self._known_run
+
+
+@contextmanager
+def scratch_folder() -> Iterator[Path]:
+    """A short-named folder: socket paths have little room."""
+    with tempfile.TemporaryDirectory(prefix="ts-", dir="/tmp") as name:
+        yield Path(name)
+
+
+def panning_clip(
+    path: Path, seconds: float, fps: int = 20, size: tuple[int, int] = (240, 320)
+) -> Path:
+    """A textured picture that moves left for 1.5 s, rests, moves right for 1.5 s, rests, …"""
+    height, width = size
+    rng = np.random.default_rng(7)
+    noise = rng.integers(0, 255, (height // 8, width, 3), np.uint8)
+    texture = cv2.resize(noise, (width * 8, height), interpolation=cv2.INTER_CUBIC)
+    writer = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*"mp4v"), fps, (width, height))
+    if not writer.isOpened():
+        raise RuntimeError(f"OpenCV can't write {path}")
+    offset = float(width * 4)
+    for index in range(int(seconds * fps)):
+        phase = (index / fps) % 5.0
+        speed = 60.0 if phase < 1.5 else -60.0 if 2.5 <= phase < 4.0 else 0.0
+        offset += speed / fps
+        left = round(offset)
+        writer.write(np.ascontiguousarray(texture[:, left : left + width]))
+    writer.release()
+    return path
+
+
+def process_family(pid: int) -> list[psutil.Process]:
+    """The process and all that it started."""
+    try:
+        parent = psutil.Process(pid)
+        return [parent, *parent.children(recursive=True)]
+    except psutil.NoSuchProcess:
+        return []
