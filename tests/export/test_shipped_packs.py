@@ -1,0 +1,58 @@
+"""The packs in ``models``: whole, small, documented, and as good as they say."""
+
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from export.pack import stacks_of
+from pipeline.evaluation_protocol import clip_scores
+from pipeline.model_pack import NETWORKS, ModelPack
+from pipeline.onnx_session import Network
+from training.config import TrainConfig
+from training.data import read_list, step_clip, video_frames
+
+ROOT = Path(__file__).parents[2]
+LARGEST_BYTES = 30 * 1024 * 1024
+
+
+def test_the_gesture_pack_is_whole_small_and_documented() -> None:
+    pack = ModelPack.load(ROOT / "models" / "gestures")
+    for network in NETWORKS:
+        Network(pack, network, providers=["CPUExecutionProvider"])
+    assert sum(file.stat().st_size for file in pack.folder.iterdir()) <= LARGEST_BYTES
+    card = (pack.folder / "MODEL_CARD.md").read_text("utf-8")
+    assert "EgoGestAR" in card
+    assert "IPTA 2019" in card
+    assert pack.contract.metrics["top1"]["fused"] >= 0.8
+    assert pack.contract.metrics["folds"] == 5
+    assert set(pack.contract.thresholds) == set(pack.contract.labels) - {"background"}
+
+
+@pytest.mark.skipif("TWO_STREAM_DATA" not in os.environ, reason="TWO_STREAM_DATA is not set")
+def test_the_gesture_pack_knows_the_clips_it_was_trained_on() -> None:
+    data = Path(os.environ["TWO_STREAM_DATA"])
+    config = TrainConfig.load(ROOT / "configs" / "train" / "gestures.yaml")
+    pack = ModelPack.load(ROOT / "models" / "gestures")
+    assert pack.contract.labels == config.labels
+    networks = {name: Network(pack, name, providers=["CPUExecutionProvider"]) for name in NETWORKS}
+    nothing = np.array([label in config.background for label in config.labels])
+    right = 0
+    entries = [entry for entry in read_list(data, config.clips) if entry.path.stem.endswith("_5")]
+    for entry in entries:
+        clip = step_clip(video_frames(entry.path), config)
+        stacks, mask = stacks_of(clip, config.temporal.stack)
+        spatial = networks["spatial"].run({"frames": clip.pictures})["features"]
+        temporal = networks["temporal"].run({"flow": stacks})["features"]
+        inputs = {"spatial": spatial, "temporal": temporal, "mask": mask}
+        scores = np.concatenate([
+            networks["fusion"].run(
+                {name: x[max(0, step - config.window) : step][None] for name, x in inputs.items()}
+            )["scores"]
+            for step in range(1, len(mask) + 1)
+        ])  # fmt: skip
+        said = int(clip_scores(scores, nothing).argmax())
+        right += config.labels[said] == entry.label
+    assert len(entries) == 11
+    assert right >= 9

@@ -1,0 +1,50 @@
+"""Fixtures of the live tests: short folders, clips, packs."""
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from benchmarks.harness import panning_clip, scratch_folder
+from tests import tiny_pack
+from tests.live.servers import has_rtsp_server
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if "tests/live" in str(item.path):
+            item.add_marker(pytest.mark.live)
+
+
+@pytest.fixture
+def scratch() -> Iterator[Path]:
+    with scratch_folder() as folder:
+        yield folder
+
+
+@pytest.fixture(scope="session")
+def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A pack that recognises which way a picture moves."""
+    return tiny_pack.make(tmp_path_factory.mktemp("pack") / "tiny")
+
+
+@pytest.fixture(scope="session")
+def panning(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A minute of a picture that moves left and right in turn."""
+    return panning_clip(tmp_path_factory.mktemp("clips") / "panning.mp4", 60)
+
+
+@pytest.fixture(scope="session")
+def data() -> Path:
+    """The shared clips; a test that needs them is skipped without."""
+    folder = os.environ.get("TWO_STREAM_DATA")
+    if not folder or not Path(folder).is_dir():
+        pytest.skip("TWO_STREAM_DATA does not name the folder of clips")
+    return Path(folder)
+
+
+@pytest.fixture(scope="session")
+def rtsp() -> None:
+    if not has_rtsp_server():
+        pytest.skip("GStreamer's RTSP server is not installed (CONTRIBUTING.md)")

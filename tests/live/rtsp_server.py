@@ -1,0 +1,143 @@
+"""A real RTSP server for tests: clips, looped without end, as H.264.
+
+Runs with the system's Python, which has GStreamer's bindings (gir1.2-gst-rtsp-server-1.0)::
+
+    /usr/bin/python3 rtsp_server.py --port 8554 door=a.mp4 hall=b.mp4,c.mp4 bars=test
+
+Each clip is encoded once, at start, so that serving costs next to nothing; every clip begins with
+a key frame and has one at least every 30 frames. Prints ``ready PORT`` when it listens.
+"""
+
+import argparse
+import sys
+
+import gi
+
+gi.require_version("Gst", "1.0")
+gi.require_version("GstApp", "1.0")
+gi.require_version("GstRtsp", "1.0")
+gi.require_version("GstRtspServer", "1.0")
+from gi.repository import GLib, Gst, GstRtsp, GstRtspServer  # noqa: E402
+
+TEST_PATTERN_FRAMES = 150
+CAPS = "video/x-h264,stream-format=byte-stream,alignment=au"
+
+
+def encode(clip: str, width: int, height: int, fps: int) -> list[Gst.Buffer]:
+    """One clip (a file, or ``test``) as H.264 access units; exits with the reason if it can't."""
+    source = (
+        f"videotestsrc num-buffers={TEST_PATTERN_FRAMES} ! video/x-raw,framerate={fps}/1"
+        if clip == "test"
+        else "filesrc name=file ! decodebin"
+    )
+    pipeline = Gst.parse_launch(
+        f"{source} ! videoconvert ! videoscale ! videorate "
+        f"! video/x-raw,format=I420,width={width},height={height},framerate={fps}/1 "
+        "! x264enc tune=zerolatency speed-preset=veryfast key-int-max=30 bitrate=2000 threads=1 "
+        f"! h264parse config-interval=-1 ! {CAPS} ! appsink name=sink sync=false"
+    )
+    if clip != "test":
+        pipeline.get_by_name("file").set_property("location", clip)
+    sink = pipeline.get_by_name("sink")
+    pipeline.set_state(Gst.State.PLAYING)
+    units = []
+    while sample := sink.emit("pull-sample"):
+        units.append(sample.get_buffer())
+    error = pipeline.get_bus().pop_filtered(Gst.MessageType.ERROR)
+    pipeline.set_state(Gst.State.NULL)
+    if error is not None or not units:
+        sys.exit(f"rtsp_server: {clip}: {error.parse_error()[0].message if error else 'no frames'}")
+    return units
+
+
+class LoopedStream(GstRtspServer.RTSPMediaFactory):  # type: ignore[misc]  # gi is untyped
+    """Serves access units over and over; all clients of a stream see the same moment of it."""
+
+    def __init__(self, units: list[Gst.Buffer], fps: int) -> None:
+        super().__init__()
+        self._units = units
+        self._period = Gst.SECOND // fps
+        self.set_shared(True)
+        self.set_protocols(GstRtsp.RTSPLowerTrans.TCP | GstRtsp.RTSPLowerTrans.UDP)
+
+    def do_create_element(self, _url: GstRtsp.RTSPUrl) -> Gst.Element:
+        description = (
+            f"appsrc name=units format=time is-live=true max-bytes=200000 caps={CAPS} "
+            "! h264parse ! rtph264pay name=pay0 pt=96 config-interval=-1"
+        )
+        return Gst.parse_launch(f"( {description} )")
+
+    def do_configure(self, media: GstRtspServer.RTSPMedia) -> None:
+        source = media.get_element().get_by_name("units")
+        source.connect("need-data", self._feed, [0])
+
+    def _feed(self, source: Gst.Element, _size: int, position: list[int]) -> None:
+        index = position[0]
+        position[0] += 1
+        unit = self._units[index % len(self._units)].copy()
+        unit.pts = unit.dts = index * self._period
+        unit.duration = self._period
+        source.emit("push-buffer", unit)
+
+
+def require_login(server: GstRtspServer.RTSPServer, user: str, password: str, digest: bool) -> None:
+    token = GstRtspServer.RTSPToken()
+    token.set_string("media.factory.role", "viewer")
+    auth = GstRtspServer.RTSPAuth()
+    if digest:
+        auth.set_supported_methods(GstRtsp.RTSPAuthMethod.DIGEST)
+        auth.add_digest(user, password, token)
+    else:
+        auth.add_basic(GstRtspServer.RTSPAuth.make_basic(user, password), token)
+    server.set_auth(auth)
+
+
+def allow_viewer(factory: LoopedStream) -> None:
+    permissions = GstRtspServer.RTSPPermissions()
+    permissions.add_permission_for_role("viewer", "media.factory.access", True)
+    permissions.add_permission_for_role("viewer", "media.factory.construct", True)
+    factory.set_permissions(permissions)
+
+
+def parse_arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("streams", nargs="+", metavar="NAME=CLIP[,CLIP…]")
+    parser.add_argument("--port", type=int, default=0, help="0 takes a free one")
+    parser.add_argument("--user", default="")
+    parser.add_argument("--password", default="")
+    parser.add_argument("--digest", action="store_true", help="digest instead of basic login")
+    parser.add_argument("--width", type=int, default=640)
+    parser.add_argument("--height", type=int, default=480)
+    parser.add_argument("--fps", type=int, default=30)
+    return parser.parse_args()
+
+
+def main() -> None:
+    arguments = parse_arguments()
+    Gst.init(None)
+    server = GstRtspServer.RTSPServer()
+    server.set_address("127.0.0.1")
+    server.set_service(str(arguments.port))
+    if arguments.user:
+        require_login(server, arguments.user, arguments.password, arguments.digest)
+    size = arguments.width, arguments.height, arguments.fps
+    encoded: dict[str, list[Gst.Buffer]] = {}
+    for stream in arguments.streams:
+        name, _, clips = stream.partition("=")
+        units = []
+        for clip in clips.split(","):
+            if clip not in encoded:
+                encoded[clip] = encode(clip, *size)
+            units += encoded[clip]
+        factory = LoopedStream(units, arguments.fps)
+        if arguments.user:
+            allow_viewer(factory)
+        server.get_mount_points().add_factory(f"/{name}", factory)
+    if server.attach(None) == 0:
+        sys.exit(f"rtsp_server: port {arguments.port} is taken")
+    print("ready", server.get_bound_port(), flush=True)
+    GLib.MainLoop().run()
+
+
+if __name__ == "__main__":
+    main()

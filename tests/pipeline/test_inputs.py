@@ -1,0 +1,121 @@
+"""The queue of steps: newest wins when live, nothing is skipped when lossless, ends come last."""
+
+import time
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from pipeline import topics
+from pipeline.bus import Bus, Publisher
+from pipeline.messages import EndOfStream, FrameRef
+from pipeline.stages.inputs import MAX_BACKLOG, StepQueue
+from tests.pipeline.test_messages import moment
+
+CAMERAS = ("door", "yard")
+
+
+class Wire:
+    """A queue at the end of real sockets, one per camera."""
+
+    def __init__(self, folder: Path, lossless: bool) -> None:
+        self.bus = Bus(folder, lossless)
+        self.publishers: dict[str, Publisher] = {
+            camera: self.bus.publisher(topics.FRAME, camera, readers=1) for camera in CAMERAS
+        }
+        subscribers = [self.bus.subscriber(topics.FRAME, camera, [camera]) for camera in CAMERAS]
+        self.counters: Counter[str] = Counter()
+        self.queue = StepQueue(subscribers, CAMERAS, FrameRef, lossless, self.counters)
+        while not all(publisher.ready() for publisher in self.publishers.values()):
+            time.sleep(0.005)
+
+    def send(self, camera: str, *steps: int) -> None:
+        for step in steps:
+            ref = FrameRef(moment=moment(step, camera=camera), ring="r", number=step, trail=())
+            self.publishers[camera].send(camera, ref)
+
+    def end(self, camera: str) -> None:
+        self.publishers[camera].send(camera, EndOfStream(camera=camera))
+
+    def receive(self) -> None:
+        time.sleep(0.1)
+        self.queue.receive()
+
+    def batch(self) -> list[tuple[str, int]]:
+        return [(ref.moment.camera, ref.number) for ref in self.queue.next_batch()]
+
+
+@pytest.fixture
+def live(tmp_path: Path) -> Iterator[Wire]:
+    wire = Wire(tmp_path, lossless=False)
+    yield wire
+    wire.bus.close()
+
+
+@pytest.fixture
+def lossless(tmp_path: Path) -> Iterator[Wire]:
+    wire = Wire(tmp_path, lossless=True)
+    yield wire
+    wire.bus.close()
+
+
+def test_live_a_batch_has_a_step_of_each_camera(live: Wire) -> None:
+    live.send("door", 1, 2)
+    live.send("yard", 7)
+    live.receive()
+    assert live.batch() == [("door", 1), ("yard", 7)]
+    assert live.batch() == [("door", 2)]
+    assert live.batch() == []
+    assert live.counters["steps_skipped"] == 0
+
+
+def test_live_a_slow_reader_skips_to_the_newest_and_counts(live: Wire) -> None:
+    live.send("door", *range(10))
+    live.send("yard", 3)
+    live.receive()
+    assert live.batch() == [("door", 10 - MAX_BACKLOG), ("yard", 3)]
+    assert live.counters["steps_skipped"] == 10 - MAX_BACKLOG
+
+
+def test_lossless_nothing_is_skipped_and_batches_are_of_one(lossless: Wire) -> None:
+    lossless.send("door", *range(10))
+    lossless.send("yard", 3)
+    lossless.receive()
+    found = [lossless.batch() for _ in range(11)]
+    assert all(len(batch) == 1 for batch in found)
+    assert [number for batch in found for camera, number in batch if camera == "door"] == [
+        *range(10)
+    ]
+    assert [("yard", 3)] in found
+    assert lossless.counters["steps_skipped"] == 0
+
+
+def test_an_end_is_taken_after_the_last_step_and_once(lossless: Wire) -> None:
+    lossless.send("door", 1)
+    lossless.end("door")
+    lossless.receive()
+    assert lossless.queue.take_ends() == []
+    assert lossless.batch() == [("door", 1)]
+    assert not lossless.queue.empty
+    assert lossless.queue.take_ends() == ["door"]
+    assert lossless.queue.take_ends() == []
+    assert not lossless.queue.empty
+    lossless.end("yard")
+    lossless.receive()
+    assert not lossless.queue.empty
+    assert lossless.queue.take_ends() == ["yard"]
+    assert lossless.queue.empty
+
+
+def test_a_camera_that_was_started_again_is_open_again(live: Wire) -> None:
+    for camera in CAMERAS:
+        live.end(camera)
+    live.receive()
+    assert sorted(live.queue.take_ends()) == ["door", "yard"]
+    assert live.queue.empty
+    live.send("door", 5)
+    live.receive()
+    assert not live.queue.empty
+    assert live.batch() == [("door", 5)]
+    assert not live.queue.empty

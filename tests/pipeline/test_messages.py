@@ -1,0 +1,222 @@
+"""Messages: what goes in comes out, and nothing but BadMessage comes of anything else."""
+
+import math
+
+import msgspec
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pipeline import messages
+from pipeline.messages import (
+    MAX_BYTES,
+    SCHEMA_VERSION,
+    Accepted,
+    AnyMessage,
+    BadMessage,
+    CameraStatus,
+    EndOfStream,
+    Event,
+    Failed,
+    Feature,
+    FlowRef,
+    FrameRef,
+    Heartbeat,
+    Hello,
+    ModelInfo,
+    Moment,
+    Outgoing,
+    Ready,
+    RingGrant,
+    RingRequest,
+    Stamp,
+    StepScores,
+    Stop,
+    StreamScores,
+    Transition,
+    WindowInfo,
+    decode,
+    encode,
+    event_from_json,
+    to_json,
+)
+
+WINDOW = WindowInfo(first_step=1, last_step=6, missing=1, segment=0)
+STREAMS = StreamScores(spatial=0.5, temporal=None, alpha=0.25)
+TRAIL = (Stamp("capture", 1, 2), Stamp("flow", 3, 4))
+
+
+def moment(step: int = 7, segment: int = 0, camera: str = "door") -> Moment:
+    return Moment(
+        camera=camera,
+        segment=segment,
+        step_id=step,
+        frame_id=step,
+        captured_ns=step * 100_000_000,
+        pts_ns=None,
+        elapsed_steps=1.0,
+        skipped=0,
+    )
+
+
+def transition(
+    kind: str = "start", key: str = "door/1", camera: str = "door", label: str = "left"
+) -> Transition:
+    values = {
+        "key": key,
+        "type": kind,
+        "camera": camera,
+        "label": label,
+        "score": 0.9,
+        "top_score": 0.95,
+        "start_ns": 10,
+        "end_ns": 20 if kind == "end" else None,
+        "start_pts_ns": None,
+        "end_pts_ns": None,
+        "reason": None,
+        "window": WINDOW,
+        "streams": STREAMS,
+        "captured_ns": 30,
+        "trail": TRAIL,
+    }
+    return msgspec.convert(values, Transition)
+
+
+def event(seq: int, kind: str = "start", identity: str = "door-1") -> Event:
+    values = {
+        "seq": seq,
+        "id": identity,
+        "type": kind,
+        "camera": "door",
+        "label": "left",
+        "score": 0.9,
+        "top_score": 0.95,
+        "start_time": "2026-11-22T10:00:00.120Z",
+        "end_time": None,
+        "media_time": (None, None),
+        "reason": None,
+        "window": WINDOW,
+        "streams": STREAMS,
+        "latency_ms": {"total": 18.3},
+        "model": ModelInfo(name="tiny", version="1.0.0", sha256="ab"),
+    }
+    return msgspec.convert(values, Event)
+
+
+ONE_OF_EACH: list[AnyMessage] = [
+    FrameRef(moment=moment(), ring="two-stream-1", number=3, trail=TRAIL),
+    FlowRef(moment=moment(), ring=None, number=-1, span=2, trail=()),
+    Feature(moment=moment(), stream="spatial", vector=b"\x00\x00\x80?", trail=TRAIL),
+    EndOfStream(camera="door"),
+    transition("end"),
+    StepScores(
+        camera="door",
+        scores={"left": 0.5},
+        window=WINDOW,
+        streams={"spatial": {"left": 0.5}, "temporal": None},
+        alpha=None,
+        captured_ns=5,
+        pts_ns=6,
+        trail=TRAIL,
+    ),
+    CameraStatus(camera="door", state="online", reason=None, at_ns=3, segment=1, size=(48, 64)),
+    Outgoing(epoch="e", number=1, transition=transition()),
+    Accepted(epoch="e", number=1),
+    Hello(stage="flow:0", pid=12),
+    Ready(),
+    Heartbeat(counters={"fps": 9.5}),
+    Failed(reason="no pack", exit_code=2),
+    RingRequest(camera="door", content="flow", shape=(12, 16, 2)),
+    RingGrant(camera="door", content="frame", ring=None, reason="too large"),
+    Stop(),
+]
+
+
+def test_there_is_one_example_of_each_type() -> None:
+    assert {type(m) for m in ONE_OF_EACH} == set(messages.AnyMessage.__args__)
+
+
+@pytest.mark.parametrize("message", ONE_OF_EACH, ids=lambda m: type(m).__name__)
+def test_every_type_survives_the_round_trip(message: AnyMessage) -> None:
+    assert decode(encode(message)) == message
+
+
+@pytest.mark.parametrize("message", ONE_OF_EACH, ids=lambda m: type(m).__name__)
+def test_another_schema_is_refused(message: AnyMessage) -> None:
+    stranger = msgspec.structs.replace(message, schema=SCHEMA_VERSION + 1)
+    with pytest.raises(BadMessage, match=f"schema {SCHEMA_VERSION + 1}.*speaks {SCHEMA_VERSION}"):
+        decode(encode(stranger))
+
+
+@given(st.binary(max_size=200))
+def test_arbitrary_bytes_raise_nothing_but_bad_message(data: bytes) -> None:
+    try:
+        message = decode(data)
+    except BadMessage as error:
+        assert str(error)  # noqa: PT017 – either outcome is right, nothing else is
+    else:
+        assert decode(encode(message)) == message
+
+
+@given(st.sampled_from(ONE_OF_EACH), st.data())
+def test_a_damaged_message_raises_nothing_but_bad_message(
+    message: AnyMessage, data: st.DataObject
+) -> None:
+    body = bytearray(encode(message))
+    for _ in range(data.draw(st.integers(1, 4))):
+        body[data.draw(st.integers(0, len(body) - 1))] = data.draw(st.integers(0, 255))
+    cut = data.draw(st.integers(0, len(body)))
+    for damaged in (bytes(body), bytes(body[:cut])):
+        try:
+            decode(damaged)
+        except BadMessage as error:
+            assert str(error)  # noqa: PT017
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"\x82\xa1x" + b"\x91" * 100_000 + b"\x01\xa2is\xa4Stop",
+        b"\x82\xa2is\xa7Feature\xa6moment\x81\xa1x" + b"\x81\xa1a" * 100_000,
+        b"\x82\xa2is\xa7Feature\xa5trail\xdd\xff\xff\xff\xff",
+        b"\x82\xa2is\xabEndOfStream\xa6camera\xdb\xff\xff\xff\xff",
+    ],
+    ids=["deep array before the tag", "deep map in a skipped field", "huge array", "huge string"],
+)
+def test_bodies_made_to_hurt_are_bad_messages(data: bytes) -> None:
+    with pytest.raises(BadMessage):
+        decode(data)
+
+
+@pytest.mark.parametrize(
+    ("body", "says"),
+    [
+        ({"is": "Nonsense"}, "Nonsense"),
+        ({"is": "EndOfStream"}, "camera"),
+        ({"is": "EndOfStream", "camera": "door", "extra": 1}, "extra"),
+        ({"is": "EndOfStream", "camera": 3}, "str"),
+    ],
+)
+def test_a_malformed_body_is_named(body: dict[str, object], says: str) -> None:
+    with pytest.raises(BadMessage, match=says):
+        decode(msgspec.msgpack.encode(body))
+
+
+def test_what_is_too_long_is_refused_by_its_length() -> None:
+    big = encode(EndOfStream(camera="x" * MAX_BYTES))
+    with pytest.raises(BadMessage, match=rf"at most {MAX_BYTES}"):
+        decode(big)
+
+
+def test_an_event_survives_json() -> None:
+    assert event_from_json(to_json(event(3))) == event(3)
+
+
+@given(st.binary(max_size=100) | st.just(b'{"x":' + b"[" * 100_000))
+def test_bad_json_raises_nothing_but_bad_message(data: bytes) -> None:
+    with pytest.raises(BadMessage):
+        event_from_json(data)
+
+
+def test_public_json_has_no_nan() -> None:
+    assert to_json({"score": math.nan}) == b'{"score":null}'

@@ -1,0 +1,125 @@
+"""Training sequences: targets, mirrors, reversals, stretches, stacks."""
+
+import numpy as np
+import pytest
+
+from pipeline.windows import FlowStack
+from tests.training.tiny import tiny_clip, tiny_clips, tiny_config
+from training.compose import (
+    STILL,
+    Composer,
+    Join,
+    chained,
+    cropped,
+    foresight,
+    make_pools,
+    mirrored,
+    reversed_clip,
+    stack_indices,
+    stack_valid,
+    stretched,
+    targets,
+)
+from training.config import CompositionConfig
+from training.data import Stroke
+
+SWAPS = {0: 0, 1: 2, 2: 1}
+
+
+def test_mirrored_left_is_right() -> None:
+    clip = tiny_clip(1)
+    mirror = mirrored(clip, SWAPS)
+    assert mirror.label == mirror.strokes[0].label == 2
+    u, v = clip.fields[..., 0].astype(int), clip.fields[..., 1].astype(int)
+    assert (mirror.fields[..., 0].astype(int) - STILL == -(u - STILL)[:, :, ::-1]).all()
+    assert (mirror.fields[..., 1] == v[:, :, ::-1]).all()
+    assert (mirrored(mirror, SWAPS).fields == clip.fields).all()
+
+
+def test_reversed_left_is_right_and_its_first_step_has_no_field() -> None:
+    clip = tiny_clip(1)
+    back = reversed_clip(clip, SWAPS)
+    assert back.label == 2
+    assert not back.moving[0]
+    assert back.moving[1:].all()
+    # The motion that ended the last step begins the reversed clip, the other way round.
+    assert (back.fields[1].astype(int) - STILL == -(clip.fields[-1].astype(int) - STILL)).all()
+    assert (reversed_clip(back, SWAPS).fields[1:] == clip.fields[1:]).all()
+
+
+@pytest.mark.parametrize("speed", [0.5, 0.7, 1.0, 1.6, 2.0])
+def test_stretching_keeps_the_way_that_was_moved(speed: float) -> None:
+    clip = tiny_clip(2, steps=40)
+    faster = stretched(clip, speed)
+    assert len(faster) == round(40 / speed)
+    assert not faster.moving[0]
+
+    def way(fields: np.ndarray) -> float:
+        return float((fields[..., 0].astype(float) - STILL).mean((1, 2)).sum())
+
+    assert way(faster.fields) == pytest.approx(way(clip.fields), rel=0.1)
+    assert faster.strokes[0].past == len(faster)
+
+
+def test_a_label_holds_from_when_it_can_be_told_until_after_its_stroke() -> None:
+    config = CompositionConfig(hold=3, settle=2, recognisable=0.8, undecided=0.2)
+    target, weight = targets([Stroke(2, 5, 15)], 25, config, background=0)
+    assert target.tolist() == [0] * 13 + [2] * 5 + [0] * 7
+    assert weight.tolist() == [1] * 11 + [0] * 2 + [1] * 5 + [0] * 2 + [1] * 5
+
+
+def test_a_stroke_that_began_before_the_sequence_has_no_target() -> None:
+    config = CompositionConfig(hold=3, settle=0)
+    target, weight = targets([Stroke(1, -8, 2)], 8, config, background=0)
+    assert (target == 0).all()
+    assert weight.tolist() == [0] * 5 + [1] * 3
+
+
+def test_foresight_grows_along_a_stroke() -> None:
+    drawn, progress = foresight([Stroke(2, 1, 5)], 6)
+    assert drawn[1:5].tolist() == [2] * 4
+    assert progress.tolist() == [0, 0.25, 0.5, 0.75, 1.0, 0]
+
+
+def test_cropping_drops_the_strokes_that_it_cuts_off() -> None:
+    clip = tiny_clip(1)
+    assert cropped(clip, 2, 10).strokes == (Stroke(1, -2, 8),)
+    assert cropped(clip, 0, 9).strokes == ()
+
+
+def test_stacks_are_those_of_the_live_pipeline() -> None:
+    stack, steps = 3, 12
+    moving = np.ones(steps, np.bool_)
+    moving[[0, 6]] = False
+    fields = np.arange(steps, dtype=np.uint8)[:, None, None, None] * np.ones((1, 2, 2, 2), np.uint8)
+    live, out = FlowStack(stack), np.zeros((stack, 2, 2, 2), np.uint8)
+    ours, valid = fields[stack_indices(steps, stack)], stack_valid(moving, stack)
+    for step in range(steps):
+        whole = live.push(0, step, fields[step] if moving[step] else None, 1)
+        assert whole == valid[step]
+        if whole:
+            live.write(out)
+            assert (out == ours[step]).all()
+
+
+def test_joins_put_a_field_where_there_is_one() -> None:
+    config = tiny_config()
+    parts = [tiny_clip(1), tiny_clip(2), tiny_clip(1, 1), tiny_clip(0)]
+    method = Composer(config, make_pools(config, parts, [], []))._method
+    chain = chained(parts, [Join.CUT, Join.STILL, Join.SEGMENT], method, config)
+    assert [bool(chain.moving[at]) for at in (10, 20, 30)] == [True, True, False]
+    assert (chain.fields[10] != STILL).any()
+    assert (chain.fields[20] == STILL).all()
+    assert [(s.label, s.first) for s in chain.strokes] == [(1, 0), (2, 10), (1, 20)]
+
+
+def test_sequences_have_the_asked_shape_and_every_label() -> None:
+    config = tiny_config()
+    composer = Composer(config, make_pools(config, tiny_clips(), tiny_clips(), []))
+    rng = np.random.default_rng(0)
+    batches = [composer.batch(rng) for _ in range(8)]
+    assert batches[0].fields.shape == (4, 24, 16, 16, 2)
+    assert batches[0].target.shape == batches[0].weight.shape == (4, 24)
+    told = np.concatenate([batch.target[batch.weight > 0] for batch in batches])
+    assert set(told.tolist()) == {0, 1, 2}
+    assert not any(batch.moving[:, 0].any() for batch in batches)

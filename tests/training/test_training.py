@@ -1,0 +1,155 @@
+"""The loop, the checkpoint, the measuring and the command line, on tiny data."""
+
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from typer.testing import CliRunner
+
+from tests.training.tiny import tiny_clip, tiny_clips, tiny_config
+from training.__main__ import app
+from training.compose import Composer, make_pools, stretched
+from training.config import ConfigError, TrainConfig
+from training.crossvalidation import measure, summary
+from training.data import DataError, load_clips
+from training.evaluation import clip_tensors, stream_scores
+from training.model import CheckpointError, load_checkpoint, new_model, save_checkpoint
+from training.optimise import swapped_scenes, train_model
+from training.streams import ScoredStream, fit_thresholds, total
+
+CONFIGS = Path(__file__).parents[2] / "configs" / "train"
+
+
+@pytest.fixture(autouse=True)
+def _one_thread() -> None:
+    torch.set_num_threads(1)
+
+
+def test_training_lowers_the_loss_and_tells_left_from_right(tmp_path: Path) -> None:
+    config = tiny_config()
+    composer = Composer(config, make_pools(config, tiny_clips(), [], []))
+    losses: list[float] = []
+    model = train_model(config, composer, lambda _, loss: losses.append(loss))
+    assert np.mean(losses[-5:]) < 0.8 * np.mean(losses[:5])
+    held_out = [stretched(tiny_clip(label, 90 + label), 0.5) for label in (1, 2)]
+    said = [stream_scores(model, clip, config.window).temporal[-1].argmax() for clip in held_out]
+    assert said == [1, 2]
+
+    metrics = summary(config, [measure(model, config, tiny_clips(), [])])
+    path = tmp_path / "final.pt"
+    save_checkpoint(path, model, config, metrics)
+    again, same_config, same_metrics = load_checkpoint(path)
+    assert same_config == config
+    assert same_metrics == metrics
+    for a, b in zip(again.state_dict().values(), model.state_dict().values(), strict=True):
+        assert torch.equal(a, b)
+
+
+def test_a_file_that_is_no_checkpoint_is_refused_by_name(tmp_path: Path) -> None:
+    path = tmp_path / "other.pt"
+    torch.save({"weights": {}}, path)
+    with pytest.raises(CheckpointError, match=r"other\.pt: not a checkpoint"):
+        load_checkpoint(path)
+    with pytest.raises(CheckpointError, match="No such file"):
+        load_checkpoint(tmp_path / "none.pt")
+
+
+def test_the_frozen_backbone_stays_what_it_was() -> None:
+    config = tiny_config(optimiser={"iterations": 2, "batch": 2})
+    composer = Composer(config, make_pools(config, tiny_clips(1), [], []))
+    before = new_model(config).spatial.backbone.state_dict()
+    after = train_model(config, composer, lambda *_: None).spatial.backbone.state_dict()
+    assert all(torch.equal(before[name], after[name]) for name in before)
+
+
+def test_one_pass_is_the_sliding_window() -> None:
+    config = tiny_config()
+    model = new_model(config).eval()
+    clip = tiny_clip(1, steps=40)
+    scores = stream_scores(model, clip, config.window).fused
+    assert scores.shape == (40, 3)
+    grid, fields, mask = clip_tensors(clip, model.stack)
+    with torch.inference_mode():
+        planes = model.temporal.resized(fields)
+        features = (*model.step_features(grid[None], planes[None]), mask[None])
+        for step in (0, 5, 23, 24, 39):
+            window = [x[:, max(0, step + 1 - config.window) : step + 1] for x in features]
+            assert np.allclose(model.fusion(*window)[0][0].numpy(), scores[step], atol=1e-5)
+
+
+def test_swapped_scenes_come_from_the_batch_and_are_marked() -> None:
+    config = tiny_config(composition={"steps": 24, "swap_scene": 0.5})
+    spatial = torch.arange(64.0).reshape(64, 1, 1)
+    swapped, own = swapped_scenes(spatial, config, np.random.default_rng(0))
+    kept = own[:, 0] > 0
+    assert 0 < int(kept.sum()) < 64
+    assert torch.equal(swapped[kept], spatial[kept])
+    assert (swapped[~kept] != spatial[~kept]).all()
+
+
+def test_thresholds_find_gestures_without_false_events() -> None:
+    config = tiny_config()
+    clip = tiny_clip(1, steps=30)
+    scores = np.tile(np.array([0.98, 0.01, 0.01], np.float32), (60, 1))
+    scores[28:34] = (0.1, 0.85, 0.05)
+    scores[45:48] = (0.3, 0.05, 0.65)  # nobody drew anything: a false alarm below 0.7
+    streams = [ScoredStream(scores, clip.strokes)]
+    thresholds = fit_thresholds(streams, config)
+    assert thresholds["right"].start > 0.65 or thresholds["right"].min_duration_s > 0.3
+    counts = total(streams, config, {**thresholds, "background": thresholds["left"]})
+    assert (counts[1].strokes, counts[1].found, counts[1].false) == (1, 1, 0)
+    assert 2 not in counts
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("name: x\nspeed: 3\n", "version"),
+        ("[", "not YAML"),
+    ],
+)
+def test_a_bad_configuration_is_refused_with_file_and_key(
+    tmp_path: Path, text: str, words: str
+) -> None:
+    path = tmp_path / "bad.yaml"
+    path.write_text(text)
+    with pytest.raises(ConfigError, match=rf"bad\.yaml: {words}"):
+        TrainConfig.load(path)
+
+
+@pytest.mark.parametrize("path", sorted(CONFIGS.glob("*.yaml")), ids=lambda path: path.stem)
+def test_shipped_configurations_are_valid(path: Path) -> None:
+    assert TrainConfig.load(path).name == path.stem
+
+
+def test_missing_data_is_an_error_for_people(tmp_path: Path) -> None:
+    result = CliRunner().invoke(
+        app, ["train", "--config", str(CONFIGS / "gestures.yaml"), "--data", str(tmp_path)]
+    )
+    assert result.exit_code == 2
+    with pytest.raises(DataError, match=r"clips\.csv: No such file"):
+        load_clips(tiny_config(), tmp_path, tmp_path, "clips.csv")
+
+
+@pytest.mark.skipif("TWO_STREAM_DATA" not in os.environ, reason="TWO_STREAM_DATA is not set")
+def test_real_clips_are_decoded_and_cached(tmp_path: Path) -> None:
+    data = Path(os.environ["TWO_STREAM_DATA"])
+    config = TrainConfig.load(CONFIGS / "gestures.yaml")
+    listed = tmp_path / "few.csv"
+    lines = (data / config.clips).read_text().splitlines()
+    wanted = [line for line in lines if "/left_1.mp4" in line or "/background_1.mp4" in line]
+    rows = "\n".join(str(data / line) for line in wanted)
+    listed.write_text(f"{lines[0]}\n{rows}\n")
+    cache = tmp_path / "cache"
+    first = load_clips(config, Path("/"), cache, str(listed))
+    assert {config.labels[clip.label] for clip in first} == {"left", "background"}
+    assert len(list(cache.iterdir())) == 2
+    for clip, again in zip(first, load_clips(config, Path("/"), cache, str(listed)), strict=True):
+        assert clip.fields.shape == (len(clip), 48, 64, 2)
+        assert clip.grid.shape == (len(clip), 320, 3, 4)
+        assert (again.fields == clip.fields).all()
+        assert again.strokes == clip.strokes
+    left = next(clip for clip in first if config.labels[clip.label] == "left")
+    assert left.fields[..., 0].astype(float).mean() < 128
