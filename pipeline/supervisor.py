@@ -63,10 +63,8 @@ class Child:
     spec: StageSpec
     process: "subprocess.Popen[bytes] | None" = None
     ready: bool = False
-    spawned_ns: int = 0
     heard_ns: int = 0
     restart_at_ns: int = 0
-    stopping: bool = False
     restarts: deque[int] = field(default_factory=deque)
     total_restarts: int = 0
 
@@ -279,7 +277,7 @@ class Supervisor:
         child.process.stdin.write(msgspec.json.encode(launch) + b"\n")
         child.process.stdin.flush()
         child.ready = False
-        child.spawned_ns = child.heard_ns = self._clock.monotonic_ns()
+        child.heard_ns = self._clock.monotonic_ns()
 
     def _look_after(self, child: Child) -> None:
         """Restart what has died, kill what hangs."""
@@ -364,7 +362,6 @@ class Supervisor:
         for place, kind in enumerate(KINDS):
             children = [c for c in self._children.values() if c.spec.kind == kind]
             for child in children:
-                child.stopping = True
                 if child.process is not None:
                     self._control.send(child.spec.name, Stop())
             # Capture may sit in a read; the others have shares of what is left. Something must be

@@ -1,6 +1,7 @@
 """What the two stream stages share: run a network over a batch of cameras, send the features."""
 
 from collections.abc import Sequence
+from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -10,12 +11,13 @@ from pipeline.clock import Clock
 from pipeline.messages import Feature, FlowRef, FrameRef, Stamp
 
 Features = npt.NDArray[np.float32]
+Stream = Literal["spatial", "temporal"]
 
 
 class FeatureSender:
     """Sends one stream's features, or the word that a step has none."""
 
-    def __init__(self, publisher: Publisher, stream: str, clock: Clock) -> None:
+    def __init__(self, publisher: Publisher, stream: Stream, clock: Clock) -> None:
         self._publisher = publisher
         self._stream = stream
         self._clock = clock
@@ -26,14 +28,14 @@ class FeatureSender:
         """``features`` is (N, d) for N refs, None where they have none."""
         let_go_ns = self._clock.monotonic_ns()
         for place, ref in enumerate(refs):
-            vector = None if features is None else features[place]
-            usable = vector is not None and bool(np.isfinite(vector).all())
+            # A feature that is not finite is masked: it would poison every score of its window.
+            usable = features is not None and np.isfinite(features[place]).all()
             self._publisher.send(
                 ref.moment.camera,
                 Feature(
                     moment=ref.moment,
-                    stream="spatial" if self._stream == "spatial" else "temporal",
-                    vector=vector.tobytes() if vector is not None and usable else None,
+                    stream=self._stream,
+                    vector=features[place].tobytes() if features is not None and usable else None,
                     trail=(*ref.trail, Stamp(self._stream, took_ns, let_go_ns)),
                 ),
             )

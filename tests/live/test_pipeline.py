@@ -304,17 +304,25 @@ def test_a_busy_port_is_named(scratch: Path, tiny: Path) -> None:
     assert f"tcp://127.0.0.1:{port}: already in use" in done.stderr
 
 
-def test_a_source_of_an_unknown_kind_is_named(scratch: Path, tiny: Path) -> None:
+def error_of_the_only_source(source: str, scratch: Path, tiny: Path) -> str:
+    """The one line of error with which the program ends when camera door can't be opened."""
     config = scratch / "source.yaml"
     config.write_text(
-        f"model: {tiny}\ncameras: {{door: {{source: 'gopher://host/cam'}}}}\n"
+        f"model: {tiny}\ncameras: {{door: {{source: '{source}'}}}}\n"
         f"publish: {{events: 'ipc://{scratch}/e', replay: 'ipc://{scratch}/r'}}\n"
     )
     done = run_once("-c", str(config))
     assert done.returncode == 3, done.stderr
     errors = [line for line in done.stderr.splitlines() if "ERROR" in line]
     assert len(errors) == 1
-    assert "unknown scheme 'gopher'" in errors[0]
+    assert "door" in errors[0]
+    assert "Traceback" not in done.stderr
+    return errors[0]
+
+
+def test_a_source_of_an_unknown_kind_is_named(scratch: Path, tiny: Path) -> None:
+    error = error_of_the_only_source("gopher://host/cam", scratch, tiny)
+    assert "unknown scheme 'gopher'" in error
 
 
 @pytest.mark.parametrize("kind", ["missing", "empty", "text", "truncated"])
@@ -328,18 +336,7 @@ def test_a_source_that_is_no_video_is_exit_3(
         path.write_text("this is no video\n" * 100)
     elif kind == "truncated":
         path.write_bytes(panning.read_bytes()[:20_000])
-    config = scratch / "source.yaml"
-    config.write_text(
-        f"model: {tiny}\ncameras: {{door: {{source: '{path}'}}}}\n"
-        f"publish: {{events: 'ipc://{scratch}/e', replay: 'ipc://{scratch}/r'}}\n"
-    )
-    done = run_once("-c", str(config))
-    assert done.returncode == 3, done.stderr
-    errors = [line for line in done.stderr.splitlines() if "ERROR" in line]
-    assert len(errors) == 1
-    assert path.name in errors[0]
-    assert "door" in errors[0]
-    assert "Traceback" not in done.stderr
+    assert path.name in error_of_the_only_source(str(path), scratch, tiny)
 
 
 def test_check_runs_nothing(tiny: Path) -> None:
