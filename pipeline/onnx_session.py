@@ -7,11 +7,14 @@ or output shapes disagree with the contract.
 import json
 import logging
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 import onnxruntime as ort
+from pydantic import ValidationError
 
 from pipeline.model_pack import METADATA_KEY, Contract, ModelPack, PackError
 
@@ -63,6 +66,41 @@ def _interface(contract: Contract, network: str) -> tuple[dict[str, _Tensor], di
     )
 
 
+def _open(
+    path: Path, model: str | bytes, threads: int, providers: Sequence[str]
+) -> ort.InferenceSession:
+    """A session of ``model``, a file's name or its bytes; :class:`PackError` names ``path``."""
+    options = ort.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.inter_op_num_threads = 1
+    # A spinning pool burns a core that another stage needs.
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    options.log_severity_level = _FATAL
+    try:
+        return ort.InferenceSession(
+            model, options, providers=list(providers or available_providers())
+        )
+    except Exception as error:  # onnxruntime's errors share no base class but this
+        reason = str(error).splitlines()[0]
+        raise PackError(f"{path}: onnxruntime can't load it: {reason}") from None
+
+
+class LoneNetwork:
+    """A network that belongs to no pack; whoever opens it has verified its bytes."""
+
+    def __init__(
+        self, path: Path, model: bytes, threads: int = 1, providers: Sequence[str] = ()
+    ) -> None:
+        """Open ``model``, the content of ``path``; raises :class:`PackError`."""
+        self._session = _open(path, model, threads, providers)
+        self.provider = self._session.get_providers()[0]
+        log.info("%s runs on %s", path.name, self.provider)
+
+    def run(self, inputs: Mapping[str, Array]) -> list[Float]:
+        """All outputs, in the graph's order."""
+        return list(self._session.run(None, dict(inputs)))
+
+
 class Network:
     """One verified network of a pack."""
 
@@ -71,19 +109,7 @@ class Network:
     ) -> None:
         """Open ``network`` ("spatial", "temporal" or "fusion"); raises :class:`PackError`."""
         path = pack.path(network)
-        options = ort.SessionOptions()
-        options.intra_op_num_threads = threads
-        options.inter_op_num_threads = 1
-        # A spinning pool burns a core that another stage needs.
-        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-        options.log_severity_level = _FATAL
-        try:
-            self._session = ort.InferenceSession(
-                str(path), options, providers=list(providers or available_providers())
-            )
-        except Exception as error:  # onnxruntime's errors share no base class but this
-            reason = str(error).splitlines()[0]
-            raise PackError(f"{path}: onnxruntime can't load it: {reason}") from None
+        self._session = _open(path, str(path), threads, providers)
         _verify_metadata(pack, network, self._session)
         inputs, outputs = _interface(pack.contract, network)
         _verify_tensors(f"{path}: input", self._session.get_inputs(), inputs)
@@ -118,6 +144,9 @@ def _verify_metadata(pack: ModelPack, network: str, session: ort.InferenceSessio
         raise PackError(f"{path}: its contract is not JSON: {error}") from None
     if not isinstance(carried, dict):
         raise PackError(f"{path}: its contract is not a JSON object")
+    # A file that was written before a field existed lacks it; pack.json was read with its default.
+    with suppress(ValidationError):
+        carried = json.loads(Contract.model_validate(carried).metadata_json())
     for key in sorted(stated.keys() | carried.keys()):
         if stated.get(key) != carried.get(key):
             raise PackError(f"{path}: disagrees with pack.json about {key!r}")

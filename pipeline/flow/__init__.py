@@ -43,7 +43,14 @@ def _dis() -> FlowMethod:
     return DIS()
 
 
+def _deep() -> FlowMethod:
+    from pipeline.flow.deep import Deep
+
+    return Deep()
+
+
 METHODS: dict[str, Callable[[], FlowMethod]] = {
+    "deep": _deep,
     "dis": _dis,
     "farneback": _farneback,
     "lucas_kanade": _lucas_kanade,

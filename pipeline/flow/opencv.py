@@ -56,6 +56,8 @@ class DIS:
         if below or right:
             prev_gray = _pad(prev_gray, below, right)
             next_gray = _pad(next_gray, below, right)
+        # OpenCV's DIS refuses what isn't contiguous, such as a part of a larger picture.
+        prev_gray, next_gray = np.ascontiguousarray(prev_gray), np.ascontiguousarray(next_gray)
         # A fresh output each call: OpenCV takes a given one as the start of the search.
         flow = self._dis.calc(prev_gray, next_gray, None)  # type: ignore[call-overload]
         return np.ascontiguousarray(flow[:height, :width], np.float32)

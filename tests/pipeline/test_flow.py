@@ -78,7 +78,7 @@ def test_an_object_that_moves_right_and_down_has_positive_u_and_v(name: str) -> 
 
 
 @pytest.mark.parametrize(
-    ("name", "bound"), [("lucas_kanade", 0.06), ("dis", 0.3), ("farneback", 0.03)]
+    ("name", "bound"), [("lucas_kanade", 0.06), ("dis", 0.3), ("farneback", 0.03), ("deep", 0.3)]
 )
 @settings(max_examples=25, deadline=None, derandomize=True)
 @given(dx=st.floats(-6, 6), dy=st.floats(-6, 6))
@@ -88,7 +88,7 @@ def test_a_translation_is_found(name: str, bound: float, dx: float, dy: float) -
 
 
 @pytest.mark.parametrize(
-    ("name", "bound"), [("lucas_kanade", 0.2), ("dis", 0.5), ("farneback", 0.3)]
+    ("name", "bound"), [("lucas_kanade", 0.2), ("dis", 0.5), ("farneback", 0.3), ("deep", 0.4)]
 )
 @settings(max_examples=25, deadline=None, derandomize=True)
 @given(degrees=st.floats(-4, 4), zoom=st.floats(0.95, 1.05))
@@ -100,7 +100,7 @@ def test_a_rotation_with_zoom_is_found(
 
 
 @pytest.mark.parametrize(
-    ("name", "bound"), [("lucas_kanade", 1e-3), ("dis", 1e-3), ("farneback", 0.15)]
+    ("name", "bound"), [("lucas_kanade", 1e-3), ("dis", 1e-3), ("farneback", 0.15), ("deep", 1e-3)]
 )
 def test_a_still_picture_has_no_flow(name: str, bound: float) -> None:
     prev, _, _ = shifted(0, 0)
@@ -229,7 +229,7 @@ def test_frames_that_make_no_pair_are_refused(
 
 
 def test_an_unknown_method_is_refused_with_the_names_there_are() -> None:
-    with pytest.raises(ValueError, match=r"'tvl1': there are dis, farneback, lucas_kanade"):
+    with pytest.raises(ValueError, match=r"'tvl1': there are deep, dis, farneback, lucas_kanade"):
         create("tvl1")
 
 
@@ -269,3 +269,12 @@ def test_quantising_leaves_the_flow_as_it_was() -> None:
     flow = np.full((4, 4, 2), 3.3, np.float32)
     quantise(flow, 20.0)
     assert (flow == np.float32(3.3)).all()
+
+
+@pytest.mark.parametrize("name", sorted(METHODS))
+def test_a_part_of_a_larger_picture_is_a_picture(name: str) -> None:
+    rng = np.random.default_rng(4)
+    prev, following = rng.integers(0, 255, (2, 120, 160)).astype(np.uint8)
+    part = np.s_[20:100, 30:130]
+    flow = create(name)(prev[part], following[part])
+    assert (flow == create(name)(prev[part].copy(), following[part].copy())).all()

@@ -1,0 +1,1 @@
+"""The network behind the flow method ``deep``: rendered motion, training, export (PyTorch)."""

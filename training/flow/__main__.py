@@ -1,0 +1,135 @@
+"""``python -m training.flow``: the network behind the flow method ``deep``."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated
+
+import cv2
+import numpy as np
+import torch
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from training.flow.config import FlowConfigError, FlowTrainConfig
+from training.flow.export import FlowExportError, export_flow
+from training.flow.scenes import Scenes, render_many
+from training.flow.textures import Gray, PhotoError, clip_frames, load_photos
+from training.flow.train import (
+    FlowCheckpointError,
+    load_checkpoint,
+    mean_error,
+    save_checkpoint,
+    train_flow,
+)
+
+EXIT_USAGE = 2
+EXIT_REFUSED = 1
+HELD_OUT_PHOTOS = 10  # every tenth photograph is seen in validation alone
+
+app = typer.Typer(
+    help="Train and export the flow method deep.", no_args_is_help=True, add_completion=False
+)
+console = Console(stderr=True)
+Threads = Annotated[int, typer.Option(min=1, help="CPU threads")]
+
+
+def fail(error: Exception, code: int) -> typer.Exit:
+    console.print(f"error: {error}", style="red", soft_wrap=True, markup=False)
+    return typer.Exit(code)
+
+
+def use_threads(threads: int) -> None:
+    torch.set_num_threads(threads)
+    cv2.setNumThreads(threads)
+
+
+def backgrounds(config: FlowTrainConfig, photos: Path, data: Path | None) -> list[Gray]:
+    """Photographs, and frames of the clips that the configuration names; raises PhotoError."""
+    found = load_photos(photos)
+    rng = np.random.default_rng(config.seed)
+    for folder in config.clips:
+        if data is None:
+            raise PhotoError(
+                f"the configuration wants frames of the clips in {folder}: give --data"
+            )
+        found += clip_frames(data / folder, config.frames_per_folder, rng)
+    return found
+
+
+def scenes_of(config: FlowTrainConfig, photos: list[Gray], bar: Progress) -> tuple[Scenes, Scenes]:
+    """Scenes to train on and scenes to validate on, of different photographs."""
+    held_out = photos[::HELD_OUT_PHOTOS]
+    kept = [photo for index, photo in enumerate(photos) if index % HELD_OUT_PHOTOS] or held_out
+    task = bar.add_task("rendering", total=config.scenes + config.held_out, note="")
+
+    def advance() -> None:
+        bar.advance(task)
+
+    validation = render_many(config.seed + 1, held_out, config.scene, config.held_out, advance)
+    return render_many(config.seed + 2, kept, config.scene, config.scenes, advance), validation
+
+
+def reporter(bar: Progress, iterations: int) -> Callable[[int, float], None]:
+    task = bar.add_task("training", total=iterations, note="")
+    smooth = {"loss": 0.0}
+
+    def report(iteration: int, loss: float) -> None:
+        smooth["loss"] = loss if iteration == 1 else 0.98 * smooth["loss"] + 0.02 * loss
+        bar.update(task, completed=iteration, note=f"loss {smooth['loss']:.3f}")
+
+    return report
+
+
+@app.command()
+def train(
+    config: Annotated[Path, typer.Option(help="YAML file, as configs/train/flow.yaml")],
+    photos: Annotated[Path, typer.Option(help="folder with photographs to render with")],
+    data: Annotated[
+        Path | None, typer.Option(envvar="TWO_STREAM_DATA", help="folder with the named clips")
+    ] = None,
+    out: Annotated[Path, typer.Option(help="folder for the checkpoint")] = Path("runs/flow"),
+    threads: Threads = 1,
+) -> None:
+    """Render scenes, train on them, and write OUT/deep.pt; prints the error on held-out scenes."""
+    use_threads(threads)
+    columns = (
+        TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(),
+        TimeRemainingColumn(), TextColumn("{task.fields[note]}"),
+    )  # fmt: skip
+    try:
+        settings = FlowTrainConfig.load(config)
+        found = backgrounds(settings, photos, data)
+    except (FlowConfigError, PhotoError) as error:
+        raise fail(error, EXIT_USAGE) from None
+    with Progress(*columns, console=console) as bar:
+        scenes, held_out = scenes_of(settings, found, bar)
+        network = train_flow(settings, scenes, reporter(bar, settings.iterations))
+    error_px = mean_error(network, held_out)
+    save_checkpoint(out / "deep.pt", network, settings, error_px)
+    typer.echo(f"{out / 'deep.pt'}: {error_px:.3f} px on {len(held_out.frames)} held-out scenes")
+
+
+@app.command()
+def export(
+    checkpoint: Annotated[Path, typer.Option(help="a checkpoint that train wrote")],
+    out: Annotated[Path, typer.Option(help="the ONNX file")] = Path("pipeline/flow/deep.onnx"),
+    threads: Threads = 1,
+) -> None:
+    """Write the network as ONNX, compared with torch; prints its SHA-256 for pipeline/flow/deep.py.
+
+    Exit status 1: onnxruntime doesn't say what torch says, and nothing was written.
+    """
+    use_threads(threads)
+    try:
+        network, config, error_px = load_checkpoint(checkpoint)
+        parity, digest = export_flow(network, config, error_px, out)
+    except FlowCheckpointError as error:
+        raise fail(error, EXIT_USAGE) from None
+    except FlowExportError as error:
+        raise fail(error, EXIT_REFUSED) from None
+    typer.echo(f"{out}: {out.stat().st_size} bytes, parity {parity:.1e} px, SHA-256 {digest}")
+
+
+if __name__ == "__main__":
+    app()
