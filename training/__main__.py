@@ -2,24 +2,31 @@
 
 import json
 import os
-from collections.abc import Callable
+from functools import partial
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import cv2
 import torch
 import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-from rich.table import Table
+from rich.table import Table as TextTable
 
+from training.ablation import Counts, Ledger, ablate_fold, rival_iterations, table, with_flow
 from training.config import ConfigError, TrainConfig
-from training.crossvalidation import Data, Measured, load_data, measure, summary, train_on
-from training.data import DataError, read_list
-from training.model import CheckpointError, load_checkpoint, save_checkpoint
+from training.crossvalidation import Data, check_fold, listed, load_data, measure_fold, summary
+from training.linear import LinearTrainer
+from training.list_formats import DataError
+from training.model import CheckpointError, load_checkpoint
+from training.optimise import Interrupted, Report, Run, Trainer, accelerator_for
+from training.plots import SMOOTHING
+from training.runs import FINAL, RunFolder, Session, StopRequest, fold_name
+from training.state import StateError
 
 DATA_VARIABLE = "TWO_STREAM_DATA"
 EXIT_USAGE = 2
+EXIT_SIGNAL = 128
 
 app = typer.Typer(
     help="Train and evaluate two-stream models.", no_args_is_help=True, add_completion=False
@@ -31,6 +38,17 @@ DataFolder = Annotated[
 ]
 CacheFolder = Annotated[Path | None, typer.Option(help="where decoded clips are kept")]
 Threads = Annotated[int, typer.Option(min=1, help="CPU threads")]
+Device = Annotated[Literal["auto", "cpu", "cuda"], typer.Option(help="auto: CUDA if there is any")]
+Workers = Annotated[
+    int, typer.Option(min=0, help="processes that compose batches ahead; 0: none but this one")
+]
+SaveEvery = Annotated[
+    int, typer.Option(min=1, help="iterations from which an interrupted run goes on")
+]
+MeasureEvery = Annotated[
+    int, typer.Option(min=0, help="iterations between points of the held-out curve; 0: none")
+]
+Fresh = Annotated[bool, typer.Option("--fresh", help="forget what an earlier run left")]
 
 
 @app.callback()
@@ -44,11 +62,20 @@ def default_cache() -> Path:
     return (Path(base) if base else Path.home() / ".cache") / "two-stream" / "training"
 
 
+def set_threads(count: int) -> None:
+    torch.set_num_threads(count)
+    cv2.setNumThreads(count)
+
+
 def progress_bar() -> Progress:
     return Progress(
         TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(),
         TimeRemainingColumn(), TextColumn("{task.fields[note]}"), console=console,
     )  # fmt: skip
+
+
+def say(text: str) -> None:
+    console.print(text, soft_wrap=True, markup=False)
 
 
 def fail(error: Exception) -> typer.Exit:
@@ -71,33 +98,34 @@ def chosen_folds(text: str, there: list[int]) -> list[int]:
 
 def load(config: TrainConfig, data: Path, cache: Path | None) -> Data:
     with progress_bar() as bar:
-        lists = [config.clips, *([config.negatives] if config.negatives else [])]
-        rows = sum(len(read_list(data, name)) for name in lists)
-        task = bar.add_task("clips", total=rows + config.episodes, note="")
-        return load_data(config, data, cache or default_cache(), lambda: bar.advance(task))
+        task = bar.add_task("clips", total=listed(config, data), note="")
+        loaded = load_data(config, data, cache or default_cache(), lambda: bar.advance(task))
+    for path, reason in loaded.unreadable:
+        say(f"left out: {path}: {reason}")
+    return loaded
 
 
-def reporter(bar: Progress, what: str, iterations: int) -> Callable[[int, float], None]:
-    task = bar.add_task(what, total=iterations, note="")
-    smooth = {"loss": 0.0}
+def reporter(bar: Progress, name: str, trainer: Trainer | LinearTrainer) -> Report:
+    task = bar.add_task(name, total=trainer.total, completed=trainer.iteration, note="")
+    smooth = trainer.curves.loss[-1:]
 
     def report(iteration: int, loss: float) -> None:
-        smooth["loss"] = loss if iteration == 1 else 0.95 * smooth["loss"] + 0.05 * loss
-        bar.update(task, completed=iteration, note=f"loss {smooth['loss']:.3f}")
+        smooth[:] = [SMOOTHING * mean + (1 - SMOOTHING) * loss for mean in smooth] or [loss]
+        bar.update(task, completed=iteration, note=f"loss {smooth[0]:.3f}")
 
     return report
 
 
 def show(config: TrainConfig, metrics: dict[str, object]) -> None:
     """The figures and the confusion matrix, for people."""
-    for key in ("clips", "top1", "top1_per_fold", "rendered_streams", "looped_clips"):
+    for key in ("clips", "top1", "top1_per_fold", "rendered_streams", "looped_clips", "negatives"):
         console.print(f"{key}: {metrics[key]}")
-    table = Table("true \\ said", *(label[:6] for label in config.labels))
+    shown = TextTable("true \\ said", *(label[:6] for label in config.labels))
     matrix = metrics["confusion"]
     assert isinstance(matrix, list)
     for label, row in zip(config.labels, matrix, strict=True):
-        table.add_row(label, *(str(count) if count else "·" for count in row))
-    console.print(table)
+        shown.add_row(label, *(str(count) if count else "·" for count in row))
+    console.print(shown)
 
 
 @app.command()
@@ -109,37 +137,51 @@ def train(
     final: Annotated[bool, typer.Option(help="then train on all clips, to be exported")] = True,
     cache: CacheFolder = None,
     threads: Threads = 1,
+    workers: Workers = 1,
+    device: Device = "auto",
+    save_every: SaveEvery = 100,
+    measure_every: MeasureEvery = 0,
+    fresh: Fresh = False,
 ) -> None:
-    """Train with each fold held out, measure on it, then train on everything with that recipe."""
-    torch.set_num_threads(threads)
-    cv2.setNumThreads(threads)
+    """Train with each fold held out, measure on it, then train on everything with that recipe.
+
+    Stopped by Ctrl-C or a signal, the same command goes on where it was.
+    """
     try:
         settings = TrainConfig.load(config)
-        loaded = load(settings, data, cache)
+        accelerator = accelerator_for(device, settings.optimiser.bfloat16)
+        set_threads(threads)
+        console.quiet = not accelerator.is_main_process
+        with accelerator.main_process_first():
+            loaded = load(settings, data, cache)
         held_out = chosen_folds(folds, loaded.folds)
+        for fold in held_out:
+            check_fold(settings, loaded, fold)
     except (ConfigError, DataError) as error:
         raise fail(error) from None
-    folder = out / settings.name
-    measured: list[Measured] = []
-    with progress_bar() as bar:
-        for fold in held_out:
-            report = reporter(bar, f"fold {fold}", settings.optimiser.iterations)
-            model = train_on(settings, loaded, fold, report)
-            clips = [clip for clip in loaded.clips if clip.fold == fold]
-            measured.append(measure(model, settings, clips, loaded.held_out))
-            figures = summary(settings, measured[-1:])
-            save_checkpoint(folder / f"fold{fold}.pt", model, settings, figures)
-            console.print(f"fold {fold}: {figures['top1']}")
-        metrics = summary(settings, measured) if measured else {}
-        if final:
-            longer = settings.for_all_clips()
-            report = reporter(bar, "all clips", longer.optimiser.iterations)
-            model = train_on(longer, loaded, None, report)
-            save_checkpoint(folder / "final.pt", model, longer, metrics)
-    if measured:
-        (folder / "metrics.json").write_text(json.dumps(metrics, indent=2) + "\n", "utf-8")
-        show(settings, metrics)
-    typer.echo(folder)
+    folder = RunFolder(out / settings.name)
+    if fresh and accelerator.is_main_process:
+        for name in [*map(fold_name, held_out), *([FINAL] if final else [])]:
+            folder.clear(name)
+    accelerator.wait_for_everyone()
+    with StopRequest() as stop, progress_bar() as bar:
+        run = Run(
+            accelerator, workers, save_every=save_every, data=loaded.digest, stop=stop,
+            measure_every=measure_every,
+        )  # fmt: skip
+        try:
+            session = Session(loaded, folder, run, partial(reporter, bar), say)
+            metrics = session.everything(settings, held_out, final)
+        except Interrupted as error:
+            say(f"{error}: the same command goes on from there")
+            raise typer.Exit(EXIT_SIGNAL + stop.number) from None
+        except (CheckpointError, ConfigError, StateError) as error:
+            raise fail(error) from None
+    if accelerator.is_main_process:
+        if held_out:
+            show(settings, metrics)
+        typer.echo(folder.path)
+    accelerator.end_training()
 
 
 @app.command()
@@ -151,18 +193,74 @@ def evaluate(
     threads: Threads = 1,
 ) -> None:
     """Measure a checkpoint on one fold; prints the figures as JSON."""
-    torch.set_num_threads(threads)
-    cv2.setNumThreads(threads)
+    set_threads(threads)
     try:
         model, settings, _ = load_checkpoint(checkpoint)
         loaded = load(settings, data, cache)
         (chosen,) = chosen_folds(str(fold), loaded.folds)
     except (CheckpointError, ConfigError, DataError) as error:
         raise fail(error) from None
-    clips = [clip for clip in loaded.clips if clip.fold == chosen]
-    metrics = summary(settings, [measure(model, settings, clips, loaded.held_out)])
+    metrics = summary(settings, [measure_fold(model, settings, loaded, chosen)])
     show(settings, metrics)
     typer.echo(json.dumps(metrics))
+
+
+@app.command()
+def ablate(
+    config: Annotated[list[Path], typer.Option(help="YAML file; may be given more than once")],
+    data: DataFolder,
+    flow: Annotated[
+        list[str] | None,
+        typer.Option(help="flow methods; those of the configurations if not given"),
+    ] = None,
+    out: Annotated[Path, typer.Option(help="folder for checkpoints and figures")] = Path("runs"),
+    folds: Annotated[str, typer.Option(help="folds to hold out: all or 0,1,…")] = "all",
+    cache: CacheFolder = None,
+    threads: Threads = 1,
+    workers: Workers = 1,
+) -> None:
+    """Compare flows and fusions: trains the streams for each flow and fold, then every fusion on
+    them. Prints a table in Markdown; what is finished is kept in the folder and not done again."""
+    set_threads(threads)
+    ledger, rows = Ledger(out / "ablation.json"), {}
+    with StopRequest() as stop, progress_bar() as bar:
+        try:
+            for settings in map(TrainConfig.load, config):
+                for method in flow or [settings.temporal.method]:
+                    recipe = with_flow(settings, method)
+                    loaded = load(recipe, data, cache)
+                    run = Run(accelerator_for("cpu"), workers, data=loaded.digest, stop=stop)
+                    folder = RunFolder(out / f"{recipe.name}-{method}")
+                    session = Session(loaded, folder, run, partial(reporter, bar), say)
+                    counts = [
+                        ablated(session, recipe, fold, ledger, bar)
+                        for fold in chosen_folds(folds, loaded.folds)
+                    ]
+                    rows[f"{recipe.name}, {method}"] = counts
+        except Interrupted as error:
+            say(f"{error}: the same command goes on from there")
+            raise typer.Exit(EXIT_SIGNAL + stop.number) from None
+        except (CheckpointError, ConfigError, DataError, StateError, ValueError) as error:
+            raise fail(error) from None
+    typer.echo(table(rows))
+
+
+def ablated(
+    session: Session, config: TrainConfig, fold: int, ledger: Ledger, bar: Progress
+) -> Counts:
+    """A fold's counts: those of the ledger, or new ones, written into it."""
+    key = Ledger.key(config, session.data, fold)
+    if key not in ledger.rows:
+        session.fold(config, fold)
+        model = session.model(fold_name(fold), config, fold)
+        task = bar.add_task("fusions", total=rival_iterations(config), note="")
+
+        def report(iteration: int, loss: float) -> None:
+            bar.update(task, completed=iteration, note=f"loss {loss:.3f}")
+
+        workers = session.run.workers
+        ledger.add(key, ablate_fold(model, config, session.data, fold, workers, report))
+    return ledger.rows[key]
 
 
 if __name__ == "__main__":

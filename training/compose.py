@@ -30,7 +30,7 @@ Floats = npt.NDArray[np.float32]
 class Batch(NamedTuple):
     """N sequences of T steps.
 
-    ``fields`` (N, T, h, w, 2) uint8, ``grid`` (N, T, 320, gh, gw) float16, ``moving`` and ``seen``
+    ``fields`` (N, T, h, w, 2) uint8, ``grid`` (N, T, c, gh, gw) float16, ``moving`` and ``seen``
     (N, T) bool as in :class:`~training.data.Clip`; ``target`` (N, T) int64 and its ``weight``
     (N, T) float32, 0 where a step has none; ``drawn`` (N, T) int64, the gesture that is being
     drawn, and ``progress`` (N, T) float32, how much of it has been, 0 where there's none.
@@ -235,7 +235,7 @@ class Composer:
 
     def __init__(self, config: TrainConfig, pools: Pools) -> None:
         self._config = config
-        self._pools = pools
+        self.pools = pools
         self._labels = sorted(pools.by_label)
         self._background = config.labels.index(config.background[0])
         self._method = flow.create(config.temporal.method)
@@ -262,31 +262,34 @@ class Composer:
         return self._targeted(chain, offset)
 
     def _gesture(self, rng: Rng) -> list[Clip]:
-        if self._pools.episodes and rng.random() < self._config.composition.rendered:
+        if self.pools.episodes and rng.random() < self._config.composition.rendered:
             return [self._episode_part(rng, 30, 90)]
         label = self._labels[int(rng.integers(len(self._labels)))]
-        clip = self._varied(self._pick(self._pools.by_label[label], rng), rng)
+        clip = self._varied(self._pick(self.pools.by_label[label], rng), rng)
         if rng.random() < 0.5:
             return [clip]
         return [clip, still_after(clip, int(rng.integers(2, 16)), rng)]
 
     def _lead_in(self, rng: Rng) -> Clip:
-        if self._pools.negatives and rng.random() < self._config.composition.negatives:
-            return self._varied(self._pick(self._pools.negatives, rng), rng)
-        if self._pools.episodes and rng.random() < 0.4:
+        if self.pools.negatives and rng.random() < self._config.composition.negatives:
+            return self._varied(self._pick(self.pools.negatives, rng), rng)
+        if self.pools.episodes and rng.random() < 0.4:
             return self._episode_part(rng, 10, 50)
-        pool = self._pools.by_label[self._labels[int(rng.integers(len(self._labels)))]]
+        pool = self.pools.by_label[self._labels[int(rng.integers(len(self._labels)))]]
         clip = self._varied(self._pick(pool, rng), rng)
         return clip if rng.random() < 0.5 else still_after(clip, int(rng.integers(3, 30)), rng)
 
     def _episode_part(self, rng: Rng, fewest: int, most: int) -> Clip:
-        clip = self._pick(self._pools.episodes, rng)
+        clip = self._pick(self.pools.episodes, rng)
         length = min(int(rng.integers(fewest, most)), len(clip))
         first = int(rng.integers(len(clip) - length + 1))
         return self._varied(cropped(clip, first, first + length), rng)
 
     def _pick(self, pool: Sequence[Clip], rng: Rng) -> Clip:
-        return pool[int(rng.integers(len(pool)))]
+        clip = pool[int(rng.integers(len(pool)))]
+        chosen = int(rng.integers(len(clip.looks) + 1))
+        grid = clip.looks[chosen - 1] if chosen else clip.grid
+        return replace(clip, grid=grid, looks=clip.looks[:0])
 
     def _varied(self, clip: Clip, rng: Rng) -> Clip:
         labels = {clip.label, *(s.label for s in clip.strokes)}

@@ -4,12 +4,26 @@ from pathlib import Path
 from typing import Annotated, Literal, Self
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Discriminator,
+    Field,
+    Tag,
+    ValidationError,
+    model_validator,
+)
 
-from pipeline.model_pack import SpatialContract, TemporalContract
+from pipeline.model_pack import SpatialContract, TemporalContract, Threshold
 
 FusionKind = Literal["concat", "weighted", "attention", "score"]
-TemporalBackbone = Literal["motion_cnn", "resnet18", "efficientnet_lite0"]
+Aggregator = Literal["gru", "convolution", "attention", "statistics"]
+SpatialHead = Literal["grid", "points", "pooled"]
+TemporalBackbone = Literal[
+    "motion_cnn", "resnet18", "efficientnet_lite0", "efficientnet_lite0_pooled"
+]
+ListFormat = Literal["auto", "folder", "csv", "ucf101", "mmaction2", "activitynet"]
+Others = Literal["refuse", "skip", "background"]
 Probability = Annotated[float, Field(ge=0.0, le=1.0)]
 
 
@@ -21,8 +35,42 @@ class _Section(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
+class ClipList(_Section):
+    """Where labelled clips are listed; all paths are relative to the data folder."""
+
+    path: str = Field(description="the list, or a folder of class folders")
+    format: ListFormat = "auto"
+    videos: str = Field(default=".", description="folder that the list's own paths are relative to")
+    label_map: str | None = Field(
+        default=None, description="file with the names of numbered labels, if not beside the list"
+    )
+    held_out: str | None = Field(
+        default=None, description="a second list: its clips are fold 0, and only they are held out"
+    )
+    folds: int = Field(default=5, ge=2, description="folds to make where the list gives none")
+    between: str | None = Field(
+        default=None, description="label of what lies between the segments of untrimmed footage"
+    )
+    others: Others | None = Field(
+        default=None,
+        description="what to do with clips whose label isn't in labels; for clips: refuse, for "
+        "negatives: background, unless given",
+    )
+
+
+def _kind_of_source(source: object) -> str:
+    return "name" if isinstance(source, str) else "list"
+
+
+# Told apart by hand, so that an error in a section isn't said to be that it's no text.
+ClipSource = Annotated[
+    Annotated[str, Tag("name")] | Annotated[ClipList, Tag("list")], Discriminator(_kind_of_source)
+]
+
+
 class FusionConfig(_Section):
     kind: FusionKind = "attention"
+    aggregator: Aggregator = Field(default="gru", description="what looks along the window")
     hidden: int = Field(default=128, ge=8, le=1024, description="units of each recurrent layer")
     dropout: Probability = 0.3
 
@@ -71,6 +119,20 @@ class CompositionConfig(_Section):
     scale: tuple[float, float] = (0.8, 1.3)
 
 
+class LinearConfig(_Section):
+    """How a classifier of window statistics is trained; the optimiser's iterations are its own.
+
+    Its objective is the mean cross-entropy plus ``decay`` times the sum of the weights' squares.
+    """
+
+    decay: float = Field(default=2.0, ge=0)
+    windows: int = Field(default=3, ge=1, description="windows taken from each clip")
+    shortest: int = Field(default=8, ge=2, description="fewest steps in a window")
+    negatives: Probability = Field(
+        default=0.3, description="share of the negatives in the weight of the background"
+    )
+
+
 class TrainConfig(_Section):
     """Everything that decides a run; stored in its checkpoint."""
 
@@ -78,10 +140,11 @@ class TrainConfig(_Section):
     version: str = Field(pattern=r"^\d+\.\d+\.\d+$")
     licence: str
     provenance: str
+    limits: tuple[str, ...] = Field(default=(), description="what it can't do, for the model card")
     labels: tuple[str, ...] = Field(min_length=2)
-    background: tuple[str, ...] = Field(min_length=1)
-    clips: str = Field(description="list of labelled clips inside the data folder")
-    negatives: str | None = Field(
+    background: tuple[str, ...] = ()
+    clips: ClipSource = Field(description="list of labelled clips inside the data folder")
+    negatives: ClipSource | None = Field(
         default=None, description="list of clips inside the data folder that show no label"
     )
     episodes: int = Field(default=0, ge=0, description="rendered episodes of the demo camera")
@@ -94,19 +157,45 @@ class TrainConfig(_Section):
     step_hz: float = Field(default=10.0, gt=0, le=120)
     window: int = Field(default=64, ge=1, le=1024)
     feature_size: int = Field(default=128, ge=8, le=4096)
+    looks: int = Field(
+        default=2, ge=0, le=16, description="other looks of each clip for the appearance stream"
+    )
     spatial: SpatialContract
+    spatial_head: SpatialHead = "grid"
     temporal: TemporalContract
     fusion: FusionConfig = FusionConfig()
     optimiser: OptimiserConfig = OptimiserConfig()
     composition: CompositionConfig = CompositionConfig()
+    linear: LinearConfig = LinearConfig()
+    thresholds: dict[str, Threshold] = Field(
+        default_factory=dict, description="label -> when its events start and end; else fitted"
+    )
     seed: int = 0
 
     @model_validator(mode="after")
     def _labels_exist(self) -> Self:
-        named = {*self.background, *self.swaps, *self.swaps.values()}
+        named = {*self.background, *self.swaps, *self.swaps.values(), *self.thresholds}
         named |= {*self.reversals, *self.reversals.values()}
+        lists = (self.clips, self.negatives)
+        named |= {x.between for x in lists if isinstance(x, ClipList) and x.between is not None}
         if strange := named - set(self.labels):
             raise ValueError(f"labels lack {sorted(strange)}, named elsewhere in the file")
+        return self
+
+    @model_validator(mode="after")
+    def _statistics_are_for_states(self) -> Self:
+        """Window statistics want streams that aren't trained, and a kind that keeps them apart."""
+        linear = self.fusion.aggregator == "statistics"
+        if linear and self.fusion.kind not in ("concat", "score"):
+            raise ValueError("fusion: statistics go with concat or score, whose streams don't mix")
+        fixed = (self.spatial_head, self.temporal.backbone)
+        if linear and fixed != ("pooled", "efficientnet_lite0_pooled"):
+            raise ValueError(
+                "fusion: statistics go with spatial_head pooled and, as the temporal backbone, "
+                "efficientnet_lite0_pooled"
+            )
+        if not self.background and (not linear or self.negatives is not None):
+            raise ValueError("background: needed for streams that aren't linear, and for negatives")
         return self
 
     def for_all_clips(self) -> Self:

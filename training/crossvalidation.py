@@ -1,5 +1,6 @@
 """Training and measuring: fold by fold on held-out groups, and once on everything to ship."""
 
+import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,48 +11,124 @@ from pipeline import flow
 from pipeline.model_pack import Threshold
 from training.compose import Composer, Join, chained, make_pools
 from training.config import TrainConfig
-from training.data import Clip, load_clips, load_episodes
+from training.data import (
+    Clip,
+    Unreadable,
+    check_labels,
+    check_readable,
+    labelled_entries,
+    load_clips,
+    load_episodes,
+)
 from training.evaluation import STREAMS, confusion, predict, stream_scores
+from training.linear import FixedStreams, LinearTrainer
+from training.list_formats import NEVER_HELD_OUT
 from training.model import TwoStream
-from training.optimise import train_model
+from training.optimise import Run, Trainer
 from training.streams import ScoredStream, Tally, fit_thresholds, total
 
-Report = Callable[[int, float], None]
 HELD_OUT_EPISODES = 8
 
 
 @dataclass(frozen=True)
 class Data:
-    """Everything a run trains and measures on; ``episodes`` and ``held_out`` share no seed."""
+    """Everything a run trains and measures on; ``episodes`` and ``held_out`` share no seed.
+
+    ``unreadable`` are the listed files that were left out; ``streams`` gives features where the
+    streams themselves aren't trained.
+    """
 
     clips: list[Clip]
     negatives: list[Clip]
     episodes: list[Clip]
     held_out: list[Clip]
+    unreadable: tuple[Unreadable, ...] = ()
+    streams: FixedStreams | None = None
 
     @property
     def folds(self) -> list[int]:
-        return sorted({clip.fold for clip in self.clips})
+        """The folds that can be held out."""
+        return sorted({clip.fold for clip in self.clips} - {NEVER_HELD_OUT})
+
+    @property
+    def digest(self) -> str:
+        """Changes with the clips, their labels and their folds."""
+        rows = [(c.name, c.label, c.group, c.fold, len(c)) for c in (*self.clips, *self.negatives)]
+        return hashlib.sha256(repr((rows, len(self.episodes))).encode()).hexdigest()[:16]
+
+    def counts(self, config: TrainConfig) -> dict[str, object]:
+        """Clips of each label, and what couldn't be read, by name."""
+        labels = [clip.label for clip in self.clips]
+        return {
+            "clips": {name: labels.count(number) for number, name in enumerate(config.labels)},
+            "negatives": len(self.negatives),
+            "unreadable": len(self.unreadable),
+            "unreadable_clips": {str(clip.path): clip.reason for clip in self.unreadable},
+        }
 
 
 def load_data(
     config: TrainConfig, data: Path, cache: Path, advance: Callable[[], None] = lambda: None
 ) -> Data:
     """Read, or decode and cache, what the configuration names; raises DataError."""
-    clips = load_clips(config, data, cache, config.clips, advance)
-    negatives = []
+    check_labels(config, (x for _, x in labelled_entries(config, data, config.clips)), "the lists")
+    lists = [load_clips(config, data, cache, config.clips, advance)]
     if config.negatives is not None:
-        negatives = load_clips(config, data, cache, config.negatives, advance)
+        lists.append(load_clips(config, data, cache, config.negatives, advance, "background"))
+    check_readable(config, lists)
+    clips, negatives = lists[0].clips, [clip for part in lists[1:] for clip in part.clips]
     held_out = min(HELD_OUT_EPISODES, config.episodes)
     episodes = load_episodes(config, cache, config.episodes + held_out, advance)
-    return Data(clips, negatives, episodes[: config.episodes], episodes[config.episodes :])
+    return Data(
+        clips, negatives, episodes[: config.episodes], episodes[config.episodes :],
+        tuple(clip for part in lists for clip in part.unreadable),
+        FixedStreams(config) if is_linear(config) else None,
+    )  # fmt: skip
 
 
-def train_on(config: TrainConfig, data: Data, fold: int | None, report: Report) -> TwoStream:
-    """Train on all clips but those of ``fold``; on all of them for None."""
-    clips = [clip for clip in data.clips if clip.fold != fold]
-    composer = Composer(config, make_pools(config, clips, data.negatives, data.episodes))
-    return train_model(config, composer, report)
+def is_linear(config: TrainConfig) -> bool:
+    """Whether a classifier of window statistics is all that is trained."""
+    return config.fusion.aggregator == "statistics"
+
+
+def listed(config: TrainConfig, data: Path) -> int:
+    """How many clips and episodes :func:`load_data` is going to load; raises DataError."""
+    count = len(labelled_entries(config, data, config.clips))
+    if config.negatives is not None:
+        count += len(labelled_entries(config, data, config.negatives, "background"))
+    return count + config.episodes + min(HELD_OUT_EPISODES, config.episodes)
+
+
+def check_fold(config: TrainConfig, data: Data, fold: int) -> None:
+    """Raises DataError naming the labels that have no clip outside ``fold``."""
+    rest = (clip.label for clip in data.clips if clip.fold != fold)
+    check_labels(config, rest, f"with fold {fold} held out")
+
+
+def trainer_for(
+    config: TrainConfig, data: Data, fold: int | None, run: Run
+) -> Trainer | LinearTrainer:
+    """What trains on all clips but those of ``fold``; on all of them for None."""
+    if data.streams is not None:
+        clips, negatives = (
+            [clip for clip in part if clip.fold != fold] for part in (data.clips, data.negatives)
+        )
+        return LinearTrainer(config, data.streams, [*clips, *negatives], len(negatives))
+    return Trainer(config, composer_for(config, data, fold), run)
+
+
+def composer_for(config: TrainConfig, data: Data, fold: int | None) -> Composer:
+    """Sequences of all clips, negatives too, but those of ``fold``."""
+    clips, negatives = (
+        [clip for clip in part if clip.fold != fold] for part in (data.clips, data.negatives)
+    )
+    return Composer(config, make_pools(config, clips, negatives, data.episodes))
+
+
+def accuracy(model: TwoStream, config: TrainConfig, clips: Sequence[Clip]) -> float:
+    """The share of clips whose label the fused streams tell."""
+    said = predict(model, config, clips)[:, 0]
+    return float(np.mean(said == np.array([clip.label for clip in clips])))
 
 
 @dataclass(frozen=True)
@@ -59,7 +136,7 @@ class Measured:
     """What held-out data said of one model: true and predicted labels, scores of streams.
 
     ``rendered`` are episodes of the demo camera, ``looped`` the held-out clips played one after
-    the other, as a test camera plays them.
+    the other, as a test camera plays them, ``quiet`` the held-out negatives.
     """
 
     truth: list[int]
@@ -67,11 +144,21 @@ class Measured:
     names: list[str]
     rendered: list[ScoredStream]
     looped: list[ScoredStream]
+    quiet: list[ScoredStream]
+
+
+def measure_fold(model: TwoStream, config: TrainConfig, data: Data, fold: int) -> Measured:
+    """:func:`measure` on what a model that was trained without ``fold`` hasn't seen."""
+    clips, quiet = (
+        [clip for clip in part if clip.fold == fold] for part in (data.clips, data.negatives)
+    )
+    return measure(model, config, clips, data.held_out, quiet)
 
 
 def measure(
-    model: TwoStream, config: TrainConfig, clips: Sequence[Clip], episodes: Sequence[Clip]
-) -> Measured:
+    model: TwoStream, config: TrainConfig, clips: Sequence[Clip], episodes: Sequence[Clip],
+    quiet: Sequence[Clip] = (),
+) -> Measured:  # fmt: skip
     """Predict held-out clips: ``predicted`` holds fused, spatial and temporal labels of each."""
 
     def scored(clip: Clip) -> ScoredStream:
@@ -86,7 +173,21 @@ def measure(
         [clip.name for clip in clips],
         [scored(clip) for clip in episodes],
         [scored(loop)],
+        [scored(clip) for clip in quiet],
     )
+
+
+def quiet_figures(
+    streams: Sequence[ScoredStream], config: TrainConfig, thresholds: Mapping[str, Threshold]
+) -> dict[str, object]:
+    """False events in footage that shows no label, per hour."""
+    false = sum(count.false for count in total(streams, config, thresholds).values())
+    hours = sum(len(stream.scores) for stream in streams) / config.step_hz / 3600
+    return {
+        "minutes": round(60 * hours, 1),
+        "false_events": false,
+        "false_events_per_hour": round(false / hours, 1) if hours else None,
+    }
 
 
 def stream_figures(
@@ -99,6 +200,7 @@ def stream_figures(
         "minutes": round(minutes, 1),
         "gestures": counts.strokes,
         "found": counts.found,
+        "f1": round(counts.f1, 4),
         "false_events_per_minute": round(counts.false / minutes, 2) if minutes else None,
     }
 
@@ -114,14 +216,16 @@ def summary(config: TrainConfig, measured: Sequence[Measured]) -> dict[str, obje
     ]
     rendered = [stream for fold in measured for stream in fold.rendered]
     looped = [stream for fold in measured for stream in fold.looped]
-    thresholds = fit_thresholds([*rendered, *looped], config)
+    quiet = [stream for fold in measured for stream in fold.quiet]
+    fitted = fit_thresholds([*rendered, *looped], config, quiet)
+    thresholds = {**fitted, **config.thresholds}
     names = [name for fold in measured for name in fold.names]
     mistakes = {
         name: config.labels[row[0]]
         for name, row, ok in zip(names, predicted.tolist(), right[:, 0], strict=True) if not ok
     }  # fmt: skip
     return {
-        "protocol": "clip: the sliding window over each held-out clip, groups kept apart",
+        "protocol": "clip: the window that ends with each held-out clip, groups kept apart",
         "clips": len(truth),
         "folds": len(measured),
         "top1": {name: round(float(right[:, i].mean()), 4) for i, name in enumerate(STREAMS)},
@@ -130,5 +234,6 @@ def summary(config: TrainConfig, measured: Sequence[Measured]) -> dict[str, obje
         "mistakes": mistakes,
         "rendered_streams": stream_figures(rendered, config, thresholds),
         "looped_clips": stream_figures(looped, config, thresholds),
+        "negatives": quiet_figures(quiet, config, thresholds),
         "thresholds": {label: value.model_dump() for label, value in thresholds.items()},
     }

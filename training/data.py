@@ -4,9 +4,11 @@ A clip goes through the live pipeline's own :class:`~pipeline.clock.StepClock` a
 :mod:`pipeline.preprocess`; what is cached is the quantised flow and the frozen backbone's grid.
 """
 
-import csv
 import hashlib
-from collections.abc import Callable, Iterable, Iterator
+import os
+import zlib
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -22,29 +24,20 @@ from pipeline.clock import NS_PER_MS, NS_PER_S, StepClock
 from pipeline.preprocess import flow_input, grey_for_flow, spatial_input
 from pipeline.sources.demo import EPISODE_S, DemoScene
 from pipeline.windows import MAX_SPAN_STEPS
-from training.config import TrainConfig
-from training.networks import SpatialNetwork, load_imagenet
+from training.config import ClipList, Others, TrainConfig
+from training.list_formats import NEVER_HELD_OUT, DataError, Entry, named
+from training.lists import as_clip_list, read_list
+from training.lite0 import load_imagenet
+from training.looks import looks_of
+from training.spatial import SpatialNetwork
 
 Frame = npt.NDArray[np.uint8]
 TimedFrame = tuple[int, Frame]
-CACHE_VERSION = 1
+CACHE_VERSION = 2
 BACKBONE_BATCH = 32
 EPISODE_SIZE = (320, 240)
 EPISODE_SEED = 10_000
-
-
-class DataError(Exception):
-    """Data that can't be used; the message names the file and what is wrong."""
-
-
-@dataclass(frozen=True)
-class Entry:
-    """A row of a clip list."""
-
-    path: Path
-    label: str
-    group: str
-    fold: int
+SEEK_MARGIN_NS = 2 * NS_PER_S
 
 
 class Stroke(NamedTuple):
@@ -60,10 +53,11 @@ class Clip:
     """A clip in steps.
 
     ``fields`` (S, h, w, 2) uint8 quantised flow that ended at each step, ``moving`` (S,) bool,
-    false where there is none (the first step); ``grid`` (S, 320, gh, gw) float16 from the frozen
-    backbone, ``seen`` (S,) bool, false where the camera gave no frame; ``first`` and ``last`` are
-    the grey pictures at either end, from which flow over a hard cut is made.
-    ``strokes`` tells when gestures are drawn.
+    false where there is none (the first step); ``grid`` (S, c, gh, gw) float16 from the frozen
+    backbone, ``looks`` (K, S, c, gh, gw) float16 the same for other looks of the pictures;
+    ``seen`` (S,) bool, false where the camera gave no frame; ``first`` and ``last`` are the grey
+    pictures at either end, from which flow over a hard cut is made. ``strokes`` tells when
+    gestures are drawn.
     """
 
     name: str
@@ -77,37 +71,71 @@ class Clip:
     first: npt.NDArray[np.uint8]
     last: npt.NDArray[np.uint8]
     strokes: tuple[Stroke, ...]
+    looks: npt.NDArray[np.float16]
 
     def __len__(self) -> int:
         return len(self.fields)
 
 
-def read_list(data: Path, name: str) -> list[Entry]:
-    """The rows of a clip list; raises :class:`DataError` where it's missing or lacks a column."""
-    path = data / name
-    try:
-        with path.open(newline="", encoding="utf-8") as file:
-            rows = list(csv.DictReader(file))
-        return [Entry(data / r["path"], r["label"], r["group"], int(r["fold"])) for r in rows]
-    except OSError as error:
-        raise DataError(f"{path}: {error.strerror}") from None
-    except (KeyError, ValueError) as error:
-        raise DataError(f"{path}: want columns path, label, group, fold: {error}") from None
+class Unreadable(NamedTuple):
+    """A clip that was left out, and why; its path is relative to the data folder."""
+
+    path: Path
+    reason: str
 
 
-def video_frames(path: Path) -> Iterator[TimedFrame]:
-    """The frames of a video, (media time in ns, (H, W, 3) uint8 BGR); raises DataError."""
-    capture = cv2.VideoCapture(str(path))
-    if not capture.isOpened():
-        raise DataError(f"{path}: can't be opened as a video")
+class LoadedClips(NamedTuple):
+    """The clips of a list, and those of its files that couldn't be read."""
+
+    clips: list[Clip]
+    unreadable: list[Unreadable]
+
+
+def video_frames(
+    path: Path, start_s: float = 0.0, end_s: float | None = None
+) -> Iterator[TimedFrame]:
+    """The frames of a video from ``start_s`` up to ``end_s``, all of them unless given.
+
+    Each is (media time in ns since ``start_s``, (H, W, 3) uint8 BGR). Raises DataError.
+    """
+    if not path.is_file():
+        raise DataError(f"{path}: no such file")
+    # As bytes, for a str that is no UTF-8 would end the process; OpenCV's stubs don't know them.
+    capture = cv2.VideoCapture(os.fsencode(path))  # type: ignore[call-overload]
     try:
-        while True:
-            more, frame = capture.read()
+        if not capture.isOpened():
+            raise DataError(f"{path}: can't be opened as a video")
+        start_ns = round(start_s * NS_PER_S)
+        time_ns = _grab_from(capture, path, start_ns)
+        while time_ns is not None and (end_s is None or time_ns < end_s * NS_PER_S):
+            more, frame = capture.retrieve()
             if not more:
                 return
-            yield round(capture.get(cv2.CAP_PROP_POS_MSEC) * NS_PER_MS), np.asarray(frame, np.uint8)
+            yield time_ns - start_ns, np.asarray(frame, np.uint8)
+            time_ns = _grab(capture)
     finally:
         capture.release()
+
+
+def _grab(capture: cv2.VideoCapture) -> int | None:
+    """Move to the next frame; its media time in ns, None at the end."""
+    return round(capture.get(cv2.CAP_PROP_POS_MSEC) * NS_PER_MS) if capture.grab() else None
+
+
+def _grab_from(capture: cv2.VideoCapture, path: Path, start_ns: int) -> int | None:
+    """Move to the first frame at ``start_ns`` or later; its media time in ns, None for none.
+
+    A seek goes by the mean frame rate and may land late where that varies: then all is read.
+    """
+    if start_ns > SEEK_MARGIN_NS:
+        capture.set(cv2.CAP_PROP_POS_MSEC, (start_ns - SEEK_MARGIN_NS) / NS_PER_MS)
+    time_ns = _grab(capture)
+    if start_ns > 0 and (time_ns is None or time_ns > start_ns):
+        capture.open(str(path))
+        time_ns = _grab(capture)
+    while time_ns is not None and time_ns < start_ns:
+        time_ns = _grab(capture)
+    return time_ns
 
 
 @dataclass(frozen=True)
@@ -168,7 +196,7 @@ class Backbone:
 
     @torch.inference_mode()
     def __call__(self, pictures: npt.NDArray[np.uint8]) -> npt.NDArray[np.float16]:
-        """(S, h, w, 3) uint8 BGR -> (S, 320, gh, gw) float16."""
+        """(S, h, w, 3) uint8 BGR -> (S, c, gh, gw) float16."""
         grids = torch.cat([
             self._network.features(torch.from_numpy(pictures[first : first + BACKBONE_BATCH]))
             for first in range(0, len(pictures), BACKBONE_BATCH)
@@ -176,13 +204,17 @@ class Backbone:
         return np.asarray(grids.numpy(), np.float16)
 
 
-def make_clip(
-    entry: Entry, label: int, stepped: Stepped, backbone: Backbone, strokes: tuple[Stroke, ...]
-) -> Clip:
-    """A clip from its steps."""
+def make_clip(entry: Entry, stepped: Stepped, backbone: Backbone, looks: int) -> Clip:
+    """A clip from its steps, without strokes and of the first label, and ``looks`` looks of it."""
+    grid = backbone(stepped.pictures)
+    others = [
+        backbone(look)
+        for look in looks_of(stepped.pictures, looks, zlib.crc32(entry.name.encode()))
+    ]
     return Clip(
-        entry.path.stem, label, entry.group, entry.fold, stepped.fields, stepped.moving,
-        backbone(stepped.pictures), stepped.seen, stepped.first, stepped.last, strokes,
+        entry.name, 0, entry.group, entry.fold, stepped.fields, stepped.moving, grid,
+        stepped.seen, stepped.first, stepped.last, (),
+        np.stack(others) if others else np.empty((0, *grid.shape), np.float16),
     )  # fmt: skip
 
 
@@ -203,51 +235,116 @@ def cached(folder: Path, key: str, make: Callable[[], Clip]) -> Clip:
                 name=str(arrays["name"]), label=int(arrays["label"]), group=str(arrays["group"]),
                 fold=int(arrays["fold"]), fields=arrays["fields"], moving=arrays["moving"],
                 grid=arrays["grid"], seen=arrays["seen"], first=arrays["first"],
-                last=arrays["last"], strokes=strokes,
+                last=arrays["last"], strokes=strokes, looks=arrays["looks"],
             )  # fmt: skip
     clip = make()
     folder.mkdir(parents=True, exist_ok=True)
-    unfinished = path.with_suffix(".partial.npz")
+    unfinished = path.with_suffix(f".{os.getpid()}.partial.npz")
     rows = np.array(clip.strokes, np.int64).reshape(-1, 3)
     np.savez(unfinished, **{**vars(clip), "strokes": rows})
     unfinished.replace(path)
     return clip
 
 
+def labelled_entries(
+    config: TrainConfig, data: Path, source: str | ClipList, others: Others = "refuse"
+) -> list[tuple[Entry, int]]:
+    """The clips of a list that the configuration wants, and the number of each one's label.
+
+    ``others`` says what becomes of labels the configuration doesn't know, unless ``source`` does:
+    refuse them, skip them, or take them for its first background label. Raises DataError.
+    """
+    wanted = as_clip_list(source)
+    policy = wanted.others or others
+    entries = read_list(data, source)
+    strange = Counter(entry.label for entry in entries if entry.label not in config.labels)
+    if strange and policy == "refuse":
+        counts = named(f"{label} ({count})" for label, count in sorted(strange.items()))
+        raise DataError(
+            f"{data / wanted.path}: clips with labels that the configuration doesn't know: "
+            f"{counts}; it knows {', '.join(config.labels)}. `others: skip` leaves them out"
+        )
+    numbers = {label: number for number, label in enumerate(config.labels)}
+    if policy == "background":
+        numbers |= dict.fromkeys(strange, numbers[config.background[0]])
+    return [(entry, numbers[entry.label]) for entry in entries if entry.label in numbers]
+
+
+def _cache_words(entry: Entry, data: Path) -> str:
+    """What tells a clip's file, and its segment, from others."""
+    inside = entry.path.is_relative_to(data)
+    words = f"{entry.path.relative_to(data) if inside else entry.path} {entry.path.stat().st_size}"
+    return words if entry.is_whole else f"{words} {entry.start_s!r} {entry.end_s!r}"
+
+
+def _as_listed(clip: Clip, entry: Entry, label: int, config: TrainConfig) -> Clip:
+    # The cache may hold the clip as another list had it, under another label.
+    means_nothing = config.labels[label] in config.background
+    strokes = () if means_nothing else (Stroke(label, 0, len(clip)),)
+    return replace(clip, label=label, group=entry.group, fold=entry.fold, strokes=strokes)
+
+
 def load_clips(
     config: TrainConfig,
     data: Path,
     cache: Path,
-    list_name: str,
+    source: str | ClipList,
     advance: Callable[[], None] = lambda: None,
-) -> list[Clip]:
-    """The clips of a list, from the cache where they are in it.
+    others: Others = "refuse",
+) -> LoadedClips:
+    """The clips of a list, from the cache where they are in it; others as in labelled_entries.
 
-    Labels the configuration doesn't know become its first background label, group and fold are
-    kept. ``advance`` is called after each clip. Raises :class:`DataError`.
+    ``advance`` is called after each clip. Files that can't be read are left out and named in what
+    is returned. Raises :class:`DataError` for a list that can't be used.
     """
     backbone: list[Backbone] = []
 
-    def make(entry: Entry, label: int) -> Clip:
+    def make(entry: Entry) -> Clip:
         if not backbone:
             backbone.append(Backbone(config))
-        try:
-            stepped = step_clip(video_frames(entry.path), config)
-        except DataError as error:
-            raise DataError(f"{entry.path}: {error}") from None
-        means_nothing = config.labels[label] in config.background
-        strokes = () if means_nothing else (Stroke(label, 0, len(stepped.fields)),)
-        return make_clip(entry, label, stepped, backbone[0], strokes)
+        stepped = step_clip(video_frames(entry.path, entry.start_s, entry.end_s), config)
+        return make_clip(entry, stepped, backbone[0], config.looks)
 
-    clips = []
-    for entry in read_list(data, list_name):
-        known = entry.label in config.labels
-        label = config.labels.index(entry.label if known else config.background[0])
-        what = f"{entry.path.relative_to(data)} {entry.path.stat().st_size}"
-        clip = cached(cache, cache_key(config, what), partial(make, entry, label))
-        clips.append(replace(clip, label=label, group=entry.group, fold=entry.fold))
+    loaded = LoadedClips([], [])
+    for entry, label in labelled_entries(config, data, source, others):
+        try:
+            key = cache_key(config, f"{_cache_words(entry, data)} {config.looks}")
+            clip = cached(cache, key, partial(make, entry))
+        except FileNotFoundError:
+            loaded.unreadable.append(Unreadable(_inside(entry.path, data), "no such file"))
+        except DataError as error:
+            if not entry.filler:
+                reason = str(error).removeprefix(f"{entry.path}: ")
+                loaded.unreadable.append(Unreadable(_inside(entry.path, data), reason))
+        else:
+            loaded.clips.append(_as_listed(clip, entry, label, config))
         advance()
-    return clips
+    return loaded
+
+
+def _inside(path: Path, data: Path) -> Path:
+    """What of a path may stand in a pack: nothing of the machine's own folders."""
+    return path.relative_to(data) if path.is_relative_to(data) else Path(path.name)
+
+
+def check_labels(config: TrainConfig, labels: Iterable[int], where: str) -> None:
+    """Raises DataError naming the labels, but those that mean nothing, that have no clip."""
+    there = {config.labels[label] for label in labels}
+    if lacking := [x for x in config.labels if x not in there and x not in config.background]:
+        raise DataError(f"{where}: no clip of {named(lacking)}")
+
+
+def check_readable(config: TrainConfig, loaded: Sequence[LoadedClips]) -> None:
+    """Raises DataError when what can't be read is more than half, or all of a label."""
+    bad = [clip for part in loaded for clip in part.unreadable]
+    reasons = named(f"{clip.path}: {clip.reason}" for clip in bad)
+    total = len(bad) + sum(len(part.clips) for part in loaded)
+    if 2 * len(bad) > total:
+        raise DataError(f"{len(bad)} of {total} clips can't be read: {reasons}")
+    try:
+        check_labels(config, (clip.label for clip in loaded[0].clips), "of what could be read")
+    except DataError as error:
+        raise DataError(f"{error}; {len(bad)} clips can't be read: {reasons}") from None
 
 
 def load_episodes(
@@ -274,12 +371,12 @@ def load_episodes(
                 stepped.times_s, (gesture.start_s, gesture.end_s)).tolist())
             for gesture in scene.script(EPISODE_S) if gesture.label in config.labels
         )  # fmt: skip
-        entry = Entry(Path(f"demo-{seed}"), config.background[0], f"demo-{seed}", -1)
-        return make_clip(entry, 0, stepped, backbone[0], strokes)
+        entry = Entry(Path(f"demo-{seed}"), config.background[0], f"demo-{seed}", NEVER_HELD_OUT)
+        return replace(make_clip(entry, stepped, backbone[0], 0), strokes=strokes)
 
     clips = []
     for seed in range(EPISODE_SEED, EPISODE_SEED + count):
-        key = cache_key(config, f"demo {seed} {EPISODE_SIZE}")
+        key = cache_key(config, f"demo {seed} {EPISODE_SIZE} {config.labels}")
         clips.append(cached(cache, key, partial(make, seed)))
         advance()
     return clips

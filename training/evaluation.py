@@ -31,7 +31,7 @@ class StreamScores(NamedTuple):
 
 
 def clip_tensors(clip: Clip, stack: int) -> tuple[Tensor, Tensor, Tensor]:
-    """``grid`` (S, 320, gh, gw), ``fields`` (S, 2, h, w), ``mask`` (S, 2) of a clip, float32."""
+    """``grid`` (S, c, gh, gw), ``fields`` (S, 2, h, w), ``mask`` (S, 2) of a clip, float32."""
     mask = np.stack([clip.seen, clip.seen & stack_valid(clip.moving, stack)], -1).astype(np.float32)
     grid, fields = torch.from_numpy(clip.grid.copy()), torch.from_numpy(clip.fields)
     return grid.float(), fields.permute(0, 3, 1, 2).float(), torch.from_numpy(mask)

@@ -1,7 +1,7 @@
 """Fusion of the two streams along a window, and the classifier on top.
 
-``h_t`` is formed from the two streams' features by one of four rules, a recurrent network looks
-along the window, and a linear layer gives the labels. Each stream also has a head of its own, so
+``h_t`` is formed from the two streams' features by one of four rules, an aggregator looks along
+the window, and a linear layer gives the labels. Each stream also has a head of its own, so
 that a user can see what either would have said.
 """
 
@@ -10,9 +10,9 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
+from training.aggregators import AGGREGATORS
 from training.config import FusionConfig
 
-KEEP = 60.0
 TINY = 1e-6
 
 
@@ -34,45 +34,16 @@ class StepLogits(NamedTuple):
     ahead: Foresight
 
 
-class MaskedGRU(nn.Module):
-    """A gated recurrent unit (Cho et al. 2014) that a masked step leaves as it was.
-
-    The update gate takes one more input, 1 where the step is absent, with a fixed weight so large
-    that the gate saturates and the state is carried over. It's an ordinary GRU to ONNX: padding
-    and gaps need no lengths, no loop and no other operator.
-    """
-
-    def __init__(self, inputs: int, hidden: int) -> None:
-        super().__init__()
-        self.gru = nn.GRU(inputs + 1, hidden, batch_first=True)
-        self.hidden = hidden
-        self.fix_gate()
-
-    @torch.no_grad()
-    def fix_gate(self) -> None:
-        """Set the fixed weight; to be called after each step of an optimiser."""
-        weight = self.gru.weight_ih_l0
-        assert isinstance(weight, Tensor)
-        weight[:, -1] = 0.0
-        weight[self.hidden : 2 * self.hidden, -1] = KEEP
-
-    def forward(self, x: Tensor, mask: Tensor) -> Tensor:
-        """``x`` (N, T, D), ``mask`` (N, T) 0 or 1 -> states (N, T, hidden)."""
-        present = mask.unsqueeze(-1)
-        states: Tensor = self.gru(torch.cat([x * present, 1.0 - present], -1))[0]
-        return states
-
-
 class StreamHead(nn.Module):
     """Features along a window -> log probabilities, and logits of foresight, at every step."""
 
     def __init__(self, inputs: int, config: FusionConfig, labels: int) -> None:
         super().__init__()
         self.before = nn.Dropout(config.dropout)
-        self.aggregate = MaskedGRU(inputs, config.hidden)
+        self.aggregate = AGGREGATORS[config.aggregator](inputs, config.hidden)
         self.after = nn.Dropout(config.dropout)
-        self.classify = nn.Linear(config.hidden, labels)
-        self.foresee = nn.Linear(config.hidden, labels)
+        self.classify = nn.Linear(self.aggregate.width, labels)
+        self.foresee = nn.Linear(self.aggregate.width, labels)
 
     def forward(self, features: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
         states = self.after(self.aggregate(self.before(features), mask))
@@ -97,6 +68,7 @@ class FusionNetwork(nn.Module):
     def __init__(self, config: FusionConfig, feature_size: int, labels: int) -> None:
         super().__init__()
         self.kind = config.kind
+        self.aggregator = config.aggregator
         self.spatial_head = StreamHead(feature_size, config, labels)
         self.temporal_head = StreamHead(feature_size, config, labels)
         if config.kind in ("weighted", "score"):
@@ -129,6 +101,14 @@ class FusionNetwork(nn.Module):
         mixed = spatial * own.spatial.exp() + temporal * own.temporal.exp()
         return torch.log(mixed / (spatial + temporal) + TINY)
 
+    def _present(self, spatial: Tensor, temporal: Tensor, mask: Tensor) -> Tensor:
+        """Which steps of the fused features there are: (N, T), or for each feature, (N, T, 2 d)."""
+        if self.aggregator == "statistics" and self.kind == "concat":
+            # Zeros in place of a stream that comes late would count as a change.
+            streams = (spatial, mask[..., 0:1]), (temporal, mask[..., 1:2])
+            return torch.cat([there.expand_as(features) for features, there in streams], -1)
+        return torch.clamp(mask[..., 0] + mask[..., 1], max=1.0)
+
     def steps(self, spatial: Tensor, temporal: Tensor, mask: Tensor) -> StepLogits:
         """What the window says at each of its steps, none of which sees a later one.
 
@@ -147,8 +127,7 @@ class FusionNetwork(nn.Module):
             fused = torch.cat([spatial, temporal], -1)
         else:
             fused = weight * spatial + (1.0 - weight) * temporal
-        either = torch.clamp(mask[..., 0] + mask[..., 1], max=1.0)
-        said, foreseen = self.fused_head(fused, either)
+        said, foreseen = self.fused_head(fused, self._present(spatial, temporal, mask))
         return own._replace(fused=said, ahead=ahead._replace(fused=foreseen))
 
     def forward(

@@ -1,6 +1,7 @@
 """Both streams and their fusion as one module, and the checkpoint that holds them."""
 
 import json
+import pickle
 from pathlib import Path
 
 import torch
@@ -10,7 +11,9 @@ from torch import Tensor, nn
 from training.compose import stack_indices
 from training.config import TrainConfig
 from training.fusion import FusionNetwork
-from training.networks import SpatialNetwork, TemporalNetwork, load_imagenet
+from training.lite0 import PooledHead, load_imagenet
+from training.spatial import SpatialNetwork
+from training.temporal import TemporalNetwork
 
 CHECKPOINT_FORMAT = 1
 
@@ -26,15 +29,18 @@ class TwoStream(nn.Module):
         super().__init__()
         size = config.feature_size
         self.stack = config.temporal.stack
-        self.spatial = SpatialNetwork(config.spatial, size, config.fusion.dropout)
+        dropout = config.fusion.dropout
+        self.spatial = SpatialNetwork(config.spatial, size, config.spatial_head, dropout)
         self.spatial.backbone.requires_grad_(False)
+        if isinstance(self.spatial.head, PooledHead):
+            self.spatial.head.requires_grad_(False)
         self.temporal = TemporalNetwork(config.temporal, size)
         self.fusion = FusionNetwork(config.fusion, size, len(config.labels))
 
     def step_features(self, grid: Tensor, planes: Tensor) -> tuple[Tensor, Tensor]:
         """Features at each step, (N, T, d) twice.
 
-        ``grid`` (N, T, 320, gh, gw) float32 from the frozen backbone, ``planes`` (N, T, 2, h', w')
+        ``grid`` (N, T, c, gh, gw) float32 from the frozen backbone, ``planes`` (N, T, 2, h', w')
         float32, each step's field as :meth:`TemporalNetwork.resized`; stacks are made here.
         """
         count, steps = grid.shape[:2]
@@ -49,7 +55,8 @@ def new_model(config: TrainConfig) -> TwoStream:
     """A model with ImageNet weights in its appearance backbone and random ones elsewhere."""
     torch.manual_seed(config.seed)
     model = TwoStream(config)
-    load_imagenet(model.spatial.backbone)
+    head = model.spatial.head
+    load_imagenet(model.spatial.backbone, head if isinstance(head, PooledHead) else None)
     return model
 
 
@@ -79,5 +86,7 @@ def load_checkpoint(path: Path) -> tuple[TwoStream, TrainConfig, dict[str, objec
         return model.eval(), config, json.loads(stored["metrics"])
     except OSError as error:
         raise CheckpointError(f"{path}: {error.strerror}") from None
+    except pickle.UnpicklingError:
+        raise CheckpointError(f"{path}: holds more than tensors and text; it wasn't run") from None
     except (KeyError, TypeError, RuntimeError, ValidationError) as error:
         raise CheckpointError(f"{path}: not a checkpoint of this version: {error}") from None

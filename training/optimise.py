@@ -1,93 +1,74 @@
-"""The training loop."""
+"""The training loop, and the state that it can go on from."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from copy import deepcopy
+from dataclasses import dataclass, field
+from datetime import timedelta
+from functools import cache
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
+from accelerate import Accelerator, InitProcessGroupKwargs  # type: ignore[import-untyped]
+from torch import Tensor, nn
 from torch.nn import functional
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-from training.compose import Batch, Composer, stack_valid
-from training.config import TrainConfig
-from training.fusion import MaskedGRU, StepLogits
+from training.aggregators import MaskedGRU
+from training.batches import Prepared, batches_from
+from training.compose import Composer
+from training.config import ConfigError, TrainConfig
+from training.fusion import StepLogits
 from training.model import TwoStream, new_model
+from training.state import Identity, read_state, write_state
 
-Rng = np.random.Generator
 LARGEST_GRADIENT = 5.0
+# The first of several processes decodes and measures while the others wait for it.
+LONGEST_WAIT = timedelta(hours=12)
+Report = Callable[[int, float], None]
 
 
-def jittered(planes: Tensor, config: TrainConfig, rng: Rng) -> Tensor:
+class Interrupted(Exception):
+    """Training was asked to stop; the message says how far it got."""
+
+
+def jittered(planes: Tensor, warp: Tensor, gain: Tensor, noise: float) -> Tensor:
     """Shift and scale each sequence's picture: motion moves with it and grows with it.
 
     ``planes`` (N, T, 2, h, w) float32, 0 where nothing moves; nothing moves beyond the old border.
     """
-    count = len(planes)
-    composition = config.composition
-    smallest, largest = np.log(composition.scale)
-    scale = np.exp(rng.uniform(smallest, largest, count)).astype(np.float32)
-    theta = np.zeros((count, 2, 3), np.float32)
-    theta[:, 0, 0] = theta[:, 1, 1] = 1.0 / scale
-    theta[:, :, 2] = rng.uniform(-2, 2, (count, 2)) * composition.shift
     flat = planes.flatten(1, 2)
-    grid = functional.affine_grid(torch.from_numpy(theta), list(flat.shape), align_corners=False)
+    grid = functional.affine_grid(warp, list(flat.shape), align_corners=False)
     moved = functional.grid_sample(flat, grid, align_corners=False)
-    moved = moved * torch.from_numpy(scale)[:, None, None, None]
-    moved = moved + config.composition.noise * torch.randn_like(moved)
+    moved = moved * gain[:, None, None, None]
+    moved = moved + noise * torch.randn_like(moved)
     return moved.reshape_as(planes)
 
 
-def planes_of(batch: Batch, model: TwoStream) -> Tensor:
-    """(N, T, 2, h', w') float32: each field by itself, as the motion network wants it."""
-    count = len(batch.fields)
-    fields = torch.from_numpy(batch.fields).permute(0, 1, 4, 2, 3).flatten(0, 1)
-    planes = model.temporal.resized(fields.float())
+def planes_of(fields: Tensor, model: TwoStream) -> Tensor:
+    """(N, T, h, w, 2) uint8 -> (N, T, 2, h', w') float32: each field as the motion network wants
+    it, by itself."""
+    count = len(fields)
+    planes = model.temporal.resized(fields.permute(0, 1, 4, 2, 3).flatten(0, 1).float())
     return planes.reshape(count, -1, *planes.shape[1:])
 
 
-def mask_of(batch: Batch, config: TrainConfig, rng: Rng) -> Tensor:
-    """(N, T, 2) float32: what is there, less some steps and some streams at random."""
-    moving = batch.seen & stack_valid(batch.moving, config.temporal.stack)
-    there = np.stack([batch.seen, moving], -1)
-    drop, lost = config.composition.drop_step, config.composition.drop_stream
-    there &= rng.random(there.shape) >= drop
-    count = len(there)
-    # Never both streams: a window in which nothing is there teaches nothing.
-    which = rng.integers(2, size=count)
-    there[np.arange(count), :, which] &= (rng.random(count) >= lost)[:, None]
-    return torch.from_numpy(there.astype(np.float32))
-
-
-def swapped_scenes(spatial: Tensor, config: TrainConfig, rng: Rng) -> tuple[Tensor, Tensor]:
-    """Give some sequences the pictures of another, so that fusion doesn't learn scenes by heart.
-
-    There are some twenty scenes to train on, few enough to know every clip by its background,
-    and a scene that nobody has seen must not drown what motion says. ``spatial`` (N, T, d);
-    returned is the same with rows replaced, and (N, 1) float32, 1 where a row kept its own.
-    """
-    own = rng.random(len(spatial)) >= config.composition.swap_scene
-    source = np.where(own, np.arange(len(spatial)), np.roll(np.arange(len(spatial)), 1))
-    kept = torch.from_numpy(own.astype(np.float32))[:, None]
-    return spatial[torch.from_numpy(source)], kept
-
-
-def loss_of(said: StepLogits, batch: Batch, own_scene: Tensor, config: TrainConfig) -> Tensor:
-    """Cross-entropy of what fusion and, weighted, each stream say and foresee.
-
-    ``own_scene`` (N, 1): the spatial stream isn't asked about motion that it wasn't shown.
-    """
+def loss_of(said: StepLogits, batch: Prepared, config: TrainConfig) -> Tensor:
+    """Cross-entropy of what fusion and, weighted, each stream say and foresee."""
     settings = config.optimiser
-    target, weight = torch.from_numpy(batch.target), torch.from_numpy(batch.weight)
-    drawn, drawn_weight = torch.from_numpy(batch.drawn), torch.from_numpy(batch.progress)
-    total = torch.zeros(())
-    everywhere = torch.ones_like(own_scene)
+    everywhere = torch.ones_like(batch.gain)[:, None]
+    # The spatial stream isn't asked about motion that it wasn't shown.
+    rows = torch.arange(len(batch.scene), device=batch.scene.device)
+    own_scene = (batch.scene == rows).float()[:, None]
+    total = torch.zeros((), device=batch.gain.device)
     for now, ahead, part, where in (
         (said.fused, said.ahead.fused, 1.0, everywhere),
         (said.spatial, said.ahead.spatial, settings.stream_loss, own_scene),
         (said.temporal, said.ahead.temporal, settings.stream_loss, everywhere),
     ):
-        told = _weighted(now, target, weight * where, settings.label_smoothing)
-        foreseen = _weighted(ahead, drawn, drawn_weight * where, 0.0)
+        told = _weighted(now, batch.target, batch.weight * where, settings.label_smoothing)
+        foreseen = _weighted(ahead, batch.drawn, batch.progress * where, 0.0)
         total = total + part * (told + settings.foresight_loss * foreseen)
     return total
 
@@ -105,44 +86,212 @@ def fix_gates(model: TwoStream) -> None:
             module.fix_gate()
 
 
-def train_model(
-    config: TrainConfig, composer: Composer, report: Callable[[int, float], None]
-) -> TwoStream:
-    """Train from random weights; returns the averaged model in evaluation mode.
+@cache
+def half_precision(kind: str) -> torch.dtype:
+    """bfloat16, or float16 on GPUs that only imitate bfloat16."""
+    emulated = kind == "cuda" and not torch.cuda.is_bf16_supported(including_emulation=False)
+    return torch.float16 if emulated else torch.bfloat16
 
-    ``report`` is called with the iterations done and the loss of the last.
+
+def accelerator_for(device: str, half: bool = True) -> Accelerator:
+    """What runs the loop on ``device`` (auto, cpu or cuda), in one process or one of several.
+
+    Raises ConfigError for cuda where there is none.
     """
-    rng = np.random.default_rng(config.seed)
-    settings = config.optimiser
-    model = new_model(config)
-    average = get_ema_multi_avg_fn(settings.average_decay)  # type: ignore[no-untyped-call]
-    averaged = AveragedModel(model, multi_avg_fn=average)
-    learned = [p for p in model.parameters() if p.requires_grad]
-    optimiser = torch.optim.AdamW(
-        learned, lr=settings.learning_rate, weight_decay=settings.weight_decay
-    )
-    schedule = torch.optim.lr_scheduler.OneCycleLR(
-        optimiser, settings.learning_rate, total_steps=settings.iterations, pct_start=0.15
-    )
-    model.train()
-    for iteration in range(1, settings.iterations + 1):
-        batch = composer.batch(rng)
-        planes = jittered(planes_of(batch, model), config, rng)
-        grid, mask = torch.from_numpy(batch.grid).float(), mask_of(batch, config, rng)
+    if device == "cuda" and not torch.cuda.is_available():
+        raise ConfigError("--device cuda: torch sees no CUDA device here; auto or cpu would do")
+    cpu = device == "cpu" or not torch.cuda.is_available()
+    # Where autocast applies is said in Learner; this turns on the scaling of float16's losses.
+    scaled = half and not cpu and half_precision("cuda") is torch.float16
+    return Accelerator(
+        cpu=cpu, mixed_precision="fp16" if scaled else "no",
+        kwargs_handlers=[InitProcessGroupKwargs(timeout=LONGEST_WAIT)],
+    )  # fmt: skip
+
+
+class Learner(nn.Module):
+    """From a batch to its loss, in one call, as data-parallel training wants it."""
+
+    def __init__(self, model: TwoStream, config: TrainConfig) -> None:
+        super().__init__()
+        self.model = model
+        self._config = config
+
+    def forward(self, batch: Prepared) -> Tensor:
+        kind, half = batch.grid.device.type, self._config.optimiser.bfloat16
+        planes = planes_of(batch.fields, self.model)
+        planes = jittered(planes, batch.warp, batch.gain, self._config.composition.noise)
         # Convolutions in bfloat16 are half the time on CPUs that have it; what follows isn't.
-        with torch.autocast("cpu", torch.bfloat16, enabled=settings.bfloat16):
-            spatial, temporal = model.step_features(grid, planes)
-        spatial, own_scene = swapped_scenes(spatial.float(), config, rng)
-        said = model.fusion.steps(spatial, temporal.float(), mask)
-        loss = loss_of(said, batch, own_scene, config)
-        optimiser.zero_grad()
-        loss.backward()  # type: ignore[no-untyped-call]
-        torch.nn.utils.clip_grad_norm_(learned, LARGEST_GRADIENT)
-        optimiser.step()
-        schedule.step()
-        fix_gates(model)
-        averaged.update_parameters(model)
-        report(iteration, loss.item())
-    # Running statistics are buffers, which aren't averaged: the trained model's are taken.
-    model.load_state_dict({**averaged.module.state_dict(), **dict(model.named_buffers())})
-    return model.eval()
+        with torch.autocast(kind, half_precision(kind), enabled=half):
+            spatial, temporal = self.model.step_features(batch.grid.float(), planes)
+        with torch.autocast(kind, enabled=False):
+            spatial = spatial.float()[batch.scene]
+            said = self.model.fusion.steps(spatial, temporal.float(), batch.mask)
+            return loss_of(said, batch, self._config)
+
+
+@dataclass
+class Curves:
+    """How learning went: the loss of each iteration, held-out accuracy at some of them."""
+
+    loss: list[float] = field(default_factory=list)
+    accuracy: list[tuple[int, float]] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class Run:
+    """How training is carried out; of all this, what is learned depends on the number of processes
+    alone.
+
+    ``state`` is a file to go on from and to write every ``save_every`` iterations; ``data`` names
+    the clips, so that a state isn't used with others. ``stop`` is asked after each iteration.
+    ``measure`` gives a model's held-out accuracy, asked for every ``measure_every`` iterations.
+    """
+
+    accelerator: Accelerator = field(default_factory=lambda: accelerator_for("cpu"))
+    workers: int = 0
+    state: Path | None = None
+    save_every: int = 100
+    data: str = ""
+    stop: Callable[[], bool] = lambda: False
+    measure_every: int = 0
+    measure: Callable[[TwoStream], float] | None = None
+
+
+def identity_of(config: TrainConfig, run: Run) -> Identity:
+    """What a state or a checkpoint of this run can be told by."""
+    processes = run.accelerator.num_processes
+    return Identity(config.model_dump(mode="json"), run.data, processes)
+
+
+class Trainer:
+    """A model in training: starts with random weights, or where ``run.state`` left off."""
+
+    def __init__(self, config: TrainConfig, composer: Composer, run: Run) -> None:
+        self._config, self._composer, self._run = config, composer, run
+        settings, self._accelerator = config.optimiser, run.accelerator
+        self._model = new_model(config).to(run.accelerator.device)
+        average = get_ema_multi_avg_fn(settings.average_decay)  # type: ignore[no-untyped-call]
+        self._averaged = AveragedModel(self._model, multi_avg_fn=average)
+        self._learned = [p for p in self._model.parameters() if p.requires_grad]
+        optimiser = torch.optim.AdamW(
+            self._learned, lr=settings.learning_rate, weight_decay=settings.weight_decay
+        )
+        self._schedule = torch.optim.lr_scheduler.OneCycleLR(
+            optimiser, settings.learning_rate, total_steps=settings.iterations, pct_start=0.15
+        )
+        self._learner, self._optimiser = run.accelerator.prepare(
+            Learner(self._model, config), optimiser
+        )
+        self._identity = identity_of(config, run)
+        self.iteration, self.total = 0, settings.iterations
+        self.curves = Curves()
+        if run.state is not None and run.state.exists():
+            self._restore(read_state(run.state, self._identity))
+
+    def train(self, report: Report) -> TwoStream:
+        """The averaged model in evaluation mode; raises :class:`Interrupted`.
+
+        ``report`` is called with the iterations done and the loss of the last.
+        """
+        self._learner.train()
+        for batch in self._batches():
+            self.curves.loss.append(self._learn(batch))
+            self.iteration += 1
+            report(self.iteration, self.curves.loss[-1])
+            self._measure()
+            self._save_or_stop()
+        return self.averaged()
+
+    def averaged(self) -> TwoStream:
+        """A copy with the averaged weights, in evaluation mode, on the CPU.
+
+        Running statistics are buffers, which aren't averaged: the trained model's are taken.
+        """
+        model = deepcopy(self._model).cpu()
+        buffers = dict(model.named_buffers())
+        model.load_state_dict({**self._averaged.module.state_dict(), **buffers})
+        return model.eval()
+
+    def _batches(self) -> Iterator[Prepared]:
+        rank, processes = self._accelerator.process_index, self._accelerator.num_processes
+        indices = range(
+            self.iteration * processes + rank,
+            self.total * processes,
+            processes,
+        )
+        pin = self._accelerator.device.type == "cuda"
+        return batches_from(self._composer, self._config, indices, self._run.workers, pin)
+
+    def _learn(self, batch: Prepared) -> float:
+        # Noise and dropout follow from the batch's number alone, as the batch itself does.
+        words = np.random.SeedSequence([self._config.seed, int(batch.number)]).generate_state(2)
+        torch.manual_seed(int(words[0]) << 32 | int(words[1]))
+        loss = self._learner(batch.to(self._accelerator.device))
+        self._optimiser.zero_grad()
+        self._accelerator.backward(loss)
+        self._accelerator.clip_grad_norm_(self._learned, LARGEST_GRADIENT)
+        self._optimiser.step()
+        # A scaled loss that overflowed changes nothing, so the schedule doesn't move either.
+        if not self._accelerator.optimizer_step_was_skipped:
+            self._schedule.step()
+        fix_gates(self._model)
+        self._averaged.update_parameters(self._model)
+        return float(loss.detach())
+
+    def _measure(self) -> None:
+        run = self._run
+        if run.measure is None or not run.measure_every or self.iteration % run.measure_every:
+            return
+        if self._accelerator.is_main_process:
+            self.curves.accuracy.append((self.iteration, run.measure(self.averaged())))
+
+    def _save_or_stop(self) -> None:
+        stop = self._asked_to_stop()
+        due = self.iteration % self._run.save_every == 0
+        state = self._run.state
+        if state is not None and (stop or due) and self._accelerator.is_main_process:
+            write_state(state, self._identity, self._state())
+        if stop:
+            kept = f", kept in {state}" if state is not None else ""
+            raise Interrupted(f"stopped after {self.iteration} of {self.total} iterations{kept}")
+
+    def _asked_to_stop(self) -> bool:
+        """Whether any process was: all must stop at the same iteration."""
+        stop = self._run.stop()
+        if self._accelerator.num_processes == 1:
+            return stop
+        asked = torch.tensor(int(stop), device=self._accelerator.device)
+        return bool(self._accelerator.reduce(asked).item())
+
+    def _state(self) -> dict[str, Any]:
+        """All that the next iteration depends on; random numbers follow from its number."""
+        scaler = self._accelerator.scaler
+        return {
+            "iteration": self.iteration,
+            "model": self._model.state_dict(),
+            "averaged": self._averaged.state_dict(),
+            "optimiser": self._optimiser.state_dict(),
+            "schedule": self._schedule.state_dict(),
+            "scaler": scaler.state_dict() if scaler is not None else {},
+            "loss": self.curves.loss,
+            "accuracy": self.curves.accuracy,
+        }
+
+    def _restore(self, state: dict[str, Any]) -> None:
+        self.iteration = state["iteration"]
+        self._model.load_state_dict(state["model"])
+        self._averaged.load_state_dict(state["averaged"])
+        self._optimiser.load_state_dict(state["optimiser"])
+        self._schedule.load_state_dict(state["schedule"])
+        if self._accelerator.scaler is not None:
+            self._accelerator.scaler.load_state_dict(state["scaler"])
+        self.curves = Curves(state["loss"], state["accuracy"])
+
+
+def train_model(
+    config: TrainConfig, composer: Composer, report: Report, run: Run | None = None
+) -> TwoStream:
+    """Train from random weights, or from ``run.state``; returns the averaged model in evaluation
+    mode. ``report`` is called with the iterations done and the loss of the last."""
+    return Trainer(config, composer, run or Run()).train(report)

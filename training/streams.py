@@ -14,9 +14,10 @@ from training.data import Stroke
 from training.evaluation import Floats
 
 Choice = tuple[float, float]
-STARTS = (0.4, 0.5, 0.55, 0.6, 0.65, 0.7, 0.8)
+STARTS = (0.4, 0.5, 0.55, 0.6, 0.65, 0.7, 0.75, 0.8, 0.85, 0.9)
 DURATIONS_S = (0.1, 0.2, 0.3, 0.4)
 FALSE_COST = 0.6
+QUIET_COST = 3.0
 MARGIN = 3.0
 END_RATIO = 0.5
 LATEST_S = 1.5
@@ -38,6 +39,12 @@ class Tally:
     strokes: int = 0
     found: int = 0
     false: int = 0
+
+    @property
+    def f1(self) -> float:
+        """2 · found / (reported + gestures), 0 where there's neither."""
+        both = 2 * self.found + self.false + (self.strokes - self.found)
+        return 2 * self.found / both if both else 0.0
 
     def __add__(self, other: "Tally") -> "Tally":
         return Tally(
@@ -92,8 +99,13 @@ def total(
     return counts
 
 
-def fit_thresholds(streams: Sequence[ScoredStream], config: TrainConfig) -> dict[str, Threshold]:
+def fit_thresholds(
+    streams: Sequence[ScoredStream], config: TrainConfig, quiet: Sequence[ScoredStream] = ()
+) -> dict[str, Threshold]:
     """For each label, the thresholds that find most gestures at the price of false events.
+
+    A false event in ``quiet``, footage that shows no label, costs more: cameras see far more
+    of that. What stays below a label's threshold is unknown, whatever label it is most like.
 
     A label has few gestures in held-out streams, so it gets the thresholds that are best for all
     labels together, unless others are better for it by :data:`MARGIN` at least. Of equals the
@@ -105,9 +117,11 @@ def fit_thresholds(streams: Sequence[ScoredStream], config: TrainConfig) -> dict
         for duration in DURATIONS_S:
             choice = threshold(start, duration)
             counts = total(streams, config, dict.fromkeys(config.labels, choice))
-            tallies = {label: counts.get(config.labels.index(label), Tally()) for label in labels}
+            alarms = total(quiet, config, dict.fromkeys(config.labels, choice))
             values[start, duration] = {
-                label: count.found - FALSE_COST * count.false for label, count in tallies.items()
+                label: _worth(counts.get(number, Tally()), alarms.get(number, Tally()))
+                for number, label in enumerate(config.labels)
+                if label in labels
             }
     common = max(values, key=lambda choice: (sum(values[choice].values()), choice))
     chosen = {}
@@ -117,6 +131,10 @@ def fit_thresholds(streams: Sequence[ScoredStream], config: TrainConfig) -> dict
         better = by_value[own] - by_value[common] >= MARGIN
         chosen[label] = threshold(*(own if better else common))
     return chosen
+
+
+def _worth(count: Tally, alarms: Tally) -> float:
+    return count.found - FALSE_COST * count.false - QUIET_COST * alarms.false
 
 
 def threshold(start: float, duration_s: float) -> Threshold:

@@ -1,5 +1,7 @@
 """Training sequences: targets, mirrors, reversals, stretches, stacks."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -123,3 +125,15 @@ def test_sequences_have_the_asked_shape_and_every_label() -> None:
     told = np.concatenate([batch.target[batch.weight > 0] for batch in batches])
     assert set(told.tolist()) == {0, 1, 2}
     assert not any(batch.moving[:, 0].any() for batch in batches)
+
+
+def test_a_sequence_shows_each_look_of_a_clip() -> None:
+    clip = tiny_clip(1)
+    marked = replace(
+        clip, grid=np.zeros_like(clip.grid), looks=np.ones_like(clip.looks), strokes=()
+    )
+    config = tiny_config(composition={"steps": 8, "lead_in": 0.0})
+    composer = Composer(config, make_pools(config, [marked], [], []))
+    rng = np.random.default_rng(0)
+    seen = {float(composer.sequence(rng).grid[0].max()) for _ in range(20)}
+    assert seen == {0.0, 1.0}

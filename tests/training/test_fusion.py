@@ -3,8 +3,9 @@
 import pytest
 import torch
 
+from training.aggregators import MaskedGRU
 from training.config import FusionConfig, FusionKind
-from training.fusion import FusionNetwork, MaskedGRU
+from training.fusion import FusionNetwork
 
 N, T, D, C = 2, 9, 6, 4
 KINDS: tuple[FusionKind, ...] = ("concat", "weighted", "attention", "score")

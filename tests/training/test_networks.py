@@ -3,8 +3,10 @@
 import pytest
 import torch
 
-from pipeline.model_pack import TemporalContract
-from training.networks import EfficientNetLite0, TemporalNetwork, check_lite0_size, load_imagenet
+from pipeline.model_pack import SpatialContract, TemporalContract
+from training.lite0 import SPATIAL_BACKBONES, EfficientNetLite0, check_sides, load_imagenet
+from training.spatial import POINTS, PointHead, SpatialNetwork
+from training.temporal import TemporalNetwork
 
 
 def contract(backbone: str) -> TemporalContract:
@@ -28,7 +30,7 @@ def test_lite0_says_what_the_reference_says() -> None:
 
 def test_lite0_refuses_sides_for_which_its_padding_is_wrong() -> None:
     with pytest.raises(ValueError, match="divisible by 32"):
-        check_lite0_size((100, 128))
+        check_sides((100, 128), "efficientnet_lite0")
 
 
 @pytest.mark.parametrize("backbone", ["motion_cnn", "resnet18", "efficientnet_lite0"])
@@ -52,3 +54,44 @@ def test_temporal_backbones_take_stacks_oldest_first(backbone: str) -> None:
 def test_an_unknown_backbone_is_refused_with_those_there_are() -> None:
     with pytest.raises(ValueError, match=r"'vgg'.*motion_cnn, resnet18"):
         TemporalNetwork(contract("vgg"), 16)
+
+
+def spatial_contract(backbone: str) -> SpatialContract:
+    return SpatialContract(backbone=backbone, size=(64, 96), mean=(127.0,) * 3, std=(128.0,) * 3)
+
+
+@pytest.mark.parametrize("head", ["grid", "points"])
+@pytest.mark.parametrize("backbone", sorted(SPATIAL_BACKBONES))
+def test_spatial_networks_give_a_feature_for_each_picture(backbone: str, head: str) -> None:
+    network = SpatialNetwork(spatial_contract(backbone), 24, head).eval()
+    load_imagenet(network.backbone)
+    pictures = torch.zeros(2, 64, 96, 3, dtype=torch.uint8)
+    pictures[1, 10:20, 30:40] = 255
+    with torch.inference_mode():
+        grid = network.features(pictures)
+        features = network(pictures)
+    depth = SPATIAL_BACKBONES[backbone]
+    assert grid.shape == (2, depth.channels, 64 // depth.stride, 96 // depth.stride)
+    assert features.shape == (2, 24)
+    assert not torch.allclose(features[0], features[1], atol=1e-3)
+
+
+def test_the_shallower_backbone_is_the_first_part_of_the_deeper() -> None:
+    deep, shallow = EfficientNetLite0().eval(), EfficientNetLite0(rows=5).eval()
+    load_imagenet(deep)
+    load_imagenet(shallow)
+    image = torch.randn(1, 3, 64, 96, generator=torch.Generator().manual_seed(0))
+    with torch.inference_mode():
+        part = deep.blocks[: len(shallow.blocks)](deep.stem(image))
+        assert torch.equal(shallow(image), part)
+
+
+def test_points_are_places_in_the_picture() -> None:
+    head = PointHead(5, (4, 6), 12, 0.0).eval()
+    head.maps = torch.nn.Identity()  # type: ignore[assignment]
+    maps = torch.full((1, POINTS, 4, 6), -50.0)
+    maps[0, 0, 3, 0] = maps[0, 1, 0, 5] = 50.0
+    points, sure = head.points(maps)
+    assert torch.allclose(points[0, :2], torch.tensor([[0.0, 1.0], [1.0, 0.0]]), atol=1e-4)
+    assert torch.allclose(points[0, 2:], torch.full((2, 2), 0.5), atol=1e-4)
+    assert sure[0, 0] > 0 > sure[0, 2]

@@ -1,14 +1,14 @@
-"""What training and the live pipeline share: inputs of the networks, scores of a clip."""
+"""What training and the live pipeline share: the inputs of the networks."""
 
 import numpy as np
 import pytest
 
 from pipeline import flow
-from pipeline.evaluation_protocol import clip_scores
 from pipeline.preprocess import flow_input, grey_for_flow, spatial_input
 from tests.training.tiny import tiny_config
 from training.compose import STILL
-from training.data import DataError, step_clip
+from training.data import step_clip
+from training.list_formats import DataError
 
 CONFIG = tiny_config()
 
@@ -73,20 +73,3 @@ def test_a_long_gap_has_no_flow() -> None:
 def test_a_clip_without_frames_is_an_error() -> None:
     with pytest.raises(DataError, match="no frame"):
         step_clip(iter(()), CONFIG)
-
-
-def test_a_label_that_is_sure_once_is_the_clips() -> None:
-    nothing = np.array([True, False, False])
-    steps = np.array([[0.9, 0.05, 0.05], [0.2, 0.1, 0.7], [0.8, 0.1, 0.1]], np.float32)
-    assert clip_scores(steps, nothing).argmax() == 2
-    assert clip_scores(steps[:1], nothing).tolist() == pytest.approx([0.95, 0.05, 0.05])
-    before = steps.copy()
-    clip_scores(steps, nothing)
-    assert (steps == before).all()
-
-
-def test_scores_of_the_wrong_shape_are_refused() -> None:
-    with pytest.raises(ValueError, match="steps >= 1"):
-        clip_scores(np.zeros((0, 3), np.float32), np.zeros(3, np.bool_))
-    with pytest.raises(ValueError, match="background must be \\(3,\\)"):
-        clip_scores(np.zeros((2, 3), np.float32), np.zeros(2, np.bool_))

@@ -6,18 +6,28 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+import yaml
 from typer.testing import CliRunner
 
 from tests.training.tiny import tiny_clip, tiny_clips, tiny_config
 from training.__main__ import app
+from training.batches import scenes
 from training.compose import Composer, make_pools, stretched
 from training.config import ConfigError, TrainConfig
-from training.crossvalidation import measure, summary
-from training.data import DataError, load_clips
+from training.crossvalidation import (
+    Data,
+    composer_for,
+    measure,
+    measure_fold,
+    quiet_figures,
+    summary,
+)
+from training.data import Stroke, load_clips
 from training.evaluation import clip_tensors, stream_scores
+from training.list_formats import DataError
 from training.model import CheckpointError, load_checkpoint, new_model, save_checkpoint
-from training.optimise import swapped_scenes, train_model
-from training.streams import ScoredStream, fit_thresholds, total
+from training.optimise import train_model
+from training.streams import ScoredStream, Tally, fit_thresholds, total
 
 CONFIGS = Path(__file__).parents[2] / "configs" / "train"
 
@@ -79,14 +89,13 @@ def test_one_pass_is_the_sliding_window() -> None:
             assert np.allclose(model.fusion(*window)[0][0].numpy(), scores[step], atol=1e-5)
 
 
-def test_swapped_scenes_come_from_the_batch_and_are_marked() -> None:
+def test_swapped_scenes_come_from_the_sequence_before() -> None:
     config = tiny_config(composition={"steps": 24, "swap_scene": 0.5})
-    spatial = torch.arange(64.0).reshape(64, 1, 1)
-    swapped, own = swapped_scenes(spatial, config, np.random.default_rng(0))
-    kept = own[:, 0] > 0
-    assert 0 < int(kept.sum()) < 64
-    assert torch.equal(swapped[kept], spatial[kept])
-    assert (swapped[~kept] != spatial[~kept]).all()
+    source = scenes(64, config, np.random.default_rng(0)).numpy()
+    rows = np.arange(64)
+    own = source == rows
+    assert 0 < own.sum() < 64
+    assert (source[~own] == (rows[~own] - 1) % 64).all()
 
 
 def test_thresholds_find_gestures_without_false_events() -> None:
@@ -101,6 +110,43 @@ def test_thresholds_find_gestures_without_false_events() -> None:
     counts = total(streams, config, {**thresholds, "background": thresholds["left"]})
     assert (counts[1].strokes, counts[1].found, counts[1].false) == (1, 1, 0)
     assert 2 not in counts
+
+
+def test_footage_without_gestures_raises_the_threshold_of_the_label_that_it_looks_like() -> None:
+    config = tiny_config()
+    strokes = tiny_clip(1, steps=30).strokes
+
+    def stream(score: float, strokes: tuple[Stroke, ...]) -> ScoredStream:
+        scores = np.tile(np.array([0.98, 0.01, 0.01], np.float32), (60, 1))
+        scores[28:38] = (0.99 - score, score, 0.01)
+        return ScoredStream(scores, strokes)
+
+    streams = [stream(0.9, strokes)] * 8 + [stream(0.62, strokes)] * 2
+    walkers = [stream(0.66, ())] * 2
+    found = {}
+    for name, quiet in (("alone", []), ("warned", walkers)):
+        thresholds = fit_thresholds(streams, config, quiet)
+        thresholds["background"] = thresholds["right"]
+        counts = sum(total(streams, config, thresholds).values(), Tally())
+        found[name] = counts.found, quiet_figures(walkers, config, thresholds)["false_events"]
+    assert found == {"alone": (10, 2), "warned": (8, 0)}
+    assert Tally(16, 16, 0).f1 == 1.0
+    assert Tally(4, 2, 2).f1 == 0.5
+
+
+def test_what_is_held_out_is_held_out_of_the_negatives_too() -> None:
+    config = tiny_config(
+        composition={"steps": 24, "negatives": 1.0, "lead_in": 1.0},
+        optimiser={"iterations": 2, "batch": 2},
+    )
+    data = Data(tiny_clips(), [tiny_clip(0, seed) for seed in range(90, 94)], [], [])
+    measured = measure_fold(new_model(config).eval(), config, data, 1)
+    assert len(measured.truth) == 6
+    assert len(measured.quiet) == 2
+    for fold, there in ((0, {1}), (1, {0}), (None, {0, 1})):
+        pools = composer_for(config, data, fold).pools
+        assert {clip.fold for clip in pools.negatives} == there
+        assert {clip.fold for part in pools.by_label.values() for clip in part} == there
 
 
 @pytest.mark.parametrize(
@@ -119,7 +165,27 @@ def test_a_bad_configuration_is_refused_with_file_and_key(
         TrainConfig.load(path)
 
 
-@pytest.mark.parametrize("path", sorted(CONFIGS.glob("*.yaml")), ids=lambda path: path.stem)
+@pytest.mark.parametrize(
+    ("clips", "words"),
+    [
+        ({"path": "a.csv", "formt": "csv"}, "clips.list.formt: Extra inputs"),
+        ({"path": "a.csv", "format": "tsv"}, "clips.list.format: Input should be 'auto'"),
+    ],
+)
+def test_a_bad_list_in_a_configuration_is_refused_by_its_key(
+    tmp_path: Path, clips: dict[str, str], words: str
+) -> None:
+    good = yaml.safe_load((CONFIGS / "gestures.yaml").read_text())
+    (tmp_path / "bad.yaml").write_text(yaml.safe_dump({**good, "clips": clips}))
+    with pytest.raises(ConfigError, match=words):
+        TrainConfig.load(tmp_path / "bad.yaml")
+
+
+# flow.yaml is the flow network's, and none of these.
+SHIPPED = sorted(path for path in CONFIGS.glob("*.yaml") if path.stem != "flow")
+
+
+@pytest.mark.parametrize("path", SHIPPED, ids=lambda path: path.stem)
 def test_shipped_configurations_are_valid(path: Path) -> None:
     assert TrainConfig.load(path).name == path.stem
 
@@ -138,17 +204,26 @@ def test_real_clips_are_decoded_and_cached(tmp_path: Path) -> None:
     data = Path(os.environ["TWO_STREAM_DATA"])
     config = TrainConfig.load(CONFIGS / "gestures.yaml")
     listed = tmp_path / "few.csv"
+    assert isinstance(config.clips, str)
     lines = (data / config.clips).read_text().splitlines()
     wanted = [line for line in lines if "/left_1.mp4" in line or "/background_1.mp4" in line]
     rows = "\n".join(str(data / line) for line in wanted)
     listed.write_text(f"{lines[0]}\n{rows}\n")
     cache = tmp_path / "cache"
-    first = load_clips(config, Path("/"), cache, str(listed))
+    first, unreadable = load_clips(config, Path("/"), cache, str(listed))
+    assert not unreadable
     assert {config.labels[clip.label] for clip in first} == {"left", "background"}
     assert len(list(cache.iterdir())) == 2
-    for clip, again in zip(first, load_clips(config, Path("/"), cache, str(listed)), strict=True):
-        assert clip.fields.shape == (len(clip), 48, 64, 2)
-        assert clip.grid.shape == (len(clip), 320, 3, 4)
+    second = load_clips(config, Path("/"), cache, str(listed)).clips
+    for clip, again in zip(first, second, strict=True):
+        assert clip.fields.shape == (len(clip), 24, 32, 2)
+        assert clip.grid.shape == (len(clip), 112, 6, 8)
+        assert clip.looks.shape == (2, len(clip), 112, 6, 8)
+        off = np.abs(clip.looks.astype(np.float32) - clip.grid.astype(np.float32)).mean(
+            (1, 2, 3, 4)
+        )
+        assert (off > 0.05 * np.abs(clip.grid.astype(np.float32)).mean()).all()
+        assert (again.looks == clip.looks).all()
         assert (again.fields == clip.fields).all()
         assert again.strokes == clip.strokes
     left = next(clip for clip in first if config.labels[clip.label] == "left")

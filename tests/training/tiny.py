@@ -1,5 +1,8 @@
 """Tiny clips and a tiny configuration, made on the spot: something moves one way or the other."""
 
+from pathlib import Path
+
+import cv2
 import numpy as np
 
 from training.compose import STILL
@@ -53,8 +56,35 @@ def tiny_clip(label: int, seed: int = 0, steps: int = 10) -> Clip:
         rng.random((steps, *GRID)).astype(np.float16), np.ones(steps, np.bool_),
         rng.integers(0, 255, (32, 32)).astype(np.uint8),
         rng.integers(0, 255, (32, 32)).astype(np.uint8), strokes,
+        rng.random((1, steps, *GRID)).astype(np.float16),
     )  # fmt: skip
 
 
 def tiny_clips(count: int = 4) -> list[Clip]:
     return [tiny_clip(label, seed) for label in range(3) for seed in range(count)]
+
+
+def write_clip(path: Path, speed: int = 0, frames: int = 12, fps: float = 10.0) -> Path:
+    """A video of 64×48 in which a square moves ``speed`` pixels to the right in every frame."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    writer = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*"MJPG"), fps, (64, 48))
+    assert writer.isOpened()
+    for number in range(frames):
+        frame = np.full((48, 64, 3), 60, np.uint8)
+        left = 24 + speed * (number % 8 - 4)
+        frame[16:32, left : left + 16] = np.arange(0, 256, 16).astype(np.uint8)[:, None]
+        writer.write(frame)
+    writer.release()
+    return path
+
+
+def write_data(folder: Path, clips: int = 2, frames: int = 12) -> Path:
+    """``clips`` clips of each of the tiny configuration's labels, and ``clips.csv`` with folds."""
+    rows = ["path,label,group,fold"]
+    for label, speed in (("background", 0), ("left", -3), ("right", 3)):
+        for number in range(clips):
+            name = f"{label}/{label}{number}.avi"
+            write_clip(folder / name, speed, frames + number)
+            rows.append(f"{name},{label},g{number},{number % 2}")
+    (folder / "clips.csv").write_text("\n".join(rows) + "\n")
+    return folder

@@ -1,0 +1,132 @@
+"""``python -m training`` from clips on disk to figures, checkpoints and pictures."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from unittest.mock import ANY
+
+import cv2
+import pytest
+import torch
+from typer.testing import CliRunner, Result
+
+from tests.training.tiny import tiny_config, write_data
+from training.__main__ import app
+from training.model import load_checkpoint
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """Clips and a configuration on disk."""
+    write_data(tmp_path)
+    write_config(tmp_path)
+    return tmp_path
+
+
+def write_config(folder: Path, iterations: int = 3) -> None:
+    config = tiny_config(optimiser={"iterations": iterations, "batch": 2})
+    (folder / "tiny.yaml").write_text(config.model_dump_json(exclude_defaults=True))
+
+
+def train(folder: Path, *options: str) -> Result:
+    words = [
+        "train", "--config", str(folder / "tiny.yaml"), "--data", str(folder),
+        "--out", str(folder / "runs"), "--cache", str(folder / "cache"), *options,
+    ]  # fmt: skip
+    return CliRunner().invoke(app, words)
+
+
+def test_a_run_leaves_figures_checkpoints_and_pictures(folder: Path) -> None:
+    write_data(folder, clips=4)
+    (folder / "left/left0.avi").write_bytes(b"no video")
+    with (folder / "clips.csv").open("a") as file:
+        file.write("left/gone.avi,left,g7,0\n")
+    result = train(folder, "--measure-every", "2")
+    assert result.exit_code == 0, result.output
+    runs = folder / "runs/tiny"
+    assert sorted(path.name for path in runs.iterdir()) == [
+        "confusion.png", "final.pt", "final_curves.png", "fold0.pt", "fold0_curves.png",
+        "fold1.pt", "fold1_curves.png", "metrics.json",
+    ]  # fmt: skip
+    metrics = json.loads((runs / "metrics.json").read_text())
+    assert metrics["clips"] == 11
+    assert metrics["data"]["clips"] == {"background": 4, "left": 3, "right": 4}
+    assert metrics["data"]["unreadable_clips"] == {
+        "left/left0.avi": "can't be opened as a video",
+        "left/gone.avi": "no such file",
+    }
+    for name in ("confusion", "fold0_curves", "final_curves"):
+        picture = cv2.imread(str(runs / f"{name}.png"))
+        assert picture is not None
+        assert picture.std() > 0
+    _, config, carried = load_checkpoint(runs / "final.pt")
+    assert config.name == "tiny"
+    assert carried["top1"] == metrics["top1"]
+
+
+def test_finished_models_are_not_trained_again_unless_asked(folder: Path) -> None:
+    assert train(folder, "--folds", "0").exit_code == 0
+    checkpoint, figures = folder / "runs/tiny/fold0.pt", folder / "runs/tiny/metrics.json"
+    before, said = checkpoint.read_bytes(), figures.read_text()
+    curves = folder / "runs/tiny/fold0_curves.png"
+    curves.unlink()
+    result = train(folder, "--folds", "0")
+    assert "fold0: finished before" in result.stderr
+    assert "final: finished before" in result.stderr
+    assert not curves.exists()
+    assert (checkpoint.read_bytes(), figures.read_text()) == (before, said)
+
+    write_config(folder, iterations=4)
+    result = train(folder, "--folds", "0")
+    assert result.exit_code == 2
+    assert "fold0.pt: of a run with other settings" in result.stderr
+    assert "optimiser.iterations was 3, is 4" in result.stderr
+    result = train(folder, "--folds", "0", "--fresh")
+    assert result.exit_code == 0
+    assert curves.exists()
+
+
+def test_evaluate_says_what_train_said(folder: Path) -> None:
+    assert train(folder, "--folds", "1", "--no-final").exit_code == 0
+    said = json.loads((folder / "runs/tiny/metrics.json").read_text())
+    words = ["evaluate", "--checkpoint", str(folder / "runs/tiny/fold1.pt"), "--fold", "1"]
+    words += ["--data", str(folder), "--cache", str(folder / "cache")]
+    result = CliRunner().invoke(app, words)
+    assert result.exit_code == 0, result.output
+    again = json.loads(result.stdout)
+    assert again["top1"] == said["top1"]
+    assert again["confusion"] == said["confusion"]
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has a GPU")
+def test_cuda_where_there_is_none_is_an_error_for_people(folder: Path) -> None:
+    result = train(folder, "--device", "cuda")
+    assert result.exit_code == 2
+    assert "torch sees no CUDA device" in result.stderr
+
+
+def test_two_processes_learn_one_model(folder: Path) -> None:
+    """Two gloo processes, each with batches of its own, as several GPUs would be used."""
+    words = [
+        sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2",
+        "-m", "training", "train", "--config", str(folder / "tiny.yaml"), "--data", str(folder),
+        "--out", str(folder / "runs"), "--cache", str(folder / "cache"), "--folds", "0",
+        "--device", "cpu", "--workers", "0",
+    ]  # fmt: skip
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(
+        words, cwd=ROOT, capture_output=True, text=True, env=environment, timeout=240
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.split() == [str(folder / "runs/tiny")]
+    two, _, metrics = load_checkpoint(folder / "runs/tiny/fold0.pt")
+    assert metrics["run"] == {"data": ANY, "processes": 2}
+    assert train(folder, "--folds", "0").exit_code == 2
+    assert train(folder, "--folds", "0", "--fresh").exit_code == 0
+    one, _, _ = load_checkpoint(folder / "runs/tiny/fold0.pt")
+    weights = zip(two.state_dict().values(), one.state_dict().values(), strict=True)
+    assert not all(torch.equal(a, b) for a, b in weights)

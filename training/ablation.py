@@ -1,0 +1,163 @@
+"""Which flow, and how to fuse? Each stream alone and each fusion, on the same trained streams.
+
+The streams of a fold are trained once, with the fusion that the configuration names. Then a
+fusion of every kind learns on top of them from nothing, all on the same batches, while the streams
+stay as they are: what differs between two columns of the table is the fusion alone.
+"""
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from copy import deepcopy
+from pathlib import Path
+from typing import get_args
+
+import numpy as np
+import torch
+from torch import nn
+
+from training.batches import batches_from
+from training.compose import Composer
+from training.config import FusionKind, TrainConfig
+from training.crossvalidation import Data, composer_for
+from training.data import Clip
+from training.evaluation import STREAMS, predict
+from training.fusion import FusionNetwork
+from training.model import TwoStream
+from training.optimise import Report, fix_gates, half_precision, jittered, loss_of, planes_of
+
+KINDS: tuple[FusionKind, ...] = get_args(FusionKind)
+COLUMNS = (*STREAMS[1:], *KINDS)
+SHARE = 0.5
+Counts = dict[str, int]
+
+
+def rival_iterations(config: TrainConfig) -> int:
+    """How long the fusions learn, once the streams are trained."""
+    return max(1, round(SHARE * config.optimiser.iterations))
+
+
+def with_flow(config: TrainConfig, method: str) -> TrainConfig:
+    """The recipe with another flow method."""
+    return config.model_copy(
+        update={"temporal": config.temporal.model_copy(update={"method": method})}
+    )
+
+
+def rivals(model: TwoStream, config: TrainConfig) -> dict[FusionKind, TwoStream]:
+    """A model for each kind of fusion: the streams and their heads of ``model``, frozen, and
+    random weights in what fuses them."""
+    made: dict[FusionKind, TwoStream] = {}
+    for kind in KINDS:
+        torch.manual_seed(config.seed)
+        rival = deepcopy(model).requires_grad_(False).eval()
+        chosen = config.fusion.model_copy(update={"kind": kind})
+        fusion = FusionNetwork(chosen, config.feature_size, len(config.labels))
+        for name in ("spatial_head", "temporal_head"):
+            head = getattr(rival.fusion, name)
+            setattr(fusion, name, head)
+        rival.fusion = fusion
+        made[kind] = rival
+    return made
+
+
+def _learning(rival: TwoStream) -> list[nn.Parameter]:
+    """Put what fuses into training mode; returns its parameters."""
+    rival.fusion.train()
+    for head in (rival.fusion.spatial_head, rival.fusion.temporal_head):
+        head.eval()
+    return [p for p in rival.fusion.parameters() if p.requires_grad]
+
+
+def train_rivals(
+    models: Mapping[FusionKind, TwoStream], config: TrainConfig, composer: Composer,
+    workers: int, report: Report,
+) -> None:  # fmt: skip
+    """Train every fusion on the same batches, for :data:`SHARE` of the streams' iterations.
+
+    ``report`` is called with the iterations done and the mean loss of the last.
+    """
+    settings, iterations = config.optimiser, rival_iterations(config)
+    learned = [p for rival in models.values() for p in _learning(rival)]
+    optimiser = torch.optim.AdamW(
+        learned, lr=settings.learning_rate, weight_decay=settings.weight_decay
+    )
+    schedule = torch.optim.lr_scheduler.OneCycleLR(
+        optimiser, settings.learning_rate, total_steps=iterations, pct_start=0.15
+    )
+    streams = next(iter(models.values()))
+    # Batches that the streams haven't seen.
+    numbers = range(settings.iterations, settings.iterations + iterations)
+    for batch in batches_from(composer, config, numbers, workers):
+        with torch.no_grad(), torch.autocast("cpu", half_precision("cpu"), settings.bfloat16):
+            planes = planes_of(batch.fields, streams)
+            planes = jittered(planes, batch.warp, batch.gain, config.composition.noise)
+            spatial, temporal = streams.step_features(batch.grid.float(), planes)
+        features = spatial.float()[batch.scene], temporal.float(), batch.mask
+        losses = [loss_of(r.fusion.steps(*features), batch, config) for r in models.values()]
+        loss = torch.stack(losses).sum()
+        optimiser.zero_grad()
+        loss.backward()  # type: ignore[no-untyped-call]
+        optimiser.step()
+        schedule.step()
+        for rival in models.values():
+            fix_gates(rival)
+        report(int(batch.number) - settings.iterations + 1, loss.item() / len(models))
+    for rival in models.values():
+        rival.eval()
+
+
+def right(models: Mapping[FusionKind, TwoStream], config: TrainConfig, clips: list[Clip]) -> Counts:
+    """How many clips each of :data:`COLUMNS` tells right."""
+    truth = np.array([clip.label for clip in clips])
+    counts: Counts = {}
+    for kind, rival in models.items():
+        said = predict(rival, config, clips) == truth[:, None]
+        hits = dict(zip(STREAMS, said.sum(0).tolist(), strict=True))
+        counts |= {"spatial": hits["spatial"], "temporal": hits["temporal"], kind: hits["fused"]}
+    return counts
+
+
+def ablate_fold(
+    model: TwoStream, config: TrainConfig, data: Data, fold: int, workers: int, report: Report
+) -> Counts:
+    """Count what each column tells right in ``fold``, which ``model`` was trained without."""
+    composer = composer_for(config, data, fold)
+    models = rivals(model, config)
+    train_rivals(models, config, composer, workers, report)
+    held_out = [clip for clip in data.clips if clip.fold == fold]
+    return right(models, config, held_out) | {"clips": len(held_out)}
+
+
+class Ledger:
+    """Counts of finished folds in a JSON file, so that an interrupted ablation goes on."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self.rows: dict[str, Counts] = json.loads(path.read_text("utf-8")) if path.exists() else {}
+
+    @staticmethod
+    def key(config: TrainConfig, data: Data, fold: int) -> str:
+        """Changes with the recipe and the clips."""
+        told = hashlib.sha256((config.model_dump_json() + data.digest).encode()).hexdigest()[:12]
+        return f"{config.name}, {config.temporal.method}, fold {fold}, {told}"
+
+    def add(self, key: str, counts: Counts) -> None:
+        self.rows[key] = counts
+        self._path.parent.mkdir(parents=True, exist_ok=True)
+        unfinished = self._path.with_suffix(".partial")
+        unfinished.write_text(json.dumps(self.rows, indent=2) + "\n", "utf-8")
+        unfinished.replace(self._path)
+
+
+def table(rows: Mapping[str, Sequence[Counts]]) -> str:
+    """Markdown: a line for each of ``rows`` (set and flow -> counts of its folds), percent."""
+    lines = [
+        "| set, flow | clips | " + " | ".join(COLUMNS) + " |",
+        "| --- | --- |" + " --- |" * len(COLUMNS),
+    ]
+    for name, folds in rows.items():
+        clips = sum(fold["clips"] for fold in folds)
+        shares = [100 * sum(fold[column] for fold in folds) / clips for column in COLUMNS]
+        lines.append(f"| {name} | {clips} | " + " | ".join(f"{x:.1f}" for x in shares) + " |")
+    return "\n".join(lines)

@@ -1,0 +1,332 @@
+"""The kinds of clip lists that people have, each with a reader that turns it into entries."""
+
+import csv
+import json
+import re
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+from training.config import ClipList, ListFormat
+
+VIDEO_SUFFIXES = frozenset(
+    {".avi", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".ts", ".webm"}
+)
+NEVER_HELD_OUT = -1
+NAMED_AT_MOST = 8
+COLUMNS = ("path", "label", "group", "fold", "start", "end")
+MAP_NAMES = ("label_map.txt", "labels.txt", "classes.txt", "classInd.txt")
+UCF_SPLIT = re.compile(r"(train|test)list(\d+)\.txt$")
+UCF_GROUP = re.compile(r"_(g\d+)_c\d+$")
+
+
+class DataError(Exception):
+    """Data that can't be used; the message names the file and what is wrong."""
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A clip of a list: a whole file, or the part of it from ``start_s`` up to ``end_s``.
+
+    Clips of one ``group`` (a scene, a source video) are never in two folds; those of fold
+    :data:`NEVER_HELD_OUT` are always trained on. ``filler`` is what lies between the segments of
+    a list: it may turn out to be beyond the end of its file.
+    """
+
+    path: Path
+    label: str
+    group: str
+    fold: int
+    start_s: float = 0.0
+    end_s: float | None = None
+    filler: bool = False
+
+    @property
+    def is_whole(self) -> bool:
+        return self.start_s == 0.0 and self.end_s is None
+
+    @property
+    def name(self) -> str:
+        """The file's stem, with the seconds of a segment."""
+        if self.is_whole:
+            return self.path.stem
+        end = "" if self.end_s is None else f"{self.end_s:g}"
+        return f"{self.path.stem}@{self.start_s:g}-{end}"
+
+
+class Listing(NamedTuple):
+    """What a reader found; ``has_folds`` is false where the list doesn't say how it's split."""
+
+    entries: list[Entry]
+    has_folds: bool
+
+
+def named(names: Iterable[str]) -> str:
+    """The first few of many names, and how many there are besides."""
+    listed = list(names)
+    more = len(listed) - NAMED_AT_MOST
+    return ", ".join(listed[:NAMED_AT_MOST]) + (f" and {more} more" if more > 0 else "")
+
+
+def read_format(path: Path, data: Path, wanted: ClipList) -> Listing:
+    """The clips of one list; raises :class:`DataError`."""
+    try:
+        reader = READERS[_format_of(path, wanted.format)]
+        listing = reader(path, data, wanted)
+    except OSError as error:
+        raise DataError(f"{error.filename or path}: {error.strerror}") from None
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise DataError(f"{path}: can't be read as a list: {error}") from None
+    if not listing.entries:
+        raise DataError(f"{path}: lists no clip")
+    return listing
+
+
+def _format_of(path: Path, given: ListFormat) -> str:
+    if given != "auto":
+        return given
+    if path.is_dir():
+        return "ucf101" if any(path.glob("t*list*.txt")) else "folder"
+    if path.suffix == ".txt":
+        return "ucf101" if UCF_SPLIT.search(path.name) else "mmaction2"
+    by_suffix = {".csv": "csv", ".json": "activitynet"}
+    if path.suffix not in by_suffix:
+        raise DataError(
+            f"{path}: can't tell what kind of list this is; name its `format`: "
+            + ", ".join(sorted(READERS))
+        )
+    return by_suffix[path.suffix]
+
+
+def group_of(path: Path, label: str, otherwise: str) -> str:
+    """UCF101 cuts several clips from one video: ``v_Archery_g08_c01`` is of group 8 of Archery."""
+    found = UCF_GROUP.search(path.stem)
+    return f"{label}_{found[1]}" if found else otherwise
+
+
+def _folder(path: Path, data: Path, wanted: ClipList) -> Listing:
+    """A folder with a folder of clips for each label."""
+    classes = sorted(x for x in path.iterdir() if x.is_dir() and not x.name.startswith("."))
+    if not classes:
+        raise DataError(f"{path}: has no folders; want one for each label, with its clips")
+    entries, empty = [], []
+    for folder in classes:
+        clips = sorted(x for x in folder.rglob("*") if x.suffix.lower() in VIDEO_SUFFIXES)
+        if not clips:
+            empty.append(folder.name)
+        for clip in clips:
+            group = group_of(clip, folder.name, str(clip.relative_to(path)))
+            entries.append(Entry(clip, folder.name, group, 0))
+    if empty:
+        kinds = ", ".join(sorted(VIDEO_SUFFIXES))
+        raise DataError(f"{path}: folders without a clip ({kinds}): {named(empty)}")
+    return Listing(entries, has_folds=False)
+
+
+def _csv(path: Path, data: Path, wanted: ClipList) -> Listing:
+    """``path,label`` and, where wanted, ``group``, ``fold``, ``start`` and ``end`` in seconds."""
+    with path.open(newline="", encoding="utf-8-sig") as file:
+        reader = csv.DictReader(file, strict=True)
+        columns = list(reader.fieldnames or ())
+        if not {"path", "label"} <= set(columns) <= set(COLUMNS):
+            raise DataError(
+                f"{path}: want columns path, label and, where wanted, group, fold, start, end; "
+                f"got {', '.join(columns) or 'none'}"
+            )
+        entries = []
+        for row in reader:
+            try:
+                entries.append(_csv_entry(row, data / wanted.videos))
+            except ValueError as error:
+                raise DataError(f"{path}: line {reader.line_num}: {error}") from None
+    return Listing(entries, has_folds="fold" in columns)
+
+
+def _csv_entry(row: Mapping[str, str | None], videos: Path) -> Entry:
+    if None in row or None in row.values():
+        raise ValueError("wrong number of columns")
+    text = {key: (value or "").strip() for key, value in row.items()}
+    for column in ("path", "label"):
+        if not text[column]:
+            raise ValueError(f"no {column}")
+    start, end = text.get("start"), text.get("end")
+    return _entry(
+        videos / text["path"], text["label"], text.get("group") or text["path"],
+        int(text.get("fold", "0")), float(start or 0.0), float(end) if end else None,
+    )  # fmt: skip
+
+
+def _entry(
+    path: Path, label: str, group: str, fold: int, start_s: float, end_s: float | None
+) -> Entry:
+    if not (start_s >= 0.0 and (end_s is None or start_s < end_s < float("inf"))):
+        raise ValueError(f"want 0 <= start < end in seconds, got {start_s:g} to {end_s}")
+    if fold < NEVER_HELD_OUT:
+        raise ValueError(f"want a fold of 0 or more, or {NEVER_HELD_OUT}, got {fold}")
+    return Entry(path, label, group, fold, start_s, end_s)
+
+
+def _ucf101(path: Path, data: Path, wanted: ClipList) -> Listing:
+    """UCF101's split lists: the clips of ``testlist0N.txt`` are fold N, others never held out.
+
+    ``path`` is the folder of the lists, or one list of the split that is wanted.
+    """
+    lists = [path] if path.is_file() else sorted(path.glob("*.txt"))
+    splits = sorted({found[2] for x in lists if (found := UCF_SPLIT.search(x.name))})
+    folder = path.parent if path.is_file() else path
+    if not splits:
+        raise DataError(f"{path}: want trainlist01.txt, testlist01.txt and so on")
+    numbers = _label_map(folder, data, wanted, first=1)
+    held_out: dict[str, int] = {}
+    trained: set[str] = set()
+    for split in splits:
+        tested = _ucf_names(folder / f"testlist{split}.txt", numbers)
+        train = _ucf_names(folder / f"trainlist{split}.txt", numbers)
+        if both := sorted({*tested} & {*train}):
+            raise DataError(f"{folder}: trained on and tested in split {split}: {named(both)}")
+        if both := sorted(held_out.keys() & tested):
+            raise DataError(f"{folder}: in the test lists of two splits: {named(both)}")
+        held_out |= dict.fromkeys(tested, int(split))
+        trained |= {*train}
+    videos = data / wanted.videos
+    entries = []
+    for name in sorted({*held_out} | trained):
+        label = name.split("/")[0]
+        group = group_of(Path(name), label, name)
+        entries.append(Entry(videos / name, label, group, held_out.get(name, NEVER_HELD_OUT)))
+    return Listing(entries, has_folds=True)
+
+
+def _ucf_names(path: Path, numbers: Mapping[int, str]) -> list[str]:
+    """The ``Class/clip.avi`` of a list, whose class, and number if there is one, are in the map."""
+    names = []
+    for line, text in _lines(path):
+        name, _, number = text.partition(" ")
+        label = name.split("/")[0]
+        if "/" not in name or label not in numbers.values():
+            raise DataError(f"{path}: line {line}: {name}: its class isn't in classInd.txt")
+        if number and numbers.get(_whole_number(path, line, number)) != label:
+            raise DataError(f"{path}: line {line}: {name}: number {number} isn't that of {label}")
+        names.append(name)
+    return names
+
+
+def _mmaction2(path: Path, data: Path, wanted: ClipList) -> Listing:
+    """mmaction2's ``path label`` lists, label a number from 0."""
+    names = _label_map(path.parent, data, wanted, first=0)
+    entries, seen = [], set()
+    for line, text in _lines(path):
+        clip, _, number = text.rpartition(" ")
+        if not clip:
+            raise DataError(f"{path}: line {line}: want `path label`, got {text!r}")
+        label = _whole_number(path, line, number)
+        if re.search(r" \d+$", clip):
+            raise DataError(
+                f"{path}: line {line}: three columns are a list of frame folders; want videos"
+            )
+        seen.add(label)
+        group = group_of(Path(clip), names.get(label, ""), clip)
+        entries.append(Entry(data / wanted.videos / clip, names.get(label, str(label)), group, 0))
+    _check_numbers(path, seen, names)
+    return Listing(entries, has_folds=False)
+
+
+def _check_numbers(path: Path, seen: set[int], names: Mapping[int, str]) -> None:
+    if strange := sorted(seen - names.keys()):
+        if 0 not in seen and strange == [max(names) + 1]:
+            raise DataError(
+                f"{path}: labels go from {min(seen)} to {strange[0]}: it counts from 1; "
+                f"want 0 to {max(names)}"
+            )
+        raise DataError(f"{path}: labels {named(map(str, strange))} aren't in the label map")
+
+
+def _whole_number(path: Path, line: int, text: str) -> int:
+    try:
+        return int(text)
+    except ValueError:
+        raise DataError(f"{path}: line {line}: want a label's number, got {text!r}") from None
+
+
+def _lines(path: Path) -> list[tuple[int, str]]:
+    """(number, text) of the lines that aren't empty."""
+    lines = enumerate(path.read_text("utf-8-sig").splitlines(), 1)
+    return [(number, text.strip()) for number, text in lines if text.strip()]
+
+
+def _label_map(beside: Path, data: Path, wanted: ClipList, first: int) -> dict[int, str]:
+    """Number -> label, numbers from ``first``, of a file with a label in each line.
+
+    Its own numbers, before the labels where it has any, count from 0 or from 1 and only order it.
+    """
+    path = data / wanted.label_map if wanted.label_map else _map_beside(beside)
+    rows = [text for _, text in _lines(path)]
+    if not rows:
+        raise DataError(f"{path}: lists no label")
+    pairs = [found for row in rows if (found := re.fullmatch(r"(\d+)\s+(\S.*)", row))]
+    if len(pairs) == len(rows):
+        numbered = sorted((int(pair[1]), pair[2]) for pair in pairs)
+        numbers, rows = [x for x, _ in numbered], [label for _, label in numbered]
+        if numbers not in (list(range(len(rows))), list(range(1, len(rows) + 1))):
+            raise DataError(f"{path}: want labels numbered from 0 or 1 without holes")
+    if twice := [label for label, count in Counter(rows).items() if count > 1]:
+        raise DataError(f"{path}: labels that are there more than once: {named(twice)}")
+    return dict(enumerate(rows, first))
+
+
+def _map_beside(folder: Path) -> Path:
+    there = [x for name in (*MAP_NAMES, "label_map_*.txt") for x in sorted(folder.glob(name))]
+    if len(there) != 1:
+        found = "has " + " and ".join(x.name for x in there) if there else "has none of them"
+        raise DataError(
+            f"{folder}: want one of {', '.join(MAP_NAMES)} beside the list, or `label_map`; "
+            f"it {found}"
+        )
+    return there[0]
+
+
+def _activitynet(path: Path, data: Path, wanted: ClipList) -> Listing:
+    """ActivityNet's JSON: segments of untrimmed videos, each video a group.
+
+    With several subsets, those called training are never held out and the others are folds.
+    """
+    try:
+        database = json.loads(path.read_text("utf-8"))["database"]
+        subsets = {video: str(about["subset"]) for video, about in database.items()}
+        filled = {subsets[video] for video, about in database.items() if about.get("annotations")}
+    except json.JSONDecodeError as error:
+        raise DataError(f"{path}: not JSON: {error}") from None
+    except (KeyError, TypeError, AttributeError):
+        shape = '{"database": {video: {"subset", "annotations": [{"segment", "label"}]}}}'
+        raise DataError(f"{path}: want {shape}") from None
+    held_out = sorted(x for x in filled if not x.lower().startswith("train"))
+    folds = {subset: fold for fold, subset in enumerate(held_out)}
+    files = _by_stem(data / wanted.videos)
+    entries: dict[Entry, None] = {}
+    for video, about in database.items():
+        clip = files.get(video) or files.get(f"v_{video}") or data / wanted.videos / video
+        fold = folds.get(subsets[video], NEVER_HELD_OUT)
+        try:
+            for part in about.get("annotations") or ():
+                start_s, end_s = map(float, part["segment"])
+                # A dictionary, as annotators did mark the same segment twice.
+                entries[_entry(clip, str(part["label"]), video, fold, start_s, end_s)] = None
+        except (KeyError, TypeError, ValueError) as error:
+            raise DataError(f"{path}: {video}: not a segment and its label: {error}") from None
+    return Listing([*entries], has_folds=len(filled) > 1)
+
+
+def _by_stem(folder: Path) -> dict[str, Path]:
+    files = sorted(folder.rglob("*"))
+    return {x.stem: x for x in files if x.suffix.lower() in VIDEO_SUFFIXES}
+
+
+READERS: dict[str, Callable[[Path, Path, ClipList], Listing]] = {
+    "folder": _folder,
+    "csv": _csv,
+    "ucf101": _ucf101,
+    "mmaction2": _mmaction2,
+    "activitynet": _activitynet,
+}
