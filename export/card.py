@@ -1,33 +1,67 @@
 """The model card: what a pack is, where it comes from, how good it is, how to make it again."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
-from pipeline.model_pack import Contract
+from pipeline.model_pack import NETWORKS, Contract, Parity, Precisions
 
 CARD_FILE = "MODEL_CARD.md"
+MEGABYTE = 1e6
+
+
+@dataclass(frozen=True)
+class Variant:
+    """One of the packs that were exported together.
+
+    ``bytes`` of its three networks, ``milliseconds`` of CPU time of each on the machine that
+    exported it, ``top1`` of fused and single streams' scores, empty where it wasn't measured.
+    """
+
+    precision: Precisions
+    parity: Parity
+    bytes: int
+    milliseconds: Mapping[str, float]
+    top1: Mapping[str, float]
 
 
 def _percent(value: object) -> str:
     return f"{100 * value:.1f} %" if isinstance(value, float) else "not measured"
 
 
+def _folds(metrics: Mapping[str, object]) -> list[str]:
+    folds = metrics.get("top1_per_fold")
+    if isinstance(folds, list):
+        return [
+            f"Top-1 over {metrics['clips']} clips, each predicted by a model of the same recipe "
+            f"that was trained without its group of clips ({metrics['folds']} folds). The shipped "
+            "weights were then trained on all clips, so they can't be measured on these."
+        ]
+    if metrics.get("held_out"):
+        return [f"Top-1 over {metrics['clips']} clips, by models that weren't trained on them."]
+    return [
+        f"Top-1 over {metrics['clips']} clips **of the training list**: this says that nothing is "
+        "broken, not how good the pack is."
+    ]
+
+
 def _accuracy(metrics: Mapping[str, object]) -> list[str]:
     top1, folds = metrics.get("top1"), metrics.get("top1_per_fold")
-    if not isinstance(top1, dict) or not isinstance(folds, list):
+    if not isinstance(top1, dict):
         return ["Not measured: the checkpoint carries no figures."]
-    each = ", ".join(_percent(value) for value in folds)
-    return [
-        f"Top-1 over {metrics['clips']} clips, each predicted by a model of the same recipe that",
-        f"was trained without its group of clips ({metrics['folds']} folds). The shipped weights",
-        "were then trained on all clips, so they can't be measured on these.",
+    lines = [
+        *_folds(metrics),
         *((str(metrics["note"]),) if "note" in metrics else ()),
+        "",
+        f"Protocol: {metrics.get('protocol', 'not stated')}.",
         "",
         "| scores | top-1 |",
         "| --- | --- |",
         *(f"| {stream} | {_percent(value)} |" for stream, value in top1.items()),
-        "",
-        f"Fused, fold by fold: {each}.",
     ]
+    if isinstance(folds, list):
+        each = ", ".join(_percent(value) for value in folds)
+        lines += ["", f"Fused, fold by fold: {each}."]
+    return lines
 
 
 def _confusion(metrics: Mapping[str, object], labels: Sequence[str]) -> list[str]:
@@ -54,33 +88,99 @@ def _streams(metrics: Mapping[str, object]) -> list[str]:
         figures = metrics.get(key)
         if isinstance(figures, dict) and figures["gestures"]:
             lines.append(
-                f"- {what}: {figures['found']} of {figures['gestures']} gestures reported with the "
+                f"- {what}: {figures['found']} of {figures['gestures']} actions reported with the "
                 f"right label, {figures['false_events_per_minute']} false events a minute "
                 f"({figures['minutes']} minutes, all folds)"
             )
+    quiet = metrics.get("negatives")
+    if isinstance(quiet, dict) and quiet["minutes"]:
+        lines.append(
+            f"- held-out footage that shows no label: {quiet['false_events']} false events in "
+            f"{quiet['minutes']} minutes"
+        )
     note = str(metrics.get("thresholds_note", "The thresholds were fitted on these very streams."))
     return ["", "As events:", "", *lines, "", note] if lines else []
 
 
-def model_card(contract: Contract) -> str:
-    """The card of a pack, in Markdown; everything in it is from its contract."""
+def _parity(contract: Contract) -> list[str]:
     parity = contract.parity
-    labels = ", ".join(contract.labels)
+    if parity.tolerance is None:
+        held_to = (
+            "This pack has 8-bit networks: what it is held to is accuracy, below. Before they were "
+            "rounded, the same networks passed the comparison to 0.001."
+        )
+    else:
+        held_to = f"Beyond {parity.tolerance:g} nothing is written."
+    stepped = "not measured" if parity.stepped is None else f"{parity.stepped:.1e}"
+    return [
+        f"Largest difference between torch and onnxruntime over {parity.samples} real clips, each "
+        f"network fed by the ones before it in its own runtime. {held_to}",
+        "",
+        "| output | largest difference |",
+        "| --- | --- |",
+        *(f"| {name.replace('.', ': ')} | {value:.1e} |" for name, value in parity.outputs.items()),
+        f"| stepped along the clip, against torch's one pass | {stepped} |",
+        "",
+        f"They agree on the first label of {_percent(parity.top1_agreement)} of steps.",
+    ]
+
+
+def _precisions(contract: Contract, variants: Sequence[Variant]) -> list[str]:
+    lines = [
+        "",
+        "Milliseconds are medians of CPU time for one step of one camera on the machine that "
+        "exported the pack; float16 is for GPUs, and CPUs compute it in float32 with conversions.",
+        "",
+        "| spatial / temporal / fusion | size | " + " | ".join(f"{n}, ms" for n in NETWORKS)
+        + " | fused | spatial | temporal | largest difference |",
+        "| --- | --- | --- | --- | --- | --- | --- | --- | --- |",
+    ]  # fmt: skip
+    for variant in variants:
+        kinds = " / ".join(getattr(variant.precision, network) for network in NETWORKS)
+        cells = [f"{variant.bytes / MEGABYTE:.1f} MB"]
+        cells += [f"{variant.milliseconds[network]:.2f}" for network in NETWORKS]
+        cells += [_percent(variant.top1.get(name)) for name in ("fused", "spatial", "temporal")]
+        worst = max(getattr(variant.parity, network) for network in NETWORKS)
+        lines.append(f"| {kinds} | {' | '.join(cells)} | {worst:.1e} |")
+    if (cost := contract.quantised) is not None:
+        whose = "held out from the models measured" if cost.held_out else "of the training list"
+        lines += [
+            "",
+            f"8 bits: ranges from the {cost.calibration}; accuracy over {cost.clips} clips "
+            f"{whose}, a fall of {cost.drop_points:.2f} points; both say the same of "
+            f"{_percent(cost.agreement)} of the clips. Weights use all 8 bits: on CPUs without "
+            "VNNI (or Arm's dot product) sums may saturate, so measure there before relying on it.",
+        ]
+    return lines
+
+
+def _what(contract: Contract) -> str:
+    spatial, temporal = contract.spatial, contract.temporal
+    return (
+        f"A two-stream network over steps of {contract.step_hz:g} Hz and a window of "
+        f"{contract.window} steps. Appearance: {spatial.backbone} on "
+        f"{spatial.size[1]}×{spatial.size[0]} pictures. Motion: {temporal.backbone} on stacks of "
+        f"{temporal.stack} {temporal.method} flow fields of {temporal.size[1]}×{temporal.size[0]}. "
+        f"Fusion: {contract.fusion.kind}, then {contract.fusion.aggregator}."
+    )
+
+
+def model_card(contract: Contract, variants: Sequence[Variant]) -> str:
+    """The card of a pack, in Markdown.
+
+    ``variants`` are the packs that were exported together, this one among them; all else is from
+    the contract.
+    """
     background = ", ".join(contract.background)
     lines = [
         f"# {contract.name} {contract.version}",
         "",
-        f"Labels: {labels}. Of these, {background} means nothing and makes no event.",
+        f"Labels: {', '.join(contract.labels)}. Of these, {background} means nothing and makes no "
+        "event.",
         "",
         "## What it is",
         "",
-        f"A two-stream network over steps of {contract.step_hz:g} Hz and a window of "
-        f"{contract.window} steps. Appearance: {contract.spatial.backbone} on "
-        f"{contract.spatial.size[1]}×{contract.spatial.size[0]} pictures, frozen, with a trained "
-        f"head. Motion: {contract.temporal.backbone} on stacks of {contract.temporal.stack} "
-        f"{contract.temporal.method} flow fields of "
-        f"{contract.temporal.size[1]}×{contract.temporal.size[0]}. Fusion: {contract.fusion.kind}, "
-        f"then {contract.fusion.aggregator}.",
+        _what(contract),
         "",
         "## Data and licence",
         "",
@@ -94,17 +194,17 @@ def model_card(contract: Contract) -> str:
         *_confusion(contract.metrics, contract.labels),
         *_streams(contract.metrics),
         "",
-        "torch and onnxruntime differ by at most "
-        f"{max(parity.spatial, parity.temporal, parity.fusion):.1e} on {parity.samples} real clips "
-        f"and agree on the first label of {_percent(parity.top1_agreement)}.",
+        "## Is it what was trained",
+        "",
+        *_parity(contract),
+        "",
+        "## Precisions",
+        *_precisions(contract, variants),
         "",
         "## Limits",
         "",
-        "- Trained on one hand, seen from about arm's length, in some twenty scenes; a moving "
-        "camera, several hands or a hand far away weren't trained.",
-        "- A gesture is known when it is nearly complete; long ones can begin like short ones "
-        "(a star begins as an upward stroke does).",
-        f"- Gestures longer than the window ({contract.window / contract.step_hz:g} s) are seen "
+        *(f"- {limit}" for limit in contract.limits),
+        f"- Actions longer than the window ({contract.window / contract.step_hz:g} s) are seen "
         "in part.",
         "- Not for decisions about people.",
         "",
@@ -113,8 +213,21 @@ def model_card(contract: Contract) -> str:
         "```",
         f"python -m training train --config configs/train/{contract.name}.yaml --data DATA "
         "--folds all",
-        f"python -m export --checkpoint runs/{contract.name}/final.pt --data DATA "
-        f"--out models/{contract.name}",
+        _command(contract),
         "```",
     ]
     return "\n".join(lines) + "\n"
+
+
+def _command(contract: Contract) -> str:
+    run = f"runs/{contract.name}"
+    command = f"python -m export --checkpoint {run}/final.pt --data DATA "
+    command += f"--out models/{contract.name}"
+    small = [name for name in NETWORKS if getattr(contract.precision, name) == "int8"]
+    if small:
+        command += f" --int8 {','.join(small)} --folds {run}"
+    if "float16" in dict(contract.precision).values():
+        command += " --fp16"
+    if ":" in contract.spatial.backbone:
+        command += f" --spatial-module {contract.spatial.backbone} --spatial-weights WEIGHTS"
+    return command

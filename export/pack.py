@@ -1,18 +1,19 @@
-"""Writing a model pack, and measuring that it says what the trained model says."""
+"""Writing model packs, and measuring that they say what the trained model says."""
 
 import shutil
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-import numpy.typing as npt
 import onnx
-import torch
 from pydantic import ValidationError
 
-from export.card import CARD_FILE, model_card
-from export.graphs import attach_contract, export_graphs
+from export.accuracy import Outcome, add_outcomes, milliseconds
+from export.card import CARD_FILE, Variant, model_card
+from export.graphs import ExportError, Graphs, attach_contract, export_graphs, reason
+from export.parity import TOLERANCES, measure_parity
+from export.precision import CALIBRATION_ROWS, calibration_rows, precision_of, variants
 from pipeline.model_pack import (
     CONTRACT_FILE,
     NETWORKS,
@@ -20,37 +21,84 @@ from pipeline.model_pack import (
     FusionContract,
     ModelPack,
     Parity,
+    Precision,
+    Precisions,
+    Quantised,
     Threshold,
     file_sha256,
     network_file,
 )
-from pipeline.onnx_session import Network
-from training.compose import stack_indices, stack_valid
 from training.config import TrainConfig
-from training.data import Entry, Stepped, read_list, step_clip, video_frames
+from training.data import Stepped
 from training.model import TwoStream
 
-Floats = npt.NDArray[np.float32]
-TOLERANCE = 1e-3
-EXACT = Parity(
-    spatial=0.0, temporal=0.0, fusion=0.0, tolerance=TOLERANCE, top1_agreement=1.0, samples=0
-)
+SUFFIXES: Mapping[Precision, str] = {"float32": "", "int8": "-int8", "float16": "-fp16"}
+CALIBRATION = f"least and largest value over {CALIBRATION_ROWS} steps of real clips"
+# Stand in a contract until the figures are measured, through the very loader that checks them.
+EXACT = Parity(spatial=0.0, temporal=0.0, fusion=0.0, tolerance=0.0, top1_agreement=1.0, samples=0)
+FREE = Quantised(
+    clips=1, held_out=False, calibration=CALIBRATION, float32={"fused": 1.0}, int8={"fused": 1.0},
+    agreement=1.0,
+)  # fmt: skip
 
 
-class ExportError(Exception):
-    """A pack that must not be written; the message says why."""
+@dataclass(frozen=True)
+class Wanted:
+    """What is written beside the float32 pack: networks in 8 bits, networks in float16."""
+
+    int8: tuple[str, ...] = ()
+    float16: bool = False
+
+
+@dataclass(frozen=True)
+class Trial:
+    """A model to measure accuracy with: clips to calibrate on, and those to measure on.
+
+    ``measured`` gives the number of each clip's label with it; it's gone through once.
+    """
+
+    model: TwoStream
+    config: TrainConfig
+    calibration: Sequence[Stepped]
+    measured: Iterable[tuple[int, Stepped]]
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """Trials, and whether their models had not been trained on what they're measured on.
+
+    With a ``note``, the checkpoint's own figures don't hold for what is exported: the measured ones
+    take their place, and the note says why.
+    """
+
+    trials: Iterable[Trial]
+    held_out: bool
+    note: str | None = None
+
+
+def folder_of(out: Path, precision: Precision) -> Path:
+    """Where the pack of a precision is written, given where that of float32 is."""
+    return out.parent / (out.name + SUFFIXES[precision])
 
 
 def contract_of(
-    config: TrainConfig, metrics: Mapping[str, object], parity: Parity = EXACT
+    config: TrainConfig,
+    metrics: Mapping[str, object],
+    graphs: Graphs,
+    parity: Parity = EXACT,
+    quantised: Quantised = FREE,
 ) -> Contract:
-    """The contract of a trained model; thresholds come with the metrics where they were fitted."""
+    """The contract of a trained model; thresholds come with the metrics where they were fitted.
+
+    ``quantised`` goes into it where a network is in 8 bits.
+    """
     fitted = metrics.get("thresholds", {})
     thresholds = {
         label: Threshold.model_validate(fitted.get(label, {}) if isinstance(fitted, dict) else {})
         for label in config.labels
         if label not in config.background
     }
+    precision = Precisions(**{name: precision_of(graph) for name, graph in graphs.items()})
     return Contract(
         name=config.name,
         version=config.version,
@@ -63,15 +111,18 @@ def contract_of(
         feature_size=config.feature_size,
         spatial=config.spatial,
         temporal=config.temporal,
-        fusion=FusionContract(kind=config.fusion.kind, aggregator="gru"),
+        fusion=FusionContract(kind=config.fusion.kind, aggregator=config.fusion.aggregator),
         thresholds=thresholds,
+        precision=precision,
         parity=parity,
+        quantised=quantised if "int8" in dict(precision).values() else None,
         metrics={key: value for key, value in metrics.items() if key != "thresholds"},
+        limits=config.limits,
     )
 
 
-def write_pack(folder: Path, graphs: Mapping[str, onnx.ModelProto], contract: Contract) -> None:
-    """The networks with the contract in each, and ``pack.json`` with their hashes."""
+def write_pack(folder: Path, graphs: Graphs, contract: Contract) -> ModelPack:
+    """The networks with the contract in each, and ``pack.json`` with their hashes; read again."""
     folder.mkdir(parents=True, exist_ok=True)
     for network in NETWORKS:
         attach_contract(graphs[network], contract)
@@ -79,98 +130,121 @@ def write_pack(folder: Path, graphs: Mapping[str, onnx.ModelProto], contract: Co
     hashes = {network_file(n): file_sha256(folder / network_file(n)) for n in NETWORKS}
     hashed = contract.model_copy(update={"sha256": hashes})
     (folder / CONTRACT_FILE).write_text(hashed.model_dump_json(indent=2) + "\n", "utf-8")
+    return ModelPack.load(folder)
 
 
-def stacks_of(clip: Stepped, stack: int) -> tuple[npt.NDArray[np.uint8], Floats]:
-    """A stack for every step, (S, L, h, w, 2) uint8, and the mask of both streams, (S, 2)."""
-    mask = np.stack([clip.seen, clip.seen & stack_valid(clip.moving, stack)], -1)
-    return clip.fields[stack_indices(len(clip.fields), stack)], mask.astype(np.float32)
+def measure_accuracy(trials: Iterable[Trial], wanted: Wanted) -> dict[Precision, Outcome]:
+    """What each trial's networks, in each of the wanted precisions, say of its clips; all trials'
+    clips together. Raises :class:`ExportError` when there's no clip."""
+    outcomes: dict[Precision, Outcome] = {}
+    for trial in trials:
+        rows = calibration_rows(trial.calibration, trial.config.temporal.stack)
+        graphs = export_graphs(trial.model, trial.config)
+        with tempfile.TemporaryDirectory() as scratch:
+            packs = {
+                name: write_pack(Path(scratch) / name, made, contract_of(trial.config, {}, made))
+                for name, made in variants(graphs, wanted.int8, wanted.float16, rows).items()
+            }
+            add_outcomes(outcomes, packs, trial.measured)
+    if not outcomes:
+        raise ExportError("no clips to measure accuracy on")
+    return outcomes
 
 
-def _by_torch(model: TwoStream, clip: Stepped, stack: int, window: int) -> list[Floats]:
-    stacks, mask = stacks_of(clip, stack)
-    with torch.inference_mode():
-        spatial = model.spatial(torch.from_numpy(clip.pictures))
-        temporal = model.temporal(torch.from_numpy(stacks))
-        inputs = [x[-window:][None] for x in (spatial, temporal, torch.from_numpy(mask))]
-        said = model.fusion(*inputs)
-    return [np.asarray(x.numpy(), np.float32) for x in (spatial, temporal, *said)]
+def cost_of_int8(outcomes: Mapping[Precision, Outcome], measurement: Measurement) -> Quantised:
+    """Accuracy in 8 bits beside that in float32; raises :class:`ExportError` for too large a fall.
 
-
-def _by_pack(
-    networks: Mapping[str, Network], clip: Stepped, stack: int, window: int
-) -> list[Floats]:
-    stacks, mask = stacks_of(clip, stack)
-    spatial = networks["spatial"].run({"frames": clip.pictures})["features"]
-    temporal = networks["temporal"].run({"flow": stacks})["features"]
-    inputs = {"spatial": spatial, "temporal": temporal, "mask": mask}
-    said = networks["fusion"].run({name: x[-window:][None] for name, x in inputs.items()})
-    return [spatial, temporal, *said.values()]
-
-
-def measure_parity(
-    model: TwoStream, config: TrainConfig, pack: ModelPack, clips: Sequence[Stepped]
-) -> Parity:
-    """Largest difference of each network's outputs over whole clips, end to end.
-
-    Fusion gets the features that its own runtime computed, so its figure holds what the other
-    two's differences grow to. Raises :class:`ExportError` beyond :data:`TOLERANCE`.
+    Too large is a point or more of fused accuracy (:class:`pipeline.model_pack.Quantised`).
     """
-    networks = {name: Network(pack, name, providers=["CPUExecutionProvider"]) for name in NETWORKS}
-    worst = dict.fromkeys(NETWORKS, 0.0)
-    agreed = 0
-    for clip in clips:
-        sizes = config.temporal.stack, config.window
-        ours, theirs = _by_torch(model, clip, *sizes), _by_pack(networks, clip, *sizes)
-        off = [float(np.abs(a - b).max()) for a, b in zip(ours, theirs, strict=True)]
-        parts = (off[0], off[1], np.max(off[2:]))
-        # np.maximum, unlike max, keeps a NaN, which is then refused.
-        worst = {
-            name: float(np.maximum(worst[name], part))
-            for name, part in zip(NETWORKS, parts, strict=True)
-        }
-        agreed += int(ours[2].argmax() == theirs[2].argmax())
+    float32, int8 = outcomes["float32"], outcomes["int8"]
     try:
-        return Parity(
-            **worst, tolerance=TOLERANCE, top1_agreement=agreed / len(clips), samples=len(clips)
-        )
+        return Quantised(
+            clips=int8.clips, held_out=measurement.held_out, calibration=CALIBRATION,
+            float32=float32.top1(), int8=int8.top1(), agreement=int8.agreement(float32),
+        )  # fmt: skip
     except ValidationError as error:
-        raise ExportError(f"torch and onnxruntime disagree: {error.errors()[0]['msg']}") from None
+        raise ExportError(reason(error)) from None
 
 
-def sample_clips(config: TrainConfig, data: Path, per_label: int) -> list[Stepped]:
-    """The first ``per_label`` real clips of each label, in steps."""
-    taken: dict[str, list[Entry]] = {}
-    for entry in read_list(data, config.clips):
-        taken.setdefault(entry.label, []).append(entry)
-    entries = [entry for label in sorted(taken) for entry in taken[label][:per_label]]
-    return [step_clip(video_frames(entry.path), config) for entry in entries]
+def remeasured(
+    metrics: Mapping[str, object], outcome: Outcome, held_out: bool, note: str
+) -> dict[str, object]:
+    """Figures of the exported networks in the place of the checkpoint's; thresholds are kept."""
+    return {
+        "protocol": "clip: the sliding window over each clip",
+        "note": note,
+        "clips": outcome.clips,
+        "held_out": held_out,
+        "top1": {name: round(value, 4) for name, value in outcome.top1().items()},
+        "thresholds": metrics.get("thresholds", {}),
+    }
 
 
-def export_pack(
+def _variant(pack: ModelPack, times: Mapping[str, float], outcome: Outcome | None) -> Variant:
+    return Variant(
+        precision=pack.contract.precision,
+        parity=pack.contract.parity,
+        bytes=sum(pack.path(network).stat().st_size for network in NETWORKS),
+        milliseconds=dict(times),
+        top1=outcome.top1() if outcome else {},
+    )
+
+
+def export_packs(
     model: TwoStream,
     config: TrainConfig,
     metrics: Mapping[str, object],
     clips: Sequence[Stepped],
     folder: Path,
-) -> Contract:
-    """Write the pack to ``folder``, checked by the very loader that the pipeline uses.
+    wanted: Wanted | None = None,
+    measurement: Measurement | None = None,
+) -> dict[Precision, Contract]:
+    """Write the pack to ``folder``, and the others beside it, ``folder``-int8 and ``folder``-fp16.
 
-    Raises :class:`ExportError` and leaves ``folder`` as it was when the exported networks don't
-    say what the model says.
+    ``clips`` are what torch and onnxruntime are compared on and what 8 bits are calibrated on.
+    All packs are checked by the very loader that the pipeline uses. Raises :class:`ExportError`
+    and leaves every folder as it was when a network doesn't say what the model says, or when 8
+    bits cost a point of accuracy or more.
     """
+    wanted = wanted or Wanted()
     if not clips:
         raise ExportError("no clips to compare torch and onnxruntime on")
-    graphs = export_graphs(model, config)
+    if wanted.int8 and measurement is None:
+        raise ExportError("no clips to measure on what 8 bits cost")
+    rows = calibration_rows(clips, config.temporal.stack)
+    made = variants(export_graphs(model, config), wanted.int8, wanted.float16, rows)
     with tempfile.TemporaryDirectory() as scratch:
-        trial = Path(scratch)
-        write_pack(trial, graphs, contract_of(config, metrics))
-        parity = measure_parity(model, config, ModelPack.load(trial), clips)
-        contract = contract_of(config, metrics, parity)
-        write_pack(trial, graphs, contract)
-        ModelPack.load(trial)
-        (trial / CARD_FILE).write_text(model_card(contract), "utf-8")
-        folder.mkdir(parents=True, exist_ok=True)
-        for file in trial.iterdir():
-            shutil.copyfile(file, folder / file.name)
-    return contract
+        parities, packs = {}, {}
+        for name, graphs in made.items():
+            trial = write_pack(Path(scratch) / name, graphs, contract_of(config, metrics, graphs))
+            parities[name] = measure_parity(model, config, trial, clips, TOLERANCES[name])
+        outcomes = measure_accuracy(measurement.trials, wanted) if measurement else {}
+        cost = cost_of_int8(outcomes, measurement) if measurement and wanted.int8 else FREE
+        if measurement and measurement.note is not None:
+            metrics = remeasured(
+                metrics, outcomes["float32"], measurement.held_out, measurement.note
+            )
+        for name, graphs in made.items():
+            contract = contract_of(config, metrics, graphs, parities[name], cost)
+            packs[name] = write_pack(Path(scratch) / name, graphs, contract)
+        write_cards(packs, outcomes)
+        for name, pack in packs.items():
+            copy_pack(pack.folder, folder_of(folder, name))
+    return {name: pack.contract for name, pack in packs.items()}
+
+
+def write_cards(
+    packs: Mapping[Precision, ModelPack], outcomes: Mapping[Precision, Outcome]
+) -> None:
+    """A model card into each pack's folder, with all of them side by side."""
+    times = milliseconds(packs)
+    shown = [_variant(pack, times[name], outcomes.get(name)) for name, pack in packs.items()]
+    for pack in packs.values():
+        (pack.folder / CARD_FILE).write_text(model_card(pack.contract, shown), "utf-8")
+
+
+def copy_pack(source: Path, folder: Path) -> None:
+    """Put a pack's files into ``folder``, which is made when it isn't there."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for file in source.iterdir():
+        shutil.copyfile(file, folder / file.name)

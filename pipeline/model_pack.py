@@ -19,10 +19,13 @@ network                   inputs                                 outputs
                           (spatial, temporal) is present         float32, weight of spatial
 ========================  =====================================  ==================================
 
+Networks compute in float32, float16 or 8-bit integers, as ``precision`` says; tensors are the same.
+
 Windows end at the newest step; a window that isn't full yet is padded at its old end with mask 0.
 """
 
 import hashlib
+import math
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
@@ -31,9 +34,11 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 CONTRACT_FILE = "pack.json"
 METADATA_KEY = "two_stream_pack"
 NETWORKS = ("spatial", "temporal", "fusion")
+MAX_DROP_POINTS = 1.0
 
 Size = Annotated[tuple[int, int], Field(description="(height, width) in pixels")]
 Score = Annotated[float, Field(ge=0.0, le=1.0)]
+Precision = Literal["float32", "float16", "int8"]
 # A label is a part of a topic, action/<camera>/<label>/, so it has no slash in it.
 Label = Annotated[str, Field(pattern=r"^[\w.+-][\w .+-]{0,63}$")]
 
@@ -93,22 +98,68 @@ class Threshold(_Contract):
         return self
 
 
+class Precisions(_Contract):
+    """The numbers in which each network computes; its inputs and outputs are the same in all."""
+
+    spatial: Precision = "float32"
+    temporal: Precision = "float32"
+    fusion: Precision = "float32"
+
+
 class Parity(_Contract):
-    """Largest |torch − onnxruntime| over every output, on real clips, measured at export."""
+    """Largest |torch − onnxruntime| over every output, on real clips, measured at export.
+
+    A pack with 8-bit networks has no tolerance: :class:`Quantised` is what it is held to.
+    """
 
     spatial: float
     temporal: float
     fusion: float
-    tolerance: float
-    top1_agreement: Score
-    samples: int
+    tolerance: float | None
+    top1_agreement: Score = Field(description="share of steps with the same first label")
+    samples: int = Field(description="clips")
+    outputs: dict[str, float] = Field(
+        default_factory=dict, description="of each output by itself, as 'fusion.alpha'"
+    )
+    stepped: float | None = Field(
+        default=None, description="of the pipeline's stepping to torch's pass over a whole clip"
+    )
 
     @model_validator(mode="after")
     def _within(self) -> Self:
-        for name in NETWORKS:
-            worst = getattr(self, name)
-            if not worst <= self.tolerance:
-                raise ValueError(f"{name} differs by {worst:.3g}, more than {self.tolerance:.3g}")
+        limit = math.inf if self.tolerance is None else self.tolerance
+        figures = {**{name: getattr(self, name) for name in NETWORKS}, **self.outputs}
+        if self.stepped is not None:
+            figures["stepped inference"] = self.stepped
+        for name, worst in figures.items():
+            if not (worst <= limit and math.isfinite(worst)):
+                raise ValueError(f"{name} differs by {worst:.3g}, more than {limit:.3g}")
+        return self
+
+
+class Quantised(_Contract):
+    """What 8 bits cost: top-1 over the same clips, by fused and single streams' scores."""
+
+    clips: int = Field(ge=1)
+    held_out: bool = Field(description="whether the networks hadn't been trained on the clips")
+    calibration: str = Field(description="how the ranges of values were found")
+    float32: dict[str, Score]
+    int8: dict[str, Score]
+    agreement: Score = Field(description="share of clips that both give the same fused label")
+
+    @property
+    def drop_points(self) -> float:
+        """How far fused accuracy falls, in points of a hundred."""
+        return round(100.0 * (self.float32["fused"] - self.int8["fused"]), 6)
+
+    @model_validator(mode="after")
+    def _small(self) -> Self:
+        if not self.drop_points < MAX_DROP_POINTS:
+            raise ValueError(
+                f"8 bits cost {self.drop_points:.2f} points of fused accuracy over {self.clips} "
+                f"clips ({100 * self.float32['fused']:.2f} % to {100 * self.int8['fused']:.2f} %); "
+                f"less than {MAX_DROP_POINTS:g} is allowed"
+            )
         return self
 
 
@@ -129,8 +180,11 @@ class Contract(_Contract):
     temporal: TemporalContract
     fusion: FusionContract
     thresholds: dict[str, Threshold]
+    precision: Precisions = Precisions()
     parity: Parity
+    quantised: Quantised | None = Field(default=None, description="of a pack with 8-bit networks")
     metrics: dict[str, Any]
+    limits: tuple[str, ...] = Field(default=(), description="what the pack can't do, for its card")
     sha256: dict[str, str] = Field(default_factory=dict, description="of each network's file")
 
     @model_validator(mode="after")
@@ -141,6 +195,15 @@ class Contract(_Contract):
             raise ValueError(f"background names labels that are not there: {sorted(strange)}")
         if strange := set(self.thresholds) - set(self.labels):
             raise ValueError(f"thresholds name labels that are not there: {sorted(strange)}")
+        return self
+
+    @model_validator(mode="after")
+    def _held_to_something(self) -> Self:
+        small = [name for name in NETWORKS if getattr(self.precision, name) == "int8"]
+        if small and self.quantised is None:
+            raise ValueError(f"{', '.join(small)} in int8, but quantised says not what that costs")
+        if self.parity.tolerance is None and not small:
+            raise ValueError("parity.tolerance may lack only where a network is in int8")
         return self
 
     def threshold(self, label: str) -> Threshold:

@@ -6,12 +6,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from export.pack import stacks_of
+from export.stepping import stacks_of
 from pipeline.evaluation_protocol import clip_scores
 from pipeline.model_pack import NETWORKS, ModelPack
 from pipeline.onnx_session import Network
 from training.config import TrainConfig
-from training.data import read_list, step_clip, video_frames
+from training.data import step_clip, video_frames
+from training.lists import read_list
 
 ROOT = Path(__file__).parents[2]
 LARGEST_BYTES = 30 * 1024 * 1024

@@ -1,0 +1,108 @@
+"""How often packs of the same networks in other numbers are right, and how fast they are."""
+
+import time
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+import numpy.typing as npt
+
+from export.stepping import Floats, Networks, clip_features, open_networks, stepped_scores
+from pipeline.evaluation_protocol import clip_scores
+from pipeline.model_pack import NETWORKS, Contract, ModelPack, Precision
+from training.data import Stepped
+from training.evaluation import STREAMS
+
+ROUNDS = 200
+WARM_UP = 20
+NOTHING_SAID = -1
+
+
+@dataclass
+class Outcome:
+    """True labels (N,) and what was predicted of each clip, (N, 3): fused and each stream."""
+
+    truth: list[int] = field(default_factory=list)
+    predicted: list[list[int]] = field(default_factory=list)
+
+    @property
+    def clips(self) -> int:
+        return len(self.truth)
+
+    def top1(self) -> dict[str, float]:
+        """The share of clips that each stream's scores told rightly."""
+        right = np.array(self.predicted) == np.array(self.truth)[:, None]
+        return {name: float(right[:, place].mean()) for place, name in enumerate(STREAMS)}
+
+    def agreement(self, other: "Outcome") -> float:
+        """The share of clips of which both say the same."""
+        fused = np.array(self.predicted)[:, 0] == np.array(other.predicted)[:, 0]
+        return float(fused.mean())
+
+
+def predicted(networks: Networks, contract: Contract, clip: Stepped) -> list[int]:
+    """A clip's label by the fused scores and by each stream's own; -1 of one that said nothing."""
+    nothing = np.array([label in contract.background for label in contract.labels])
+    features = clip_features(networks, clip, contract.temporal.stack)
+    said = stepped_scores(networks, contract, features)
+
+    def best(rows: Iterable[Floats | None]) -> int:
+        there = [row for row in rows if row is not None]
+        return int(clip_scores(np.stack(there), nothing).argmax()) if there else NOTHING_SAID
+
+    return [
+        best(step.scores for step in said),
+        best(step.spatial for step in said),
+        best(step.temporal for step in said),
+    ]
+
+
+def add_outcomes(
+    outcomes: dict[Precision, Outcome],
+    packs: Mapping[Precision, ModelPack],
+    clips: Iterable[tuple[int, Stepped]],
+) -> None:
+    """Run every pack over the same clips, each with the number of its label."""
+    opened = {name: (open_networks(pack), pack.contract) for name, pack in packs.items()}
+    for label, clip in clips:
+        for name, (networks, contract) in opened.items():
+            outcome = outcomes.setdefault(name, Outcome())
+            outcome.truth.append(label)
+            outcome.predicted.append(predicted(networks, contract, clip))
+
+
+def _one_of_each(contract: Contract) -> dict[str, dict[str, npt.NDArray[np.generic]]]:
+    rng = np.random.default_rng(0)
+    spatial, temporal = contract.spatial, contract.temporal
+    window = (1, contract.window, contract.feature_size)
+    flow = rng.integers(96, 160, (1, temporal.stack, *temporal.size, 2)).astype(np.uint8)
+    return {
+        "spatial": {"frames": rng.integers(0, 256, (1, *spatial.size, 3)).astype(np.uint8)},
+        "temporal": {"flow": flow},
+        "fusion": {
+            "spatial": rng.normal(size=window).astype(np.float32),
+            "temporal": rng.normal(size=window).astype(np.float32),
+            "mask": np.ones((*window[:2], 2), np.float32),
+        },
+    }
+
+
+def milliseconds(packs: Mapping[Precision, ModelPack]) -> dict[Precision, dict[str, float]]:
+    """Median CPU time of each network for one step of one camera, in its one thread.
+
+    The packs take turns, run by run: what else the machine does slows all of them alike, and the
+    time that it takes from them isn't counted.
+    """
+    opened = {name: open_networks(pack) for name, pack in packs.items()}
+    feeds = _one_of_each(next(iter(packs.values())).contract)
+    medians: dict[Precision, dict[str, float]] = {name: {} for name in packs}
+    for network in NETWORKS:
+        times: dict[Precision, list[float]] = {name: [] for name in packs}
+        for _ in range(WARM_UP + ROUNDS):
+            for name, networks in opened.items():
+                begun = time.thread_time()
+                networks[network].run(feeds[network])
+                times[name].append(time.thread_time() - begun)
+        for name in packs:
+            medians[name][network] = 1e3 * float(np.median(times[name][WARM_UP:]))
+    return medians

@@ -1,0 +1,101 @@
+"""Real clips, decoded when they're needed: to compare on, to calibrate on, to measure on."""
+
+import logging
+import re
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from export.pack import Trial
+from training.config import TrainConfig
+from training.data import Stepped, labelled_entries, step_clip, video_frames
+from training.list_formats import DataError, Entry
+from training.model import CheckpointError, TwoStream, load_checkpoint
+
+log = logging.getLogger(__name__)
+
+CALIBRATION_CLIPS = 48
+FOLD_FILE = re.compile(r"fold(\d+)\.pt")
+SAME_RECIPE = ("labels", "background", "step_hz", "window", "feature_size", "spatial", "temporal")
+
+Labelled = tuple[Entry, int]
+Adapt = Callable[[TwoStream, TrainConfig], TrainConfig]
+"""Changes a model after it was loaded, and returns the configuration that goes with it."""
+
+
+def read_clips(entries: Iterable[Labelled], config: TrainConfig) -> Iterator[tuple[int, Stepped]]:
+    """Each clip in steps, with the number of its label; those that can't be read are logged."""
+    for entry, label in entries:
+        try:
+            frames = video_frames(entry.path, entry.start_s, entry.end_s)
+            yield label, step_clip(frames, config)
+        except DataError as error:
+            log.warning("left out: %s: %s", entry.path, error)
+
+
+def evenly(entries: Sequence[Labelled], count: int) -> list[Labelled]:
+    """Up to ``count`` of the entries, evenly over the list."""
+    chosen = np.linspace(0, len(entries) - 1, min(count, len(entries))).astype(int)
+    return [entries[place] for place in chosen]
+
+
+def sample_clips(config: TrainConfig, data: Path, per_label: int) -> list[Stepped]:
+    """The first ``per_label`` real clips of each label, in steps; raises DataError."""
+    taken: dict[int, list[Labelled]] = {}
+    for entry, label in labelled_entries(config, data, config.clips):
+        taken.setdefault(label, []).append((entry, label))
+    entries = [pair for label in sorted(taken) for pair in taken[label][:per_label]]
+    return [clip for _, clip in read_clips(entries, config)]
+
+
+def fold_checkpoints(folder: Path) -> dict[int, Path]:
+    """``fold0.pt``, ``fold1.pt``… of a training run, by fold; raises CheckpointError for none."""
+    found = {
+        int(match[1]): path
+        for path in sorted(folder.glob("fold*.pt"))
+        if (match := FOLD_FILE.fullmatch(path.name))
+    }
+    if not found:
+        raise CheckpointError(f"{folder}: no fold0.pt, fold1.pt… in it, as training writes them")
+    return found
+
+
+def _load_fold(path: Path, config: TrainConfig) -> tuple[TwoStream, TrainConfig]:
+    model, own, _ = load_checkpoint(path)
+    for key in SAME_RECIPE:
+        if getattr(own, key) != getattr(config, key):
+            raise CheckpointError(f"{path}: its {key} is not that of the checkpoint to export")
+    return model, own
+
+
+def held_out_trials(folder: Path, config: TrainConfig, data: Path, adapt: Adapt) -> Iterator[Trial]:
+    """Each fold's model with its own fold's clips to measure on, and others to calibrate on.
+
+    ``config`` is that of the checkpoint to export, before ``adapt``. Raises CheckpointError and
+    DataError at once; clips are decoded as the trials are gone through.
+    """
+    entries = labelled_entries(config, data, config.clips)
+    models = {fold: _load_fold(path, config) for fold, path in fold_checkpoints(folder).items()}
+    if strange := sorted(models.keys() - {entry.fold for entry, _ in entries}):
+        raise DataError(f"{folder}: has models of folds {strange}, of which the list has no clip")
+    return (
+        _held_out(fold, model, adapt(model, own), entries) for fold, (model, own) in models.items()
+    )
+
+
+def _held_out(
+    fold: int, model: TwoStream, config: TrainConfig, entries: Sequence[Labelled]
+) -> Trial:
+    held_out = [pair for pair in entries if pair[0].fold == fold]
+    log.info("fold %d: %d clips", fold, len(held_out))
+    rest = evenly([pair for pair in entries if pair[0].fold != fold], CALIBRATION_CLIPS)
+    calibration = [clip for _, clip in read_clips(rest, config)]
+    return Trial(model, config, calibration, read_clips(held_out, config))
+
+
+def own_trial(model: TwoStream, config: TrainConfig, data: Path) -> Iterator[Trial]:
+    """The model itself with all clips of the list, whatever it was trained on."""
+    entries = labelled_entries(config, data, config.clips)
+    calibration = [clip for _, clip in read_clips(evenly(entries, CALIBRATION_CLIPS), config)]
+    yield Trial(model, config, calibration, read_clips(entries, config))
