@@ -11,18 +11,22 @@ Scores = npt.NDArray[np.float32]
 
 
 def clip_scores(step_scores: Scores, background: npt.NDArray[np.bool_]) -> Scores:
-    """One score per label for a clip; its prediction is the largest.
+    """One probability per label for a clip; its prediction is the largest.
 
-    ``step_scores`` is (S, C) float32, the fused probabilities at each of the clip's steps;
-    ``background`` is (C,) bool, true for the labels that mean nothing. A label's score is its
-    largest at any step; those that mean nothing share what the largest leaves: ``1 - max``.
+    ``step_scores`` is (S, C) float32, the probabilities at those of the clip's steps that have any,
+    in their order; ``background`` is (C,) bool, true for the labels that mean nothing. What counts
+    is the last step: the window that ends with the clip has seen all of it, as far as it reaches.
+    (The largest score at any step would let a prefix win: a star begins like a caret.) Labels that
+    mean nothing are one answer, so the likeliest of them carries the probability of all.
     Returned is (C,) float32. Raises ValueError for no steps or shapes that disagree.
     """
     if step_scores.ndim != 2 or len(step_scores) == 0:
         raise ValueError(f"step_scores must be (steps >= 1, labels), got {step_scores.shape}")
     if background.shape != (step_scores.shape[1],):
         raise ValueError(f"background must be ({step_scores.shape[1]},), got {background.shape}")
-    scores = step_scores.max(axis=0)
-    if background.any() and not background.all():
-        scores[background] = 1.0 - scores[~background].max()
-    return np.asarray(scores, np.float32)
+    scores = np.array(step_scores[-1], np.float32)
+    if np.count_nonzero(background) > 1:
+        nothing = np.where(background, scores, np.float32(0.0))
+        scores[background] = 0.0
+        scores[nothing.argmax()] = nothing.sum()
+    return scores

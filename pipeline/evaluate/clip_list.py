@@ -13,6 +13,14 @@ class EvaluationError(Exception):
     """A list or folder that can't be evaluated; the message says where and what would be right."""
 
 
+def shown(name: Path | str) -> str:
+    """A file's name, or a message with one, as text that any output takes.
+
+    Linux allows names that are no UTF-8; what can't be written of them becomes ``?``.
+    """
+    return str(name).encode("utf-8", "replace").decode()
+
+
 @dataclass(frozen=True, slots=True)
 class Entry:
     """A clip and the label of what it shows; ``fold`` is None where the list has none."""
@@ -94,6 +102,23 @@ def videos(path: Path) -> list[Path]:
 
 def _videos(folder: Path) -> list[Path]:
     return sorted(path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES)
+
+
+def negatives(path: Path, known: Sequence[str], root: Path | None = None) -> list[Path]:
+    """The files of a video, a folder, or a CSV list whose clips show none of ``known`` labels.
+
+    Raises :class:`EvaluationError` when there is none, or a clip is listed with a known label.
+    """
+    if path.suffix.lower() != ".csv":
+        return videos(path)
+    entries = _from_list(path, root or path.parent)
+    for entry in entries:
+        if entry.label in known:
+            raise EvaluationError(
+                f"{entry.where}: shows {entry.label!r}, which the pack knows; what --negatives "
+                "names must show nothing that it knows (--data takes clips with labels)"
+            )
+    return [entry.path for entry in entries]
 
 
 def check_labels(entries: Sequence[Entry], labels: Sequence[str]) -> None:

@@ -1,75 +1,92 @@
-"""The clip protocol: one prediction per clip, and how often it is right."""
+"""The clip protocol: one prediction per clip, how often it is right, and how sure it was."""
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
-from typing import Any
+from collections.abc import Sequence
+from dataclasses import dataclass
 
+import msgspec
 import numpy as np
 import numpy.typing as npt
 
 from pipeline.clock import NS_PER_S
-from pipeline.evaluate.clip_list import Entry
+from pipeline.evaluate.clip_list import Entry, shown
+from pipeline.evaluate.runs import STREAMS, Run
+from pipeline.evaluate.statistics import Calibration, calibration, mean, ratio, wilson
 from pipeline.evaluation_protocol import clip_scores
 from pipeline.model_pack import Contract
-from pipeline.offline import OfflineRecogniser, StepResult, file_frames
-from pipeline.sources import SourceError
 
-STREAMS = ("fused", "spatial", "temporal")
 NONE = -1
 """The prediction of a stream that had nothing to say in a clip; never right."""
 
 
-@dataclass
-class ClipOutcome:
-    """True and predicted label of each clip as (N,) and (N, 3) indices: fused and each stream."""
+class LabelFigures(msgspec.Struct, frozen=True):
+    """Of one label; None where there is nothing to divide by."""
 
-    entries: list[Entry] = field(default_factory=list)
-    truth: list[int] = field(default_factory=list)
-    predicted: list[tuple[int, ...]] = field(default_factory=list)
-    unreadable: list[str] = field(default_factory=list)
-    """A line for each clip that was skipped: which, and why."""
-    steps: int = 0
-    media_s: float = 0.0
+    clips: int
+    recall: float | None
+    precision: float | None
+    f1: float | None
 
 
-def run_clips(
-    recogniser: OfflineRecogniser, entries: Sequence[Entry], advance: Callable[[], None]
-) -> ClipOutcome:
-    """Run each clip by itself; what can't be read is skipped and named."""
-    contract = recogniser.contract
-    outcome = ClipOutcome()
-    for entry in entries:
-        try:
-            results = list(recogniser.steps(file_frames(entry.path)))
-        except SourceError as error:
-            outcome.unreadable.append(str(error))
-            continue
-        finally:
-            advance()
-        if not results:
-            outcome.unreadable.append(f"{entry.path}: no step has scores")
-            continue
-        outcome.entries.append(entry)
-        outcome.truth.append(contract.labels.index(entry.label))
-        outcome.predicted.append(predictions(results, contract))
-        outcome.steps += len(results)
-        outcome.media_s += (results[-1].pts_ns - results[0].pts_ns) / NS_PER_S
-        outcome.media_s += 1 / contract.step_hz
-    return outcome
+class ScoreFigures(msgspec.Struct, frozen=True):
+    """How good one of the three scores is: fused, or of a stream alone."""
+
+    top1: float | None
+    top1_interval: tuple[float, float] | None
+    """95 % (Wilson), as if clips were independent."""
+    mean_recall: float | None
+    macro_f1: float | None
+    """Both over the labels that have clips."""
+    labels: dict[str, LabelFigures]
+    confusion: list[list[int]]
+    """(C, C), row = true label, column = predicted, in the order of the pack's labels."""
+    calibration: Calibration
 
 
-def predictions(results: Sequence[StepResult], contract: Contract) -> tuple[int, int, int]:
-    """A clip's predicted label: fused, of the spatial stream alone, of the temporal alone."""
+class Prediction(msgspec.Struct, frozen=True):
+    """What was said of a clip: fused, with its probability and that of the true label."""
+
+    path: str
+    label: str
+    predicted: str
+    score: float
+    true_score: float
+    spatial: str | None
+    temporal: str | None
+
+    @property
+    def right(self) -> bool:
+        return self.predicted == self.label
+
+
+class ClipReport(msgspec.Struct, frozen=True):
+    """All figures of the clip protocol as plain data."""
+
+    clips: int
+    steps: int
+    media_s: float
+    scores: dict[str, ScoreFigures]
+    """By :data:`STREAMS`."""
+    labels_without_clips: list[str]
+    predictions: list[Prediction]
+    mistakes: list[Prediction]
+    """The worst first: surest of the wrong label."""
+    unreadable: list[str]
+
+
+@dataclass(frozen=True)
+class _Said:
+    """(N,) true labels; (N, 3) predicted ones and their probabilities, by :data:`STREAMS`."""
+
+    truth: npt.NDArray[np.int64]
+    predicted: npt.NDArray[np.int64]
+    confidence: npt.NDArray[np.float64]
+
+
+def predictions(run: Run, contract: Contract) -> list[npt.NDArray[np.float32] | None]:
+    """A clip's probabilities (C,) by :data:`STREAMS`; None for a stream that never spoke."""
     nothing = np.array([label in contract.background for label in contract.labels])
-
-    def best(steps: list[npt.NDArray[np.float32]]) -> int:
-        return int(clip_scores(np.stack(steps), nothing).argmax()) if steps else NONE
-
-    return (
-        best([result.scores for result in results]),
-        best([result.spatial for result in results if result.spatial is not None]),
-        best([result.temporal for result in results if result.temporal is not None]),
-    )
+    spoken = [run.track.spoken(stream) for stream in range(len(STREAMS))]
+    return [clip_scores(steps, nothing) if len(steps) else None for steps in spoken]
 
 
 def confusion(truth: Sequence[int], predicted: Sequence[int], labels: int) -> npt.NDArray[np.int64]:
@@ -81,40 +98,73 @@ def confusion(truth: Sequence[int], predicted: Sequence[int], labels: int) -> np
     return matrix
 
 
-def report(outcome: ClipOutcome, contract: Contract) -> dict[str, Any]:
-    """The figures of the clip protocol as plain data; None where there is nothing to divide by."""
-    labels = contract.labels
-    truth = np.array(outcome.truth, np.int64)
-    predicted = np.array(outcome.predicted, np.int64).reshape(-1, len(STREAMS))
-    matrix = confusion(truth.tolist(), predicted[:, 0].tolist(), len(labels))
-    right = predicted == truth[:, None]
-    per_label = {
-        label: {
-            "clips": int((truth == i).sum()),
-            "recall": ratio(int(matrix[i, i]), int((truth == i).sum())),
-            "precision": ratio(int(matrix[i, i]), int(matrix[:, i].sum())),
-        }
-        for i, label in enumerate(labels)
-    }
-    recalls = [row["recall"] for row in per_label.values() if row["recall"] is not None]
-    return {
-        "clips": len(truth),
-        "steps": outcome.steps,
-        "media_s": round(outcome.media_s, 1),
-        "top1": {name: ratio(int(right[:, i].sum()), len(truth)) for i, name in enumerate(STREAMS)},
-        "mean_recall": round(sum(recalls) / len(recalls), 4) if recalls else None,
-        "labels": per_label,
-        "labels_without_clips": [name for name, row in per_label.items() if not row["clips"]],
-        "confusion": matrix.tolist(),
-        "mistakes": [
-            {"path": str(entry.path), "label": entry.label, "predicted": labels[row[0]]}
-            for entry, row, ok in zip(outcome.entries, predicted, right[:, 0], strict=True)
-            if not ok
+def report(entries: Sequence[Entry], runs: Sequence[Run], contract: Contract) -> ClipReport:
+    """The figures of the clip protocol; what couldn't be read is named, and isn't wrong."""
+    whole = [(e, r) for e, r in zip(entries, runs, strict=True) if r.error is None]
+    scores = [predictions(run, contract) for _, run in whole]
+    truth = [contract.labels.index(entry.label) for entry, _ in whole]
+    best = [[NONE if one is None else int(one.argmax()) for one in row] for row in scores]
+    sure = [[0.0 if one is None else float(one.max()) for one in row] for row in scores]
+    said = _Said(
+        np.array(truth, np.int64),
+        np.array(best, np.int64).reshape(-1, len(STREAMS)),
+        np.array(sure, np.float64).reshape(-1, len(STREAMS)),
+    )
+    named = [
+        _prediction(entry, row, contract.labels)
+        for (entry, _), row in zip(whole, scores, strict=True)
+    ]
+    wrong = [one for one in named if not one.right]
+    media_ns = sum(run.track.length_ns(contract.step_hz) for _, run in whole)
+    return ClipReport(
+        clips=len(whole),
+        steps=sum(len(run.track) for _, run in whole),
+        media_s=round(media_ns / NS_PER_S, 1),
+        scores={name: _figures(said, i, contract.labels) for i, name in enumerate(STREAMS)},
+        labels_without_clips=[
+            label for i, label in enumerate(contract.labels) if i not in set(truth)
         ],
-        "unreadable": outcome.unreadable,
-    }
+        predictions=named,
+        mistakes=sorted(wrong, key=lambda one: one.true_score - one.score),
+        unreadable=[run.error for run in runs if run.error is not None],
+    )
 
 
-def ratio(part: int, whole: int) -> float | None:
-    """``part / whole`` to four places; None for nothing of nothing."""
-    return round(part / whole, 4) if whole else None
+def _prediction(
+    entry: Entry, scores: Sequence[npt.NDArray[np.float32] | None], labels: Sequence[str]
+) -> Prediction:
+    fused = scores[0]
+    assert fused is not None  # a run without an error has scores
+    best = [None if one is None else labels[int(one.argmax())] for one in scores]
+    return Prediction(
+        path=shown(entry.path),
+        label=entry.label,
+        predicted=labels[int(fused.argmax())],
+        score=round(float(fused.max()), 4),
+        true_score=round(float(fused[labels.index(entry.label)]), 4),
+        spatial=best[1],
+        temporal=best[2],
+    )
+
+
+def _figures(said: _Said, stream: int, labels: Sequence[str]) -> ScoreFigures:
+    truth, predicted = said.truth, said.predicted[:, stream]
+    matrix = confusion(truth.tolist(), predicted.tolist(), len(labels))
+    right = predicted == truth
+    spoke = predicted != NONE
+    per_label = {}
+    for i, label in enumerate(labels):
+        hits, clips, named = int(matrix[i, i]), int((truth == i).sum()), int(matrix[:, i].sum())
+        per_label[label] = LabelFigures(
+            clips, ratio(hits, clips), ratio(hits, named), ratio(2 * hits, clips + named)
+        )
+    there = [row for row in per_label.values() if row.clips]
+    return ScoreFigures(
+        top1=ratio(int(right.sum()), len(truth)),
+        top1_interval=wilson(int(right.sum()), len(truth)),
+        mean_recall=mean([row.recall for row in there]),
+        macro_f1=mean([row.f1 for row in there]),
+        labels=per_label,
+        confusion=matrix.tolist(),
+        calibration=calibration(said.confidence[spoke, stream], right[spoke]),
+    )

@@ -1,20 +1,24 @@
 """The stream protocol: events against what was going on, times to detect, false alarms."""
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Any
+from bisect import bisect_right
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal
 
-import numpy as np
+import msgspec
 
 from pipeline.clock import NS_PER_S
-from pipeline.evaluate.clips import ratio
+from pipeline.evaluate.clip_list import shown
+from pipeline.evaluate.runs import Run, StreamRun
+from pipeline.evaluate.statistics import most_expected, ratio, spread
 from pipeline.evaluate.timeline import Interval
-from pipeline.offline import OfflineRecogniser, StepChange, changes, file_frames
-from pipeline.sources import SourceError
+from pipeline.model_pack import Contract
+from pipeline.offline import StepChange, changes
 
 LATE_NS = 3 * NS_PER_S // 2
 """An event may start so long after its action's end and still be its event."""
+
+Outcome = Literal["matched", "repeat", "false alarm"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,127 +101,249 @@ def _overlaps(event: Detection, interval: Interval) -> bool:
     return event.start_ns <= interval.end_ns + LATE_NS and event.end_ns >= interval.start_ns
 
 
+class EventRow(msgspec.Struct, frozen=True):
+    """One event and what became of it; seconds of its stream or file."""
+
+    label: str
+    start_s: float
+    said_s: float
+    end_s: float
+    top_score: float
+    outcome: Outcome
+    path: str | None
+    """The file, or the clip of the stream, in which it starts."""
+
+
+class ActionRow(msgspec.Struct, frozen=True):
+    """One action of the stream; ``found`` when an event matched it."""
+
+    path: str
+    label: str
+    start_s: float
+    end_s: float
+    found: bool
+
+
+class Counts(msgspec.Struct, frozen=True):
+    """Event precision, recall and F1 (2·matched / (events + actions)) with what they come from."""
+
+    actions: int
+    events: int
+    matched: int
+    precision: float | None
+    recall: float | None
+    f1: float | None
+
+    @classmethod
+    def of(cls, events: int, actions: int, matched: int) -> "Counts":
+        return cls(
+            actions,
+            events,
+            matched,
+            ratio(matched, events),
+            ratio(matched, actions),
+            ratio(2 * matched, events + actions),
+        )
+
+
+class Alarms(msgspec.Struct, frozen=True):
+    """False alarms and their rate per hour of one camera."""
+
+    count: int
+    hours: float
+    per_hour: float | None
+    per_hour_below: float | None
+    """The true rate is below it with 95 % confidence; the rule of three where there is none."""
+    by_label: dict[str, int]
+
+
+class TimesToDetect(msgspec.Struct, frozen=True):
+    """Seconds of media time, ``median`` and ``p90``; below 0: before the action's end."""
+
+    from_start: Mapping[str, float | None]
+    from_end: Mapping[str, float | None]
+
+
+class LabelEvents(msgspec.Struct, frozen=True):
+    """The events and actions of one label."""
+
+    counts: Counts
+    repeats: int
+    false_alarms: int
+    time_to_detect_s: TimesToDetect
+
+
+class StreamReport(msgspec.Struct, frozen=True):
+    """All figures of the stream protocol as plain data; None where nothing can be divided."""
+
+    stream_s: float
+    overall: Counts
+    time_to_detect_s: TimesToDetect
+    repeats: int
+    false_alarms: Alarms
+    false_alarms_during_other_actions: int
+    labels: dict[str, LabelEvents]
+    labels_without_clips: list[str]
+    events: list[EventRow]
+    actions: list[ActionRow]
+    unreadable: list[str]
+
+    @property
+    def missed(self) -> list[ActionRow]:
+        return [action for action in self.actions if not action.found]
+
+
+class QuietReport(msgspec.Struct, frozen=True):
+    """False alarms in material without actions, as plain data."""
+
+    files: int
+    stream_s: float
+    false_alarms: Alarms
+    events: list[EventRow]
+    unreadable: list[str]
+
+
 def report(
     events: Sequence[Detection],
     intervals: Sequence[Interval],
     length_ns: int,
     labels: Sequence[str],
-) -> dict[str, Any]:
-    """The figures of the stream protocol as plain data; None where there is nothing to divide by.
+    played: Sequence[Interval] = (),
+    unreadable: Sequence[str] = (),
+) -> StreamReport:
+    """The figures of the stream protocol. ``labels`` are those that make events.
 
-    ``labels`` are those that make events.
+    ``played`` says which clip was on when, for the names of the clips in which events start.
     """
     matching = match(events, intervals)
+    outcomes = _outcomes(matching, len(events))
     pairs = [(events[e], intervals[i]) for e, i in matching.pairs]
     false = [events[i] for i in matching.false_alarms]
     during = [e for e in false if any(i.start_ns <= e.start_ns <= i.end_ns for i in intervals)]
-    figures = counts(len(events), len(intervals), len(pairs))
-    return {
-        "stream_s": round(length_ns / NS_PER_S, 1),
-        **figures,
-        "time_to_detect_s": {
-            "from_start": spread([(e.said_ns - i.start_ns) / NS_PER_S for e, i in pairs]),
-            "from_end": spread([(e.said_ns - i.end_ns) / NS_PER_S for e, i in pairs]),
+    missed = set(matching.missed)
+    return StreamReport(
+        stream_s=_seconds(length_ns, 1),
+        overall=Counts.of(len(events), len(intervals), len(pairs)),
+        time_to_detect_s=_times(pairs),
+        repeats=len(matching.repeats),
+        false_alarms=alarms([event.label for event in false], length_ns),
+        false_alarms_during_other_actions=len(during),
+        labels={
+            label: _of_label(label, list(zip(events, outcomes, strict=True)), intervals, pairs)
+            for label in labels
         },
-        "repeats": len(matching.repeats),
-        **alarms(false, length_ns),
-        "false_alarms_during_other_actions": len(during),
-        "labels": {label: _of_label(label, events, intervals, pairs) for label in labels},
-        "labels_without_clips": [
+        labels_without_clips=[
             label for label in labels if label not in {i.label for i in intervals}
         ],
-        "missed": [
-            {"path": str(intervals[i].path), "label": intervals[i].label} for i in matching.missed
+        events=[
+            _row(event, outcome, _playing(event.start_ns, played))
+            for event, outcome in zip(events, outcomes, strict=True)
         ],
-    }
+        actions=[
+            ActionRow(
+                shown(action.path),
+                action.label,
+                _seconds(action.start_ns),
+                _seconds(action.end_ns),
+                i not in missed,
+            )
+            for i, action in enumerate(intervals)
+        ],
+        unreadable=list(unreadable),
+    )
+
+
+def _outcomes(matching: Matching, events: int) -> list[Outcome]:
+    outcomes: list[Outcome] = ["matched"] * events
+    for place in matching.repeats:
+        outcomes[place] = "repeat"
+    for place in matching.false_alarms:
+        outcomes[place] = "false alarm"
+    return outcomes
+
+
+def _playing(at_ns: int, played: Sequence[Interval]) -> str | None:
+    place = bisect_right(played, at_ns, key=lambda interval: interval.start_ns) - 1
+    if place < 0 or at_ns >= played[place].end_ns:
+        return None
+    return shown(played[place].path)
+
+
+def _row(event: Detection, outcome: Outcome, path: str | None) -> EventRow:
+    return EventRow(
+        event.label,
+        _seconds(event.start_ns),
+        _seconds(event.said_ns),
+        _seconds(event.end_ns),
+        round(event.top_score, 4),
+        outcome,
+        path,
+    )
+
+
+def _seconds(ns: int, places: int = 3) -> float:
+    return round(ns / NS_PER_S, places)
+
+
+def _times(pairs: Sequence[tuple[Detection, Interval]]) -> TimesToDetect:
+    return TimesToDetect(
+        from_start=spread([(e.said_ns - i.start_ns) / NS_PER_S for e, i in pairs]),
+        from_end=spread([(e.said_ns - i.end_ns) / NS_PER_S for e, i in pairs]),
+    )
 
 
 def _of_label(
     label: str,
-    events: Sequence[Detection],
+    events: Sequence[tuple[Detection, Outcome]],
     intervals: Sequence[Interval],
     pairs: Sequence[tuple[Detection, Interval]],
-) -> dict[str, Any]:
+) -> LabelEvents:
     own = [(e, i) for e, i in pairs if i.label == label]
-    times = spread([(e.said_ns - i.start_ns) / NS_PER_S for e, i in own])
-    return {
-        **counts(
-            sum(e.label == label for e in events),
-            sum(i.label == label for i in intervals),
-            len(own),
-        ),
-        "median_time_to_detect_s": times["median"],
-    }
+    outcomes = [outcome for event, outcome in events if event.label == label]
+    actions = sum(i.label == label for i in intervals)
+    return LabelEvents(
+        counts=Counts.of(len(outcomes), actions, len(own)),
+        repeats=outcomes.count("repeat"),
+        false_alarms=outcomes.count("false alarm"),
+        time_to_detect_s=_times(own),
+    )
 
 
-def counts(events: int, actions: int, matched: int) -> dict[str, Any]:
-    """Event precision, recall and F1 (2·matched / (events + actions)) with what they come from."""
-    return {
-        "actions": actions,
-        "events": events,
-        "matched": matched,
-        "precision": ratio(matched, events),
-        "recall": ratio(matched, actions),
-        "f1": ratio(2 * matched, events + actions),
-    }
-
-
-def spread(values: Sequence[float]) -> Mapping[str, float | None]:
-    """Median and 90th percentile, in whole milliseconds; None for no values."""
-    if not values:
-        return {"median": None, "p90": None}
-    median, p90 = np.percentile(values, (50, 90))
-    return {"median": round(float(median), 3), "p90": round(float(p90), 3)}
-
-
-def alarms(events: Sequence[Detection], length_ns: int) -> dict[str, Any]:
-    """False alarms, their rate over ``length_ns`` of stream, and how many of each label."""
+def alarms(labels: Sequence[str], length_ns: int) -> Alarms:
+    """The false alarms of these ``labels``, one each, in ``length_ns`` of one camera's time."""
     hours = length_ns / NS_PER_S / 3600
     by_label: dict[str, int] = {}
-    for event in events:
-        by_label[event.label] = by_label.get(event.label, 0) + 1
-    return {
-        "false_alarms": len(events),
-        "false_alarms_per_hour": round(len(events) / hours, 2) if hours else None,
-        "false_alarms_by_label": dict(sorted(by_label.items(), key=lambda item: -item[1])),
-    }
+    for label in labels:
+        by_label[label] = by_label.get(label, 0) + 1
+    return Alarms(
+        count=len(labels),
+        hours=round(hours, 4),
+        per_hour=round(len(labels) / hours, 2) if hours else None,
+        per_hour_below=round(most_expected(len(labels)) / hours, 2) if hours else None,
+        by_label=dict(sorted(by_label.items(), key=lambda item: -item[1])),
+    )
 
 
-@dataclass
-class QuietOutcome:
-    """What was found in material without actions."""
-
-    files: int = 0
-    length_ns: int = 0
-    events: list[Detection] = field(default_factory=list)
-    unreadable: list[str] = field(default_factory=list)
+def stream_report(run: StreamRun, contract: Contract) -> StreamReport:
+    """The figures of a stream with the contract's thresholds."""
+    events = detections(changes(contract, run.track.results()))
+    labels = [label for label in contract.labels if label not in contract.background]
+    return report(events, run.intervals, run.end_ns, labels, run.played, run.unreadable)
 
 
-def run_quiet(
-    recogniser: OfflineRecogniser, paths: Sequence[Path], advance: Callable[[], None]
-) -> QuietOutcome:
-    """Run each file as a stream of its own; whatever event it makes is a false alarm."""
-    outcome = QuietOutcome()
-    period_ns = round(NS_PER_S / recogniser.contract.step_hz)
-    for path in paths:
-        try:
-            results = list(recogniser.steps(file_frames(path)))
-        except SourceError as error:
-            outcome.unreadable.append(str(error))
-            results = []
-        advance()
-        if results:
-            outcome.files += 1
-            outcome.length_ns += results[-1].pts_ns - results[0].pts_ns + period_ns
-            outcome.events += detections(changes(recogniser.contract, results))
-    return outcome
-
-
-def quiet_report(outcome: QuietOutcome) -> dict[str, Any]:
-    """False alarms in material without actions, as plain data."""
-    return {
-        "files": outcome.files,
-        "stream_s": round(outcome.length_ns / NS_PER_S, 1),
-        **alarms(outcome.events, outcome.length_ns),
-        "unreadable": outcome.unreadable,
-    }
+def quiet_report(runs: Sequence[Run], contract: Contract) -> QuietReport:
+    """False alarms in files without actions: whatever event they make."""
+    read = [run for run in runs if run.error is None]
+    events = [
+        _row(event, "false alarm", shown(run.path))
+        for run in read
+        for event in detections(changes(contract, run.track.results()))
+    ]
+    length_ns = sum(run.track.length_ns(contract.step_hz) for run in read)
+    return QuietReport(
+        files=len(read),
+        stream_s=_seconds(length_ns, 1),
+        false_alarms=alarms([event.label for event in events], length_ns),
+        events=events,
+        unreadable=[run.error for run in runs if run.error is not None],
+    )

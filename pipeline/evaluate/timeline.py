@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 
 from pipeline.clock import NS_PER_S
-from pipeline.evaluate.clip_list import Entry
+from pipeline.evaluate.clip_list import Entry, shown
 from pipeline.offline import TimedFrame, file_frames
 from pipeline.preprocess import Frame
 from pipeline.sources import SourceError
@@ -23,7 +23,7 @@ FIRST_PERIOD_NS = NS_PER_S // 25
 
 @dataclass(frozen=True, slots=True)
 class Interval:
-    """An action of ``label`` goes on between two times of the stream, in nanoseconds."""
+    """A clip that shows ``label`` plays between two times of the stream, in nanoseconds."""
 
     label: str
     start_ns: int
@@ -63,8 +63,19 @@ def arrange(entries: Sequence[Entry], background: Sequence[str], seed: int) -> l
     return order
 
 
+def clip_frames(path: Path) -> Iterator[TimedFrame]:
+    """The frames of a clip; raises :class:`pipeline.sources.SourceError` when it can't be read."""
+    if shown(path) != str(path):  # OpenCV's bindings end the process over it
+        raise SourceError(
+            f"{shown(path)}: its name is not UTF-8, and can't be opened; rename it",
+            kind="unreadable",
+            permanent=True,
+        )
+    return file_frames(path)
+
+
 class Timeline:
-    """Plays items one after the other without a break; :attr:`intervals` fills as it plays.
+    """Plays items one after the other without a break; :attr:`played` fills as it plays.
 
     A clip keeps its own frame times, moved to where the one before ended. A camera has one size:
     frames are brought to that of the first. A clip that can't be opened is left out and named.
@@ -83,10 +94,16 @@ class Timeline:
         self._advance = advance
         self._last: Frame | None = None
         self._shape: tuple[int, ...] | None = None
-        self.intervals: list[Interval] = []
+        self.played: list[Interval] = []
+        """All clips, those of background labels too."""
         self.unreadable: dict[Path, str] = {}
         """Clips that were left out, and why; each once, however often it was to be played."""
         self.end_ns = 0
+
+    @property
+    def intervals(self) -> list[Interval]:
+        """When actions go on: what was played but background."""
+        return [interval for interval in self.played if interval.label not in self._background]
 
     def frames(self) -> Iterator[TimedFrame]:
         """All frames in order. May be called once."""
@@ -99,14 +116,13 @@ class Timeline:
                     yield from self._clip(item.path)
                 except SourceError as error:
                     self.unreadable[item.path] = str(error)
-                if self.end_ns > start_ns and item.label not in self._background:
-                    interval = Interval(item.label, start_ns, self.end_ns, item.path)
-                    self.intervals.append(interval)
+                if self.end_ns > start_ns:
+                    self.played.append(Interval(item.label, start_ns, self.end_ns, item.path))
             self._advance()
 
     def _clip(self, path: Path) -> Iterator[TimedFrame]:
         start_ns, before_ns, period_ns = self.end_ns, None, FIRST_PERIOD_NS
-        for timed in file_frames(path):
+        for timed in clip_frames(path):
             if before_ns is not None:
                 period_ns = timed.pts_ns - before_ns
             before_ns = timed.pts_ns

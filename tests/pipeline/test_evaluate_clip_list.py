@@ -9,7 +9,9 @@ from pipeline.evaluate.clip_list import (
     EvaluationError,
     check_labels,
     chosen,
+    negatives,
     read,
+    shown,
     videos,
 )
 
@@ -69,6 +71,24 @@ def test_missing_lists_folders_and_videos_are_named(tmp_path: Path) -> None:
         videos(tmp_path)
     with pytest.raises(EvaluationError, match="no such file or folder"):
         videos(tmp_path / "none")
+
+
+def test_negatives_are_a_video_a_folder_or_a_list_of_what_the_pack_does_not_know(
+    tmp_path: Path,
+) -> None:
+    video = write(tmp_path / "street" / "a.mp4", "")
+    text = "path,label\nstreet/a.mp4,fight\nb.mp4,background\n"
+    path = write(tmp_path / "quiet.csv", text)
+    known = ("left", "right")
+    assert negatives(video, known) == negatives(tmp_path / "street", known) == [video]
+    assert negatives(path, known) == [video, tmp_path / "b.mp4"]
+    assert negatives(path, known, Path("/videos"))[1] == Path("/videos/b.mp4")
+    with pytest.raises(EvaluationError, match=r"quiet\.csv:2: shows 'fight', which the pack knows"):
+        negatives(path, ("fight",))
+
+
+def test_what_is_no_text_in_a_name_is_shown_as_a_question_mark() -> None:
+    assert shown(Path("a\udcff é.mp4")) == "a? é.mp4"
 
 
 @pytest.mark.parametrize(

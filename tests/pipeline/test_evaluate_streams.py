@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from pipeline.clock import NS_PER_S
 from pipeline.evaluate.clip_list import Entry
-from pipeline.evaluate.streams import LATE_NS, Detection, detections, match, report, spread
+from pipeline.evaluate.streams import LATE_NS, Counts, Detection, alarms, detections, match, report
 from pipeline.evaluate.timeline import Interval, Pause, arrange
 from pipeline.events import Change
 from pipeline.offline import StepChange
@@ -104,28 +104,51 @@ def test_the_report_divides_as_the_document_says() -> None:
         event("right", 50.0, 51.0),
     ]
     figures = report(events, actions, 60 * NS_PER_S, LABELS)
-    assert (figures["actions"], figures["events"], figures["matched"]) == (3, 4, 2)
-    assert figures["precision"] == 0.5
-    assert figures["recall"] == pytest.approx(2 / 3, abs=1e-4)
-    assert figures["f1"] == pytest.approx(4 / 7, abs=1e-4)
-    assert figures["time_to_detect_s"]["from_start"] == {"median": 1.8, "p90": 2.28}
-    assert figures["time_to_detect_s"]["from_end"] == {"median": -0.2, "p90": 0.28}
-    assert figures["false_alarms"] == 2
-    assert figures["false_alarms_during_other_actions"] == 1
-    assert figures["false_alarms_per_hour"] == 120.0
-    assert figures["false_alarms_by_label"] == {"left": 1, "right": 1}
-    assert figures["labels"]["left"]["recall"] == 1.0
-    assert figures["labels"]["right"]["recall"] == 0.0
-    assert figures["missed"] == [{"path": "right.mp4", "label": "right"}]
+    assert figures.overall == Counts(3, 4, 2, 0.5, 0.6667, 0.5714)
+    assert figures.time_to_detect_s.from_start == {"median": 1.8, "p90": 2.28}
+    assert figures.time_to_detect_s.from_end == {"median": -0.2, "p90": 0.28}
+    assert figures.false_alarms.count == 2
+    assert figures.false_alarms_during_other_actions == 1
+    assert figures.false_alarms.per_hour == 120.0
+    assert figures.false_alarms.by_label == {"left": 1, "right": 1}
+    assert figures.labels["left"].counts == Counts(2, 3, 2, 0.6667, 1.0, 0.8)
+    assert figures.labels["left"].false_alarms == 1
+    assert figures.labels["right"].counts.recall == 0.0
+    assert [(one.path, one.label) for one in figures.missed] == [("right.mp4", "right")]
+    assert [one.found for one in figures.actions] == [True, True, False]
+    assert [one.outcome for one in figures.events] == [
+        "matched", "matched", "false alarm", "false alarm",
+    ]  # fmt: skip
+
+
+def test_repeats_cost_precision_and_are_no_false_alarms() -> None:
+    events = [event("left", 0.5, 0.8), event("left", 1.5, 1.9)]
+    figures = report(events, [action("left", 0, 2)], 60 * NS_PER_S, LABELS)
+    assert (figures.repeats, figures.labels["left"].repeats) == (1, 1)
+    assert figures.overall.precision == 0.5
+    assert figures.false_alarms.count == 0
+
+
+def test_no_false_alarm_is_bounded_by_the_rule_of_three() -> None:
+    assert alarms([], 2 * 3600 * NS_PER_S).per_hour == 0.0
+    assert alarms([], 2 * 3600 * NS_PER_S).per_hour_below == pytest.approx(3 / 2, rel=0.01)
+    assert alarms(["left"], 3600 * NS_PER_S).per_hour_below == pytest.approx(4.74)
+    assert alarms([], 0).per_hour_below is None
+
+
+def test_an_event_names_the_clip_in_which_it_starts() -> None:
+    played = [action("left", 0, 2), action("background", 2, 5)]
+    events = [event("left", 1.9, 2.5), event("right", 2.0, 2.1), event("right", 5.0, 6.0)]
+    figures = report(events, played[:1], 10 * NS_PER_S, LABELS, played)
+    assert [one.path for one in figures.events] == ["left.mp4", "background.mp4", None]
 
 
 def test_a_stream_without_actions_has_a_rate_and_no_ratios() -> None:
     figures = report([event("left", 1, 2)], [], 1800 * NS_PER_S, LABELS)
-    assert figures["false_alarms_per_hour"] == 2.0
-    assert figures["recall"] is None
-    assert figures["precision"] == 0.0
-    assert figures["labels_without_clips"] == ["left", "right"]
-    assert spread([]) == {"median": None, "p90": None}
+    assert figures.false_alarms.per_hour == 2.0
+    assert figures.overall.recall is None
+    assert figures.overall.precision == 0.0
+    assert figures.labels_without_clips == ["left", "right"]
 
 
 def change(kind: str, number: int, start_s: int, end_s: int | None) -> Change:

@@ -66,6 +66,8 @@ def test_the_pipeline_runs_without(package: str) -> None:
         ("multiprocessing.shared_memory", {"pipeline/frame_ring.py"}),
         ("onnxruntime", {"pipeline/onnx_session.py"}),
         ("sqlite3", {"pipeline/event_log.py"}),
+        ("matplotlib", {"pipeline/evaluate/page/charts.py"}),
+        ("jinja2", {"pipeline/evaluate/page/__init__.py"}),
     ],
 )
 def test_each_library_has_its_place(package: str, where: set[str]) -> None:

@@ -92,6 +92,12 @@ def test_a_file_gives_each_frame_once_in_order(tmp_path: Path) -> None:
     assert not any(grab.discontinuity for grab, _ in frames)
 
 
+def test_a_file_whose_name_is_no_text_is_read(tmp_path: Path) -> None:
+    path = Path(os.fsdecode(os.fsencode(tmp_path) + b"/\xff.mp4"))
+    write_video(tmp_path / "a.mp4", frames=3).rename(path)
+    assert len(read_all(make(path))) == 3
+
+
 def test_the_end_stays_the_end(tmp_path: Path) -> None:
     source = make(write_video(tmp_path / "a.mp4", frames=2))
     source.open()

@@ -1,0 +1,150 @@
+"""Frames and flow of a moment, side by side: what the networks saw when they were wrong."""
+
+import base64
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+
+from pipeline.clock import NS_PER_S
+from pipeline.config import CameraConfig
+from pipeline.evaluate.page.flow_colour import flow_colours
+from pipeline.flow import FlowField, QuantisedFlow, create, dequantise
+from pipeline.model_pack import Contract
+from pipeline.offline import TimedFrame
+from pipeline.preprocess import Frame, grey_for_flow
+from pipeline.sources import Grab
+from pipeline.windows import FlowSteps, Steps
+
+CELLS = 8
+CELL_AREA = 160 * 120
+"""Pixels of a frame in a strip, whatever its shape."""
+
+_LINE = 140
+"""Grey between the cells: to be seen on light and on dark paper."""
+_JPEG = (cv2.IMWRITE_JPEG_QUALITY, 80)
+
+
+@dataclass(frozen=True, slots=True)
+class Span:
+    """A part of a file or stream, in nanoseconds of its media time."""
+
+    start_ns: int
+    end_ns: int
+
+    def centres_ns(self) -> list[int]:
+        """The times of the strip's cells: the middles of :data:`CELLS` equal parts."""
+        length = self.end_ns - self.start_ns
+        return [self.start_ns + length * (2 * i + 1) // (2 * CELLS) for i in range(CELLS)]
+
+
+@dataclass(frozen=True, slots=True)
+class Strip:
+    """A row of frames above a row of their flow, as a JPEG; cells are evenly spread over a span."""
+
+    uri: str
+    width: int
+    height: int
+    full_colour: float
+    """Pixels per step, at the size of the motion network's input, that have full colour."""
+
+
+@dataclass(slots=True)
+class _Cell:
+    pts_ns: int
+    frame: Frame
+    field: QuantisedFlow | None
+
+
+def cut(
+    frames: Iterable[TimedFrame], spans: Sequence[Span], contract: Contract
+) -> list[Strip | None]:
+    """The strip of each span, None where it holds no step; ``frames`` are those of one camera.
+
+    Flow is made as the pipeline makes it, and shown as the motion network gets it.
+    """
+    steps = Steps("strips", contract.step_hz, CameraConfig().gap_s)
+    flow_steps = FlowSteps(create(contract.temporal.method), contract)
+    found: list[list[_Cell]] = [[] for _ in spans]
+    last_ns = max((span.end_ns for span in spans), default=-1)
+    before_ns = round(2 * NS_PER_S / contract.step_hz)  # flow needs the step before
+    for timed in frames:
+        if timed.pts_ns > last_ns:
+            break
+        moment = steps.moment(Grab(timed.pts_ns, timed.pts_ns, timed.discontinuity), timed.pts_ns)
+        if moment is None:
+            continue
+        frame = timed.retrieve()  # always: a pause of the stream holds the last that was taken
+        flow_steps.advance(moment)
+        near = [i for i, s in enumerate(spans) if -before_ns <= timed.pts_ns - s.start_ns]
+        near = [i for i in near if timed.pts_ns < spans[i].end_ns]
+        if not near:
+            continue
+        field, _ = flow_steps.field(grey_for_flow(frame, contract))
+        small = _thumbnail(frame)
+        for i in near:
+            if timed.pts_ns >= spans[i].start_ns:
+                found[i].append(_Cell(timed.pts_ns, small, field))
+    return [
+        _strip(_nearest(cells, span), contract) if cells else None
+        for cells, span in zip(found, spans, strict=True)
+    ]
+
+
+def _nearest(cells: Sequence[_Cell], span: Span) -> list[_Cell]:
+    return [min(cells, key=lambda cell: abs(cell.pts_ns - at)) for at in span.centres_ns()]
+
+
+def _thumbnail(frame: Frame) -> Frame:
+    height, width = frame.shape[:2]
+    scale = (CELL_AREA / (height * width)) ** 0.5
+    size = (max(1, round(width * scale)), max(1, round(height * scale)))
+    return np.asarray(cv2.resize(frame, size, interpolation=cv2.INTER_AREA), np.uint8)
+
+
+def _strip(cells: Sequence[_Cell], contract: Contract) -> Strip:
+    # A camera that changed its size: all as the first.
+    height, width = cells[0].frame.shape[:2]
+    frames = [np.asarray(cv2.resize(c.frame, (width, height)), np.uint8) for c in cells]
+    fields = [
+        None if c.field is None else dequantise(c.field, contract.temporal.bound) for c in cells
+    ]
+    radius = _radius(fields)
+    flows = [_flow_cell(field, (width, height), radius) for field in fields]
+    rows = [np.hstack([_lined(cell) for cell in row]) for row in (frames, flows)]
+    picture = np.vstack(rows)
+    return Strip(jpeg_uri(picture), picture.shape[1], picture.shape[0], round(radius, 1))
+
+
+def _radius(fields: Sequence[FlowField | None]) -> float:
+    """The speed that few pixels exceed in most cells; one cell may hold a cut, where flow is wild.
+
+    At least one pixel, so that stillness looks still.
+    """
+    fastest = [
+        float(np.percentile(np.hypot(field[..., 0], field[..., 1]), 99))
+        for field in fields
+        if field is not None
+    ]
+    return max(1.0, float(np.percentile(fastest, 75))) if fastest else 1.0
+
+
+def _flow_cell(field: FlowField | None, size: tuple[int, int], radius: float) -> Frame:
+    if field is None:  # the first step has none
+        return np.full((size[1], size[0], 3), _LINE, np.uint8)
+    large = np.asarray(cv2.resize(field, size, interpolation=cv2.INTER_LINEAR), np.float32)
+    return flow_colours(large, radius)
+
+
+def _lined(cell: Frame) -> Frame:
+    lined = cell.copy()
+    lined[-1:] = _LINE
+    lined[:, -1:] = _LINE
+    return lined
+
+
+def jpeg_uri(picture: Frame) -> str:
+    """``picture`` (H, W, 3) uint8 BGR as a ``data:`` address."""
+    _, encoded = cv2.imencode(".jpg", picture, _JPEG)
+    return "data:image/jpeg;base64," + base64.b64encode(encoded.tobytes()).decode()

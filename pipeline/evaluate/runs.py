@@ -1,0 +1,244 @@
+"""Runs a pack over footage and keeps the scores: here, or in processes of one thread each."""
+
+import multiprocessing
+import os
+import signal
+import threading
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import dataclass, field
+from multiprocessing.synchronize import Event
+from pathlib import Path
+from typing import Self
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+
+from pipeline.clock import NS_PER_S
+from pipeline.evaluate.clip_list import EvaluationError, shown
+from pipeline.evaluate.timeline import Interval, Item, Timeline, clip_frames
+from pipeline.model_pack import Contract, ModelPack
+from pipeline.offline import OfflineRecogniser, StepResult
+from pipeline.sources import SourceError
+
+STREAMS = ("fused", "spatial", "temporal")
+
+Tick = Callable[[int, float], None]
+"""Told of progress: so many files or clips more, so many seconds of media more."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Track:
+    """What a pack said at each step of one camera."""
+
+    segments: npt.NDArray[np.int64]
+    """(S,); a change is a gap."""
+    step_ids: npt.NDArray[np.int64]
+    """(S,), increasing."""
+    pts_ns: npt.NDArray[np.int64]
+    """(S,), media time."""
+    scores: npt.NDArray[np.float32]
+    """(3, S, C) probabilities in the order of :data:`STREAMS`; NaN where a stream is masked."""
+
+    @classmethod
+    def of(cls, results: Iterable[StepResult], labels: int) -> Self:
+        """Keep ``results``, which have ``labels`` scores each."""
+        masked = np.full(labels, np.nan, np.float32)
+        kept = [
+            (r.segment, r.step_id, r.pts_ns, [r.scores, *_or(masked, r.spatial, r.temporal)])
+            for r in results
+        ]
+        numbers = np.array([row[:3] for row in kept], np.int64).reshape(-1, 3)
+        scores = np.array([row[3] for row in kept], np.float32).reshape(-1, len(STREAMS), labels)
+        segments, step_ids, pts_ns = numbers.T
+        return cls(segments, step_ids, pts_ns, np.ascontiguousarray(scores.transpose(1, 0, 2)))
+
+    def __len__(self) -> int:
+        return len(self.pts_ns)
+
+    def spoken(self, stream: int) -> npt.NDArray[np.float32]:
+        """(S', C) float32: the scores of a stream at the steps that have any."""
+        scores = self.scores[stream]
+        return np.asarray(scores[np.isfinite(scores).all(axis=1)], np.float32)
+
+    def results(self) -> Iterator[StepResult]:
+        """The steps with their fused scores, for the event rules."""
+        for place, scores in enumerate(self.scores[0]):
+            yield StepResult(
+                segment=int(self.segments[place]),
+                step_id=int(self.step_ids[place]),
+                pts_ns=int(self.pts_ns[place]),
+                scores=scores,
+                spatial=None,
+                temporal=None,
+                alpha=None,
+            )
+
+    def length_ns(self, step_hz: float) -> int:
+        """From the first step to the end of the last; 0 without steps."""
+        if not len(self):
+            return 0
+        return int(self.pts_ns[-1] - self.pts_ns[0]) + round(NS_PER_S / step_hz)
+
+
+def _or(
+    masked: npt.NDArray[np.float32], *vectors: npt.NDArray[np.float32] | None
+) -> list[npt.NDArray[np.float32]]:
+    return [masked if vector is None else vector for vector in vectors]
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """A file's scores; ``error`` says why there are none."""
+
+    path: Path
+    track: Track
+    error: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class StreamRun:
+    """A stream's scores, and what was to be seen when."""
+
+    items: Sequence[Item]
+    track: Track
+    intervals: Sequence[Interval]
+    """Of the actions; ``played`` is of all clips."""
+    played: Sequence[Interval]
+    end_ns: int
+    unreadable: list[str] = field(default_factory=list)
+
+
+@dataclass(frozen=True, slots=True)
+class FileJob:
+    """A file by itself, from an empty window."""
+
+    path: Path
+    weight: int = 1
+
+    def run(self, recogniser: OfflineRecogniser, tick: Tick) -> Run:
+        labels, period_s = len(recogniser.contract.labels), 1 / recogniser.contract.step_hz
+        results: list[StepResult] = []
+        error: str | None = f"{shown(self.path)}: no step has scores"
+        try:
+            for result in recogniser.steps(clip_frames(self.path)):
+                results.append(result)
+                tick(0, period_s)
+                error = None
+        except SourceError as failure:
+            error = shown(str(failure))
+        tick(self.weight, 0.0)
+        return Run(self.path, Track.of(results, labels), error)
+
+
+@dataclass(frozen=True, slots=True)
+class StreamJob:
+    """Clips one after the other, as one camera would show them."""
+
+    items: Sequence[Item]
+
+    @property
+    def weight(self) -> int:
+        return len(self.items)
+
+    def run(self, recogniser: OfflineRecogniser, tick: Tick) -> StreamRun:
+        contract = recogniser.contract
+        timeline = timeline_of(self.items, contract, lambda: tick(1, 0.0))
+
+        def counted() -> Iterator[StepResult]:
+            for result in recogniser.steps(timeline.frames()):
+                tick(0, 1 / contract.step_hz)
+                yield result
+
+        track = Track.of(counted(), len(contract.labels))
+        unreadable = [shown(reason) for reason in timeline.unreadable.values()]
+        return StreamRun(
+            self.items, track, timeline.intervals, timeline.played, timeline.end_ns, unreadable
+        )
+
+
+def timeline_of(
+    items: Sequence[Item], contract: Contract, advance: Callable[[], None] = lambda: None
+) -> Timeline:
+    """The stream of ``items`` as a pack would see it."""
+    return Timeline(items, contract.background, contract.step_hz, advance)
+
+
+Job = FileJob | StreamJob
+Result = Run | StreamRun
+
+
+def run_all(
+    pack: ModelPack, jobs: Sequence[Job], *, processes: int, threads: int, tick: Tick
+) -> list[Result]:
+    """The result of each job, in their order; ``tick`` is called from this thread.
+
+    With more than one process each has its own networks. Raises
+    :class:`pipeline.model_pack.PackError`, and :class:`EvaluationError` when a process was killed.
+    """
+    recogniser = OfflineRecogniser(pack, threads)  # a pack that can't be run fails here
+    if processes == 1 or len(jobs) < 2:
+        return [job.run(recogniser, tick) for job in jobs]
+    context = multiprocessing.get_context("spawn")
+    stop = context.Event()
+    pool = ProcessPoolExecutor(
+        min(processes, len(jobs)), context, initializer=_open, initargs=(pack.folder, threads, stop)
+    )
+    try:
+        futures: list[Future[tuple[Result, float]]] = [pool.submit(_work, job) for job in jobs]
+        weights = {future: job.weight for future, job in zip(futures, jobs, strict=True)}
+        for future in as_completed(futures):
+            tick(weights[future], future.result()[1])
+    except BrokenProcessPool:
+        raise EvaluationError(
+            "a process of --jobs was killed, as happens when memory runs out: try fewer"
+        ) from None
+    finally:
+        stop.set()  # a stream takes minutes; who was interrupted doesn't wait for it
+        pool.shutdown(wait=True, cancel_futures=True)
+    return [future.result()[0] for future in futures]
+
+
+@dataclass(frozen=True, slots=True)
+class _Worker:
+    """What a process of :func:`run_all` has: its own networks, and whether it shall stop."""
+
+    recogniser: OfflineRecogniser
+    stop: Event
+
+
+_worker: _Worker | None = None
+
+
+def _open(folder: Path, threads: int, stop: Event) -> None:
+    global _worker
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the parent, which sets ``stop``
+    threading.Thread(target=_leave_with_parent, daemon=True).start()
+    cv2.setNumThreads(1)
+    _worker = _Worker(OfflineRecogniser(ModelPack.load(folder), threads), stop)
+
+
+def _leave_with_parent() -> None:
+    """A parent that was killed leaves no process behind."""
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+    parent.join()
+    os._exit(1)
+
+
+class _Stopped(Exception):
+    """The parent was interrupted; nobody wants the result."""
+
+
+def _work(job: Job) -> tuple[Result, float]:
+    worker = _worker
+    assert worker is not None
+
+    def tick(_files: int, _media_s: float) -> None:
+        if worker.stop.is_set():
+            raise _Stopped
+
+    result = job.run(worker.recogniser, tick)
+    return result, result.track.length_ns(worker.recogniser.contract.step_hz) / NS_PER_S
