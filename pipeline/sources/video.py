@@ -47,9 +47,10 @@ def _ffmpeg_options(options: str) -> Iterator[None]:
 class _Capture:
     """A cv2.VideoCapture whose first frame was read, so that its size is certain."""
 
-    def __init__(self, what: str | int, backend: int, parameters: Sequence[int]) -> None:
+    def __init__(self, what: str | int | bytes, backend: int, parameters: Sequence[int]) -> None:
         self.size = (0, 0)
-        self._capture = cv2.VideoCapture(what, backend, parameters)
+        # A str that is no UTF-8 would end the process. Bytes work; OpenCV's stubs don't know them.
+        self._capture = cv2.VideoCapture(what, backend, parameters)  # type: ignore[arg-type]
         self._pending = False
         self.opened = self._capture.isOpened()
         self.alive = False
@@ -165,7 +166,7 @@ class VideoFile(_OpenCVSource):
         if empty:
             raise SourceError(f"{where}: it is empty", kind="unreadable", permanent=True)
         # Absolute, so that no name can look like a protocol to FFmpeg ("concat:…").
-        path = str(self._path.resolve())
+        path = os.fsencode(self._path.resolve())
         capture = _Capture(path, cv2.CAP_FFMPEG, [cv2.CAP_PROP_N_THREADS, 1])
         if not capture.alive:
             capture.release()
