@@ -5,6 +5,7 @@ the window, and a linear layer gives the labels. Each stream also has a head of 
 that a user can see what either would have said.
 """
 
+import math
 from typing import NamedTuple
 
 import torch
@@ -12,8 +13,6 @@ from torch import Tensor, nn
 
 from training.aggregators import AGGREGATORS
 from training.config import FusionConfig
-
-TINY = 1e-6
 
 
 class Foresight(NamedTuple):
@@ -58,8 +57,9 @@ class FusionNetwork(nn.Module):
     * concat: ``[h_s ; h_t]``
     * weighted: ``α h_s + (1 − α) h_t``, α one learned number
     * attention: the same, ``α_t = σ(W_a [h_s ; h_t] + b_a)``
-    * score: late fusion (Simonyan and Zisserman 2014), the streams' own probabilities averaged
-      with one learned α
+    * score: late fusion of the streams' own scores (Simonyan and Zisserman 2014), as a product
+      of experts (Hinton 2002): ``log p = τ (α log p_s + (1 − α) log p_t)`` but for a constant, α
+      and τ one learned number each
 
     A stream that is absent at a step has no say in it: α becomes 0 or 1 there (concat: zeros in
     its place); a step at which both are absent is passed over.
@@ -73,6 +73,9 @@ class FusionNetwork(nn.Module):
         self.temporal_head = StreamHead(feature_size, config, labels)
         if config.kind in ("weighted", "score"):
             self.balance = nn.Parameter(torch.zeros(()))
+        if config.kind == "score":
+            # Two experts that know nothing of each other multiply: τ α = 1.
+            self.log_sharpness = nn.Parameter(torch.tensor(math.log(2.0)))
         if config.kind == "attention":
             self.attend = nn.Linear(2 * feature_size, 1)
             nn.init.constant_(self.attend.bias, -1.0)
@@ -93,13 +96,14 @@ class FusionNetwork(nn.Module):
         return both * share + (1.0 - both) * here
 
     def _score(self, own: StepLogits, mask: Tensor) -> Tensor:
-        # Late fusion weighs whole streams: one that was never there in the window is left out.
+        # Late fusion weighs whole streams: one that was never there in the window is left out, and
+        # the other then speaks for itself.
         seen = (torch.cumsum(mask, 1) > 0).float()
-        share = torch.sigmoid(self.balance)
-        spatial = share * seen[..., 0:1] + TINY
-        temporal = (1.0 - share) * seen[..., 1:2] + TINY
-        mixed = spatial * own.spatial.exp() + temporal * own.temporal.exp()
-        return torch.log(mixed / (spatial + temporal) + TINY)
+        both = seen[..., 0:1] * seen[..., 1:2]
+        share, sharpness = torch.sigmoid(self.balance), torch.exp(self.log_sharpness)
+        spatial = both * sharpness * share + (1.0 - both) * seen[..., 0:1]
+        temporal = both * sharpness * (1.0 - share) + (1.0 - both) * seen[..., 1:2]
+        return torch.log_softmax(spatial * own.spatial + temporal * own.temporal, -1)
 
     def _present(self, spatial: Tensor, temporal: Tensor, mask: Tensor) -> Tensor:
         """Which steps of the fused features there are: (N, T), or for each feature, (N, T, 2 d)."""

@@ -145,7 +145,7 @@ def flickering_clip(config: TrainConfig, seed: int) -> Stepped:
 
 def test_8_bits_that_cost_too_much_are_refused_with_figures(tmp_path: Path) -> None:
     """Calibrated where nothing moves, the motion network is blind to what does."""
-    config = tiny_config()
+    config = tiny_config(seed=5)  # one whose random weights tell the clips apart
     model = model_of(config)
     black = step_clip(((n * FRAME_NS, np.zeros((72, 96, 3), np.uint8)) for n in range(4)), config)
     clips = [flickering_clip(config, seed) for seed in range(12)]

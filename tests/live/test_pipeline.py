@@ -3,6 +3,7 @@
 import functools
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -220,8 +221,8 @@ def test_a_bad_camera_does_not_stop_the_others(scratch: Path, tiny: Path, pannin
     settings["cameras"]["gone"] = {"source": str(scratch / "gone.mp4")}
     with PipelineRun(scratch, settings) as run:
         run.wait_for(lambda: started(run, "a") and started(run, "b"), 30, "events of the others")
-        failed = [h.body for h in run.statuses("gone") if h.body["state"] == "failed"]
-        assert "gone.mp4" in failed[0]["reason"]
+        # The listener may have come too late for the status itself.
+        assert re.search(r"camera gone is failed: .*gone\.mp4: there is none", run.log())
         assert run.log().count("gone.mp4") <= 2
 
 

@@ -45,7 +45,7 @@ def test_every_fusion_learns_and_the_streams_do_not() -> None:
             for name, value in rival.state_dict().items()
             if not torch.equal(value, before[kind][name])
         }
-        wanted = {"score": {"balance"}, "concat": {"fused_head"}}
+        wanted = {"score": {"balance", "log_sharpness"}, "concat": {"fused_head"}}
         more = {"weighted": {"fused_head", "balance"}, "attention": {"fused_head", "attend"}}
         assert changed == {**wanted, **more}[kind]
         assert not rival.training

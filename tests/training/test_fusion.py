@@ -65,6 +65,19 @@ def test_score_fusion_of_one_stream_is_that_stream() -> None:
     assert torch.allclose(fused, own, atol=1e-4)
 
 
+def test_score_fusion_multiplies_what_the_streams_say() -> None:
+    model, (spatial, temporal, mask) = network("score"), window()
+    fused, one, other, _ = model(spatial, temporal, mask)
+    product = one * other
+    assert torch.allclose(fused, product / product.sum(-1, keepdim=True), atol=1e-6)
+    with torch.no_grad():
+        model.balance.fill_(100.0)
+        model.log_sharpness.zero_()
+    fused, one, _, alpha = model(spatial, temporal, mask)
+    assert torch.allclose(fused, one, atol=1e-6)
+    assert torch.equal(alpha, torch.ones(N, T))
+
+
 @pytest.mark.parametrize("kind", ["weighted", "attention"])
 def test_alpha_weighs_the_streams_where_both_are_there(kind: FusionKind) -> None:
     model, (spatial, temporal, mask) = network(kind), window()
