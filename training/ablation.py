@@ -24,7 +24,7 @@ from training.data import Clip
 from training.evaluation import STREAMS, predict
 from training.fusion import FusionNetwork
 from training.model import TwoStream
-from training.optimise import Report, fix_gates, half_precision, jittered, loss_of, planes_of
+from training.optimise import Report, features_of, fix_gates, loss_of
 
 KINDS: tuple[FusionKind, ...] = get_args(FusionKind)
 COLUMNS = (*STREAMS[1:], *KINDS)
@@ -89,11 +89,8 @@ def train_rivals(
     # Batches that the streams haven't seen.
     numbers = range(settings.iterations, settings.iterations + iterations)
     for batch in batches_from(composer, config, numbers, workers):
-        with torch.no_grad(), torch.autocast("cpu", half_precision("cpu"), settings.bfloat16):
-            planes = planes_of(batch.fields, streams)
-            planes = jittered(planes, batch.warp, batch.gain, config.composition.noise)
-            spatial, temporal = streams.step_features(batch.grid.float(), planes)
-        features = spatial.float()[batch.scene], temporal.float(), batch.mask
+        with torch.no_grad():
+            features = (*features_of(streams, batch, config), batch.mask)
         losses = [loss_of(r.fusion.steps(*features), batch, config) for r in models.values()]
         loss = torch.stack(losses).sum()
         optimiser.zero_grad()

@@ -1,7 +1,7 @@
 """What a training run is told: one validated object, loaded from YAML."""
 
 from pathlib import Path
-from typing import Annotated, Literal, Self
+from typing import Annotated, Literal, Self, TypeVar
 
 import yaml
 from pydantic import (
@@ -24,11 +24,26 @@ TemporalBackbone = Literal[
 ]
 ListFormat = Literal["auto", "folder", "csv", "ucf101", "mmaction2", "activitynet"]
 Others = Literal["refuse", "skip", "background"]
+Settings = TypeVar("Settings", bound=BaseModel)
 Probability = Annotated[float, Field(ge=0.0, le=1.0)]
 
 
 class ConfigError(Exception):
     """A configuration that can't be used; the message names the file and the key."""
+
+
+def read_yaml(kind: type[Settings], path: Path) -> Settings:
+    """Read a YAML file; raises :class:`ConfigError` with the file, the key and the reason."""
+    try:
+        return kind.model_validate(yaml.safe_load(path.read_text("utf-8")))
+    except OSError as error:
+        raise ConfigError(f"{path}: {error.strerror}") from None
+    except yaml.YAMLError as error:
+        raise ConfigError(f"{path}: not YAML: {error}") from None
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"]) or "whole file"
+        raise ConfigError(f"{path}: {where}: {first['msg']}") from None
 
 
 class _Section(BaseModel):
@@ -207,13 +222,4 @@ class TrainConfig(_Section):
     @classmethod
     def load(cls, path: Path) -> "TrainConfig":
         """Read a YAML file; raises :class:`ConfigError` with the file, the key and the reason."""
-        try:
-            return cls.model_validate(yaml.safe_load(path.read_text("utf-8")))
-        except OSError as error:
-            raise ConfigError(f"{path}: {error.strerror}") from None
-        except yaml.YAMLError as error:
-            raise ConfigError(f"{path}: not YAML: {error}") from None
-        except ValidationError as error:
-            first = error.errors()[0]
-            where = ".".join(str(part) for part in first["loc"]) or "whole file"
-            raise ConfigError(f"{path}: {where}: {first['msg']}") from None
+        return read_yaml(cls, path)

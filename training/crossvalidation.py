@@ -50,6 +50,13 @@ class Data:
         """The folds that can be held out."""
         return sorted({clip.fold for clip in self.clips} - {NEVER_HELD_OUT})
 
+    def without(self, fold: int | None) -> tuple[list[Clip], list[Clip]]:
+        """Clips and negatives but those of ``fold``; all of them for None."""
+        clips, negatives = (
+            [clip for clip in part if clip.fold != fold] for part in (self.clips, self.negatives)
+        )
+        return clips, negatives
+
     @property
     def digest(self) -> str:
         """Changes with the clips, their labels and their folds."""
@@ -101,8 +108,8 @@ def listed(config: TrainConfig, data: Path) -> int:
 
 def check_fold(config: TrainConfig, data: Data, fold: int) -> None:
     """Raises DataError naming the labels that have no clip outside ``fold``."""
-    rest = (clip.label for clip in data.clips if clip.fold != fold)
-    check_labels(config, rest, f"with fold {fold} held out")
+    clips, _ = data.without(fold)
+    check_labels(config, (clip.label for clip in clips), f"with fold {fold} held out")
 
 
 def trainer_for(
@@ -110,18 +117,14 @@ def trainer_for(
 ) -> Trainer | LinearTrainer:
     """What trains on all clips but those of ``fold``; on all of them for None."""
     if data.streams is not None:
-        clips, negatives = (
-            [clip for clip in part if clip.fold != fold] for part in (data.clips, data.negatives)
-        )
+        clips, negatives = data.without(fold)
         return LinearTrainer(config, data.streams, [*clips, *negatives], len(negatives))
     return Trainer(config, composer_for(config, data, fold), run)
 
 
 def composer_for(config: TrainConfig, data: Data, fold: int | None) -> Composer:
     """Sequences of all clips, negatives too, but those of ``fold``."""
-    clips, negatives = (
-        [clip for clip in part if clip.fold != fold] for part in (data.clips, data.negatives)
-    )
+    clips, negatives = data.without(fold)
     return Composer(config, make_pools(config, clips, negatives, data.episodes))
 
 

@@ -131,7 +131,7 @@ def _grab_from(capture: cv2.VideoCapture, path: Path, start_ns: int) -> int | No
         capture.set(cv2.CAP_PROP_POS_MSEC, (start_ns - SEEK_MARGIN_NS) / NS_PER_MS)
     time_ns = _grab(capture)
     if start_ns > 0 and (time_ns is None or time_ns > start_ns):
-        capture.open(str(path))
+        capture.open(os.fsencode(path))  # type: ignore[call-overload]
         time_ns = _grab(capture)
     while time_ns is not None and time_ns < start_ns:
         time_ns = _grab(capture)

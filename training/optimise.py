@@ -109,6 +109,17 @@ def accelerator_for(device: str, half: bool = True) -> Accelerator:
     )  # fmt: skip
 
 
+def features_of(model: TwoStream, batch: Prepared, config: TrainConfig) -> tuple[Tensor, Tensor]:
+    """Both streams' features of a batch, varied as it says, (N, T, d) float32 each."""
+    kind, half = batch.grid.device.type, config.optimiser.bfloat16
+    planes = planes_of(batch.fields, model)
+    planes = jittered(planes, batch.warp, batch.gain, config.composition.noise)
+    # Convolutions in bfloat16 are half the time on CPUs that have it; what follows isn't.
+    with torch.autocast(kind, half_precision(kind), enabled=half):
+        spatial, temporal = model.step_features(batch.grid.float(), planes)
+    return spatial.float()[batch.scene], temporal.float()
+
+
 class Learner(nn.Module):
     """From a batch to its loss, in one call, as data-parallel training wants it."""
 
@@ -118,15 +129,9 @@ class Learner(nn.Module):
         self._config = config
 
     def forward(self, batch: Prepared) -> Tensor:
-        kind, half = batch.grid.device.type, self._config.optimiser.bfloat16
-        planes = planes_of(batch.fields, self.model)
-        planes = jittered(planes, batch.warp, batch.gain, self._config.composition.noise)
-        # Convolutions in bfloat16 are half the time on CPUs that have it; what follows isn't.
-        with torch.autocast(kind, half_precision(kind), enabled=half):
-            spatial, temporal = self.model.step_features(batch.grid.float(), planes)
-        with torch.autocast(kind, enabled=False):
-            spatial = spatial.float()[batch.scene]
-            said = self.model.fusion.steps(spatial, temporal.float(), batch.mask)
+        spatial, temporal = features_of(self.model, batch, self._config)
+        with torch.autocast(batch.grid.device.type, enabled=False):
+            said = self.model.fusion.steps(spatial, temporal, batch.mask)
             return loss_of(said, batch, self._config)
 
 

@@ -9,12 +9,12 @@ import pytest
 import torch
 from typer.testing import CliRunner
 
+from training.config import ConfigError
 from training.flow import export
 from training.flow.__main__ import app
 from training.flow.camera import filmed
 from training.flow.config import (
     CameraConfig,
-    FlowConfigError,
     FlowTrainConfig,
     NetworkConfig,
     SceneConfig,
@@ -273,7 +273,7 @@ def test_a_bad_configuration_is_refused_with_file_and_key(
 ) -> None:
     path = tmp_path / "bad.yaml"
     path.write_text(text)
-    with pytest.raises(FlowConfigError, match=rf"bad\.yaml: {words}"):
+    with pytest.raises(ConfigError, match=rf"bad\.yaml: {words}"):
         FlowTrainConfig.load(path)
 
 

@@ -11,7 +11,8 @@ import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from training.flow.config import FlowConfigError, FlowTrainConfig
+from training.config import ConfigError
+from training.flow.config import FlowTrainConfig
 from training.flow.export import FlowExportError, export_flow
 from training.flow.scenes import Scenes, render_many
 from training.flow.textures import Gray, PhotoError, clip_frames, load_photos
@@ -100,7 +101,7 @@ def train(
     try:
         settings = FlowTrainConfig.load(config)
         found = backgrounds(settings, photos, data)
-    except (FlowConfigError, PhotoError) as error:
+    except (ConfigError, PhotoError) as error:
         raise fail(error, EXIT_USAGE) from None
     with Progress(*columns, console=console) as bar:
         scenes, held_out = scenes_of(settings, found, bar)

@@ -3,14 +3,11 @@
 from pathlib import Path
 from typing import Annotated
 
-import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field
+
+from training.config import read_yaml
 
 Share = Annotated[float, Field(ge=0.0, le=1.0)]
-
-
-class FlowConfigError(Exception):
-    """A configuration that can't be used; the message names the file and the key."""
 
 
 class _Section(BaseModel):
@@ -80,14 +77,5 @@ class FlowTrainConfig(_Section):
 
     @classmethod
     def load(cls, path: Path) -> "FlowTrainConfig":
-        """Read a YAML file; raises :class:`FlowConfigError` naming the file and the key."""
-        try:
-            return cls.model_validate(yaml.safe_load(path.read_text("utf-8")))
-        except OSError as error:
-            raise FlowConfigError(f"{path}: {error.strerror}") from None
-        except yaml.YAMLError as error:
-            raise FlowConfigError(f"{path}: not YAML: {error}") from None
-        except ValidationError as error:
-            first = error.errors()[0]
-            where = ".".join(str(part) for part in first["loc"]) or "whole file"
-            raise FlowConfigError(f"{path}: {where}: {first['msg']}") from None
+        """Read a YAML file; raises ConfigError naming the file and the key."""
+        return read_yaml(cls, path)
