@@ -2,13 +2,15 @@
 
 The streams of a fold are trained once, with the fusion that the configuration names. Then a
 fusion of every kind learns on top of them from nothing, all on the same batches, while the streams
-stay as they are: what differs between two columns of the table is the fusion alone.
+stay as they are: what differs between two columns of the table is the fusion alone. Classifiers of
+window statistics, whose streams aren't trained, are fitted anew for each kind.
 """
 
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from copy import deepcopy
+from functools import partial
 from pathlib import Path
 from typing import get_args
 
@@ -19,10 +21,11 @@ from torch import nn
 from training.batches import batches_from
 from training.compose import Composer
 from training.config import FusionKind, TrainConfig
-from training.crossvalidation import Data, composer_for
+from training.crossvalidation import Data, composer_for, is_linear
 from training.data import Clip
 from training.evaluation import STREAMS, predict
 from training.fusion import FusionNetwork
+from training.linear import LinearTrainer, heads_of
 from training.model import TwoStream
 from training.optimise import Report, features_of, fix_gates, loss_of
 
@@ -34,6 +37,8 @@ Counts = dict[str, int]
 
 def rival_iterations(config: TrainConfig) -> int:
     """How long the fusions learn, once the streams are trained."""
+    if is_linear(config):
+        return sum(heads_of(kind) for kind in KINDS) * config.optimiser.iterations
     return max(1, round(SHARE * config.optimiser.iterations))
 
 
@@ -44,6 +49,12 @@ def with_flow(config: TrainConfig, method: str) -> TrainConfig:
     )
 
 
+def with_fusion(config: TrainConfig, kind: FusionKind) -> TrainConfig:
+    """The recipe with another kind of fusion, all of whose weights are learned."""
+    fusion = config.fusion.model_copy(update={"kind": kind, "alpha": None})
+    return config.model_copy(update={"fusion": fusion})
+
+
 def rivals(model: TwoStream, config: TrainConfig) -> dict[FusionKind, TwoStream]:
     """A model for each kind of fusion: the streams and their heads of ``model``, frozen, and
     random weights in what fuses them."""
@@ -51,8 +62,9 @@ def rivals(model: TwoStream, config: TrainConfig) -> dict[FusionKind, TwoStream]
     for kind in KINDS:
         torch.manual_seed(config.seed)
         rival = deepcopy(model).requires_grad_(False).eval()
-        chosen = config.fusion.model_copy(update={"kind": kind})
-        fusion = FusionNetwork(chosen, config.feature_size, len(config.labels))
+        fusion = FusionNetwork(
+            with_fusion(config, kind).fusion, config.feature_size, len(config.labels)
+        )
         for name in ("spatial_head", "temporal_head"):
             head = getattr(rival.fusion, name)
             setattr(fusion, name, head)
@@ -119,11 +131,32 @@ def ablate_fold(
     model: TwoStream, config: TrainConfig, data: Data, fold: int, workers: int, report: Report
 ) -> Counts:
     """Count what each column tells right in ``fold``, which ``model`` was trained without."""
-    composer = composer_for(config, data, fold)
-    models = rivals(model, config)
-    train_rivals(models, config, composer, workers, report)
+    if data.streams is not None:
+        models = fitted_rivals(config, data, fold, report)
+    else:
+        models = rivals(model, config)
+        train_rivals(models, config, composer_for(config, data, fold), workers, report)
     held_out = [clip for clip in data.clips if clip.fold == fold]
     return right(models, config, held_out) | {"clips": len(held_out)}
+
+
+def fitted_rivals(
+    config: TrainConfig, data: Data, fold: int, report: Report
+) -> dict[FusionKind, TwoStream]:
+    """A linear model for each kind of fusion; all have the same heads of the streams."""
+    assert data.streams is not None
+    clips, negatives = data.without(fold)
+    models, done = {}, 0
+    for kind in KINDS:
+        recipe = with_fusion(config, kind)
+        trainer = LinearTrainer(recipe, data.streams, [*clips, *negatives], len(negatives))
+        models[kind] = trainer.train(partial(_after, report, done))
+        done += trainer.total
+    return models
+
+
+def _after(report: Report, done: int, iteration: int, loss: float) -> None:
+    report(done + iteration, loss)
 
 
 class Ledger:

@@ -85,9 +85,18 @@ ClipSource = Annotated[
 
 class FusionConfig(_Section):
     kind: FusionKind = "attention"
+    alpha: Probability | None = Field(
+        default=None, description="weight of spatial, for weighted and score; learned if not given"
+    )
     aggregator: Aggregator = Field(default="gru", description="what looks along the window")
     hidden: int = Field(default=128, ge=8, le=1024, description="units of each recurrent layer")
     dropout: Probability = 0.3
+
+    @model_validator(mode="after")
+    def _alpha_is_one_number(self) -> Self:
+        if self.alpha is not None and self.kind not in ("weighted", "score"):
+            raise ValueError(f"alpha: {self.kind} has none to set; weighted and score have")
+        return self
 
 
 class OptimiserConfig(_Section):
@@ -199,10 +208,8 @@ class TrainConfig(_Section):
 
     @model_validator(mode="after")
     def _statistics_are_for_states(self) -> Self:
-        """Window statistics want streams that aren't trained, and a kind that keeps them apart."""
+        """Window statistics want streams that aren't trained."""
         linear = self.fusion.aggregator == "statistics"
-        if linear and self.fusion.kind not in ("concat", "score"):
-            raise ValueError("fusion: statistics go with concat or score, whose streams don't mix")
         fixed = (self.spatial_head, self.temporal.backbone)
         if linear and fixed != ("pooled", "efficientnet_lite0_pooled"):
             raise ValueError(

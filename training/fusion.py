@@ -14,6 +14,9 @@ from torch import Tensor, nn
 from training.aggregators import AGGREGATORS
 from training.config import FusionConfig
 
+# Of a weight set by hand to 0 or 1, whose logit would be infinite.
+EPSILON = 1e-6
+
 
 class Foresight(NamedTuple):
     """Logits (N, T, C) of the gesture that is being drawn; for training alone."""
@@ -33,20 +36,33 @@ class StepLogits(NamedTuple):
     ahead: Foresight
 
 
-class StreamHead(nn.Module):
-    """Features along a window -> log probabilities, and logits of foresight, at every step."""
+class Classifier(nn.Module):
+    """States -> log probabilities, and logits of foresight, at every step."""
+
+    def __init__(self, width: int, labels: int) -> None:
+        super().__init__()
+        self.classify = nn.Linear(width, labels)
+        self.foresee = nn.Linear(width, labels)
+
+    def said(self, states: Tensor) -> tuple[Tensor, Tensor]:
+        """``states`` (N, T, width) -> (N, T, labels) twice."""
+        return torch.log_softmax(self.classify(states), -1), self.foresee(states)
+
+
+class StreamHead(Classifier):
+    """A classifier of what an aggregator makes of the features along a window."""
 
     def __init__(self, inputs: int, config: FusionConfig, labels: int) -> None:
-        super().__init__()
+        aggregate = AGGREGATORS[config.aggregator](inputs, config.hidden)
+        super().__init__(aggregate.width, labels)
         self.before = nn.Dropout(config.dropout)
-        self.aggregate = AGGREGATORS[config.aggregator](inputs, config.hidden)
+        self.aggregate = aggregate
         self.after = nn.Dropout(config.dropout)
-        self.classify = nn.Linear(self.aggregate.width, labels)
-        self.foresee = nn.Linear(self.aggregate.width, labels)
 
-    def forward(self, features: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
-        states = self.after(self.aggregate(self.before(features), mask))
-        return torch.log_softmax(self.classify(states), -1), self.foresee(states)
+    def states(self, features: Tensor, mask: Tensor) -> Tensor:
+        """``features`` (N, T, inputs), ``mask`` (N, T) -> (N, T, width)."""
+        y: Tensor = self.after(self.aggregate(self.before(features), mask))
+        return y
 
 
 class FusionNetwork(nn.Module):
@@ -63,25 +79,33 @@ class FusionNetwork(nn.Module):
 
     A stream that is absent at a step has no say in it: α becomes 0 or 1 there (concat: zeros in
     its place); a step at which both are absent is passed over.
+
+    h is formed at each step and then aggregated along the window; but window statistics, which
+    sum up each feature by itself, are taken of each stream first, and h is formed of those: zeros
+    in place of a stream that comes late would count as a change.
     """
 
     def __init__(self, config: FusionConfig, feature_size: int, labels: int) -> None:
         super().__init__()
         self.kind = config.kind
-        self.aggregator = config.aggregator
+        self.sums_first = config.aggregator == "statistics"
         self.spatial_head = StreamHead(feature_size, config, labels)
         self.temporal_head = StreamHead(feature_size, config, labels)
+        size = self.spatial_head.aggregate.width if self.sums_first else feature_size
         if config.kind in ("weighted", "score"):
-            self.balance = nn.Parameter(torch.zeros(()))
+            share = torch.tensor(0.5 if config.alpha is None else config.alpha)
+            self.balance = nn.Parameter(torch.logit(share, EPSILON), config.alpha is None)
         if config.kind == "score":
             # Two experts that know nothing of each other multiply: τ α = 1.
             self.log_sharpness = nn.Parameter(torch.tensor(math.log(2.0)))
+            return
         if config.kind == "attention":
-            self.attend = nn.Linear(2 * feature_size, 1)
+            self.attend = nn.Linear(2 * size, 1)
             nn.init.constant_(self.attend.bias, -1.0)
-        if config.kind != "score":
-            width = 2 * feature_size if config.kind == "concat" else feature_size
-            self.fused_head = StreamHead(width, config, labels)
+        width = 2 * size if config.kind == "concat" else size
+        self.fused_head: Classifier = (
+            Classifier(width, labels) if self.sums_first else StreamHead(width, config, labels)
+        )
 
     def _alpha(self, spatial: Tensor, temporal: Tensor, mask: Tensor) -> Tensor:
         """(N, T), the weight of spatial among the streams that are there."""
@@ -95,23 +119,22 @@ class FusionNetwork(nn.Module):
         both = here * there
         return both * share + (1.0 - both) * here
 
-    def _score(self, own: StepLogits, mask: Tensor) -> Tensor:
+    def _score(self, own: StepLogits, seen: Tensor) -> Tensor:
         # Late fusion weighs whole streams: one that was never there in the window is left out, and
         # the other then speaks for itself.
-        seen = (torch.cumsum(mask, 1) > 0).float()
         both = seen[..., 0:1] * seen[..., 1:2]
         share, sharpness = torch.sigmoid(self.balance), torch.exp(self.log_sharpness)
         spatial = both * sharpness * share + (1.0 - both) * seen[..., 0:1]
         temporal = both * sharpness * (1.0 - share) + (1.0 - both) * seen[..., 1:2]
         return torch.log_softmax(spatial * own.spatial + temporal * own.temporal, -1)
 
-    def _present(self, spatial: Tensor, temporal: Tensor, mask: Tensor) -> Tensor:
-        """Which steps of the fused features there are: (N, T), or for each feature, (N, T, 2 d)."""
-        if self.aggregator == "statistics" and self.kind == "concat":
-            # Zeros in place of a stream that comes late would count as a change.
-            streams = (spatial, mask[..., 0:1]), (temporal, mask[..., 1:2])
-            return torch.cat([there.expand_as(features) for features, there in streams], -1)
-        return torch.clamp(mask[..., 0] + mask[..., 1], max=1.0)
+    def mixed(self, spatial: Tensor, temporal: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
+        """h (N, T, width) of two (N, T, size), and the weight of spatial in it, (N, T)."""
+        alpha = self._alpha(spatial, temporal, mask)
+        if self.kind == "concat":
+            return torch.cat([spatial, temporal], -1), alpha
+        weight = alpha.unsqueeze(-1)
+        return weight * spatial + (1.0 - weight) * temporal, alpha
 
     def steps(self, spatial: Tensor, temporal: Tensor, mask: Tensor) -> StepLogits:
         """What the window says at each of its steps, none of which sees a later one.
@@ -119,20 +142,25 @@ class FusionNetwork(nn.Module):
         ``spatial``, ``temporal`` (N, T, d) float32, ``mask`` (N, T, 2) float32 of 0 and 1.
         """
         spatial, temporal = spatial * mask[..., 0:1], temporal * mask[..., 1:2]
-        alpha = self._alpha(spatial, temporal, mask)
-        by_spatial, ahead_spatial = self.spatial_head(spatial, mask[..., 0])
-        by_temporal, ahead_temporal = self.temporal_head(temporal, mask[..., 1])
-        ahead = Foresight(ahead_temporal, ahead_spatial, ahead_temporal)
-        own = StepLogits(by_temporal, by_spatial, by_temporal, alpha, ahead)
+        by_spatial = self.spatial_head.states(spatial, mask[..., 0])
+        by_temporal = self.temporal_head.states(temporal, mask[..., 1])
+        own_spatial, ahead_spatial = self.spatial_head.said(by_spatial)
+        own_temporal, ahead_temporal = self.temporal_head.said(by_temporal)
+        seen = (torch.cumsum(mask, 1) > 0).float()
         if self.kind == "score":
-            return own._replace(fused=self._score(own, mask))
-        weight = alpha.unsqueeze(-1)
-        if self.kind == "concat":
-            fused = torch.cat([spatial, temporal], -1)
+            alpha = self._alpha(spatial, temporal, mask)
+            said, ahead = own_temporal, ahead_temporal
+        elif self.sums_first:
+            fused, alpha = self.mixed(by_spatial, by_temporal, seen)
+            said, ahead = self.fused_head.said(fused)
         else:
-            fused = weight * spatial + (1.0 - weight) * temporal
-        said, foreseen = self.fused_head(fused, self._present(spatial, temporal, mask))
-        return own._replace(fused=said, ahead=ahead._replace(fused=foreseen))
+            fused, alpha = self.mixed(spatial, temporal, mask)
+            there = torch.clamp(mask[..., 0] + mask[..., 1], max=1.0)
+            assert isinstance(self.fused_head, StreamHead)
+            said, ahead = self.fused_head.said(self.fused_head.states(fused, there))
+        foresight = Foresight(ahead, ahead_spatial, ahead_temporal)
+        steps = StepLogits(said, own_spatial, own_temporal, alpha, foresight)
+        return steps._replace(fused=self._score(steps, seen)) if self.kind == "score" else steps
 
     def forward(
         self, spatial: Tensor, temporal: Tensor, mask: Tensor

@@ -5,20 +5,21 @@ then keep their ImageNet weights, :class:`~training.aggregators.WindowStatistics
 and what is left is logistic regression, which has one solution, found in seconds.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import NamedTuple
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional
 
 from training.aggregators import WindowStatistics
-from training.config import TrainConfig
-from training.data import Clip
+from training.config import FusionKind, TrainConfig
+from training.data import BACKBONE_BATCH, Clip
 from training.evaluation import clip_tensors
-from training.fusion import StreamHead
+from training.fusion import Classifier, FusionNetwork, StreamHead
 from training.model import TwoStream, new_model
 from training.optimise import Curves, Report
 
@@ -50,10 +51,12 @@ class FixedStreams:
 
     @torch.inference_mode()
     def _computed(self, clip: Clip) -> ClipFeatures:
-        grid, fields, mask = clip_tensors(clip, self._model.stack)
-        planes = self._model.temporal.resized(fields)
-        spatial, temporal = self._model.step_features(grid[None], planes[None])
-        return ClipFeatures(spatial[0], temporal[0], mask)
+        model = self._model
+        grid, fields, mask = clip_tensors(clip, model.stack)
+        stacks = model.stacks(model.temporal.resized(fields)[None])[0]
+        spatial = [model.spatial.head(part) for part in torch.split(grid, BACKBONE_BATCH)]
+        temporal = [model.temporal.features(part) for part in torch.split(stacks, BACKBONE_BATCH)]
+        return ClipFeatures(torch.cat(spatial), torch.cat(temporal), mask)
 
 
 @dataclass(frozen=True)
@@ -118,29 +121,21 @@ def windows_of(
     return Windows(spatial, temporal, mask, torch.tensor(labels), share / share.sum())
 
 
-@torch.inference_mode()
-def measured(head: StreamHead, x: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
-    """Statistics of whole windows (N, 2 D), and which are known; see WindowStatistics."""
-    assert isinstance(head.aggregate, WindowStatistics)
+@torch.no_grad()
+def window_states(head: StreamHead, x: Tensor, mask: Tensor) -> Tensor:
+    """States (N, 1, 2 d) at the end of whole windows, by whose statistics the head is calibrated.
+
+    ``x`` (N, T, d), ``mask`` (N, T, 1).
+    """
+    aggregate = head.aggregate
+    assert isinstance(aggregate, WindowStatistics)
     parts = [
-        [y[:, -1] for y in head.aggregate.measured(a, b)]
+        [y[:, -1:] for y in aggregate.measured(a, b)]
         for a, b in zip(torch.split(x, AT_ONCE), torch.split(mask, AT_ONCE), strict=True)
     ]
     values, known = (torch.cat(column) for column in zip(*parts, strict=True))
-    return values, known
-
-
-def head_inputs(model: TwoStream, windows: Windows) -> list[tuple[StreamHead, Tensor, Tensor]]:
-    """Each head, with the features (N, T, D) and the mask (N, T, D or 1) that it looks at."""
-    fusion = model.fusion
-    mask = windows.mask
-    by_stream = [(windows.spatial, mask[..., 0:1]), (windows.temporal, mask[..., 1:2])]
-    heads = [(fusion.spatial_head, *by_stream[0]), (fusion.temporal_head, *by_stream[1])]
-    if fusion.kind == "concat":
-        features = torch.cat([x for x, _ in by_stream], -1)
-        there = torch.cat([mask.expand_as(x) for x, mask in by_stream], -1)
-        heads.append((fusion.fused_head, features, there))
-    return heads
+    aggregate.calibrate(values[:, 0], known[:, 0])
+    return (values - aggregate.centre) * aggregate.scale * known
 
 
 class LinearTrainer:
@@ -152,8 +147,8 @@ class LinearTrainer:
         """``clips`` to train on, of which the last ``negatives`` show no label."""
         self._config, self._streams = config, streams
         self._clips, self._negatives = clips, negatives
-        heads = 3 if config.fusion.kind == "concat" else 2
-        self.iteration, self.total = 0, heads * config.optimiser.iterations
+        total = heads_of(config.fusion.kind) * config.optimiser.iterations
+        self.iteration, self.total = 0, total
         self.curves = Curves()
 
     def train(self, report: Report) -> TwoStream:
@@ -161,8 +156,8 @@ class LinearTrainer:
         config, model = self._config, new_model(self._config).eval()
         weights = clip_weights(config, self._clips, self._negatives)
         windows = windows_of(config, self._streams, self._clips, weights)
-        for number, (head, features, mask) in enumerate(head_inputs(model, windows), 1):
-            for loss in fitted(head, features, mask, windows, config):
+        for number, (parameters, logits) in enumerate(learned(model.fusion, windows), 1):
+            for loss in fitted(parameters, logits, windows, config):
                 self.curves.loss.append(loss)
                 self.iteration += 1
                 report(self.iteration, loss)
@@ -170,26 +165,57 @@ class LinearTrainer:
         return model
 
 
+def heads_of(kind: FusionKind) -> int:
+    """How many classifiers are fitted: each stream's, and what fuses them unless they multiply."""
+    return 2 if kind == "score" else 3
+
+
+def learned(
+    fusion: FusionNetwork, windows: Windows
+) -> Iterator[tuple[list[nn.Parameter], Callable[[], Tensor]]]:
+    """What is fitted, one after the other: parameters, and what comes of them, the logits (N, C)
+    of the windows.
+
+    Late fusion multiplies two experts as they are: how well each does on windows that it was
+    fitted to says nothing of what it's worth elsewhere.
+    """
+    mask = windows.mask
+    spatial = window_states(fusion.spatial_head, windows.spatial, mask[..., 0:1])
+    temporal = window_states(fusion.temporal_head, windows.temporal, mask[..., 1:2])
+    for head, states in ((fusion.spatial_head, spatial), (fusion.temporal_head, temporal)):
+        yield [*head.classify.parameters()], partial(_said, head, states)
+    if fusion.kind != "score":
+        seen = mask.amax(1, keepdim=True)
+        known = {"foresee", "spatial_head", "temporal_head"}
+        yield (
+            [p for name, p in fusion.named_parameters()
+             if p.requires_grad and known.isdisjoint(name.split("."))],
+            lambda: _said(fusion.fused_head, fusion.mixed(spatial, temporal, seen)[0]),
+        )  # fmt: skip
+
+
+def _said(head: Classifier, states: Tensor) -> Tensor:
+    logits: Tensor = head.classify(states)[:, -1]
+    return logits
+
+
 def fitted(
-    head: StreamHead, features: Tensor, mask: Tensor, windows: Windows, config: TrainConfig
-) -> Iterable[float]:
-    """Fit a head by L-BFGS (Liu and Nocedal 1989); yields the objective as it goes down."""
-    aggregate = head.aggregate
-    assert isinstance(aggregate, WindowStatistics)
-    values, known = measured(head, features, mask)
-    aggregate.calibrate(values, known)
-    states = (values - aggregate.centre) * aggregate.scale * known
-    layer = head.classify
-    for parameter in layer.parameters():
+    parameters: Sequence[nn.Parameter], logits: Callable[[], Tensor], windows: Windows,
+    config: TrainConfig,
+) -> Iterable[float]:  # fmt: skip
+    """Fit linear layers by L-BFGS (Liu and Nocedal 1989); yields the objective as it goes down."""
+    for parameter in parameters:
         torch.nn.init.zeros_(parameter)
+    weights = [parameter for parameter in parameters if parameter.dim() > 1]
     optimiser = torch.optim.LBFGS(
-        layer.parameters(), max_iter=1, history_size=20, line_search_fn="strong_wolfe"
+        parameters, max_iter=1, history_size=20, line_search_fn="strong_wolfe"
     )
 
     def objective() -> Tensor:
         optimiser.zero_grad()
-        each = functional.cross_entropy(layer(states), windows.label, reduction="none")
-        loss = (each * windows.weight).sum() + config.linear.decay * layer.weight.square().sum()
+        each = functional.cross_entropy(logits(), windows.label, reduction="none")
+        size = torch.stack([weight.square().sum() for weight in weights]).sum()
+        loss = (each * windows.weight).sum() + config.linear.decay * size
         loss.backward()  # type: ignore[no-untyped-call]
         return loss
 

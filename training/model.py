@@ -45,10 +45,13 @@ class TwoStream(nn.Module):
         """
         count, steps = grid.shape[:2]
         spatial: Tensor = self.spatial.head(grid.flatten(0, 1))
-        index = torch.from_numpy(stack_indices(steps, self.stack))
-        stacks = planes[:, index].flatten(0, 1).flatten(1, 2)
-        temporal = self.temporal.features(stacks)
+        temporal = self.temporal.features(self.stacks(planes).flatten(0, 1))
         return spatial.reshape(count, steps, -1), temporal.reshape(count, steps, -1)
+
+    def stacks(self, planes: Tensor) -> Tensor:
+        """``planes`` as above -> the stack that ends at each step, (N, T, stack * p, h', w')."""
+        index = torch.from_numpy(stack_indices(planes.shape[1], self.stack))
+        return planes[:, index].flatten(2, 3)
 
 
 def new_model(config: TrainConfig) -> TwoStream:

@@ -10,6 +10,7 @@ import torch
 
 from training.config import TrainConfig
 from training.data import Frame, Stepped, step_clip
+from training.fusion import Classifier
 from training.model import TwoStream, new_model
 
 FRAME_NS = 100_000_000
@@ -20,7 +21,7 @@ def model_of(config: TrainConfig) -> TwoStream:
     """A new model whose scores are as far from even as those of a trained one."""
     torch.set_num_threads(1)
     model = new_model(config).eval()
-    heads = [model.fusion.spatial_head, model.fusion.temporal_head]
+    heads: list[Classifier] = [model.fusion.spatial_head, model.fusion.temporal_head]
     heads += [model.fusion.fused_head] if config.fusion.kind != "score" else []
     with torch.no_grad():
         for head in heads:

@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from tests.training.test_linear import linear_config, still_or_moving
 from tests.training.tiny import tiny_clips, tiny_config
 from training.ablation import (
     COLUMNS,
@@ -19,6 +20,7 @@ from training.ablation import (
 )
 from training.compose import Composer, make_pools
 from training.crossvalidation import Data, trainer_for
+from training.linear import FixedStreams
 from training.model import new_model
 from training.optimise import Run
 
@@ -64,6 +66,17 @@ def test_a_fold_is_counted_for_every_column() -> None:
     assert counts["temporal"] >= 4  # chance is 2
     assert max(counts[kind] for kind in KINDS) >= 4
     assert done == list(range(1, rival_iterations(config) + 1))
+
+
+def test_linear_recipes_are_fitted_for_every_fusion() -> None:
+    config = linear_config()
+    data = Data(still_or_moving(4), [], [], [], streams=FixedStreams(config))
+    model = trainer_for(config, data, 0, Run()).train(lambda iteration, loss: None)
+    done: list[int] = []
+    counts = ablate_fold(model, config, data, 0, 0, lambda iteration, loss: done.append(iteration))
+    assert counts == {"clips": 4, "spatial": counts["spatial"], **dict.fromkeys(COLUMNS[1:], 4)}
+    assert done[-1] <= rival_iterations(config)
+    assert done == sorted(done)
 
 
 def test_another_flow_changes_nothing_else() -> None:

@@ -4,16 +4,17 @@ import pytest
 import torch
 
 from training.aggregators import MaskedGRU
-from training.config import FusionConfig, FusionKind
+from training.config import Aggregator, FusionConfig, FusionKind
 from training.fusion import FusionNetwork
 
 N, T, D, C = 2, 9, 6, 4
 KINDS: tuple[FusionKind, ...] = ("concat", "weighted", "attention", "score")
+AGGREGATORS: tuple[Aggregator, ...] = ("gru", "statistics")
 
 
-def network(kind: FusionKind) -> FusionNetwork:
+def network(kind: FusionKind, aggregator: Aggregator = "gru") -> FusionNetwork:
     torch.manual_seed(0)
-    return FusionNetwork(FusionConfig(kind=kind, hidden=8), D, C).eval()
+    return FusionNetwork(FusionConfig(kind=kind, aggregator=aggregator, hidden=8), D, C).eval()
 
 
 def window(seed: int = 1) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
@@ -33,9 +34,10 @@ def test_a_masked_step_leaves_the_state_as_it_was() -> None:
     assert not torch.allclose(states[:, 3], states[:, 4], atol=1e-3)
 
 
+@pytest.mark.parametrize("aggregator", AGGREGATORS)
 @pytest.mark.parametrize("kind", KINDS)
-def test_padding_at_the_old_end_changes_nothing(kind: FusionKind) -> None:
-    model, (spatial, temporal, mask) = network(kind), window()
+def test_padding_at_the_old_end_changes_nothing(kind: FusionKind, aggregator: Aggregator) -> None:
+    model, (spatial, temporal, mask) = network(kind, aggregator), window()
     junk = torch.full((N, 3, D), 7.0)
     padded = model(
         torch.cat([junk, spatial], 1),
@@ -46,10 +48,13 @@ def test_padding_at_the_old_end_changes_nothing(kind: FusionKind) -> None:
         assert torch.allclose(plain, long, atol=1e-6)
 
 
+@pytest.mark.parametrize("aggregator", AGGREGATORS)
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("missing", [0, 1])
-def test_a_missing_stream_has_no_say(kind: FusionKind, missing: int) -> None:
-    model, (spatial, temporal, mask) = network(kind), window()
+def test_a_missing_stream_has_no_say(
+    kind: FusionKind, aggregator: Aggregator, missing: int
+) -> None:
+    model, (spatial, temporal, mask) = network(kind, aggregator), window()
     mask[..., missing] = 0.0
     streams = [spatial, temporal]
     scores, *_, alpha = model(*streams, mask)
@@ -89,17 +94,36 @@ def test_alpha_weighs_the_streams_where_both_are_there(kind: FusionKind) -> None
     assert ((alpha[both] > 0.0) & (alpha[both] < 1.0)).all()
 
 
+@pytest.mark.parametrize("aggregator", AGGREGATORS)
 @pytest.mark.parametrize("kind", KINDS)
-def test_scores_are_probabilities_even_of_an_empty_window(kind: FusionKind) -> None:
-    model, (spatial, temporal, mask) = network(kind), window()
+def test_scores_are_probabilities_even_of_an_empty_window(
+    kind: FusionKind, aggregator: Aggregator
+) -> None:
+    model, (spatial, temporal, mask) = network(kind, aggregator), window()
     for present in (mask, torch.zeros_like(mask)):
         for scores in model(spatial, temporal, present)[:3]:
             assert torch.allclose(scores.sum(-1), torch.ones(N), atol=1e-4)
 
 
+@pytest.mark.parametrize("aggregator", AGGREGATORS)
 @pytest.mark.parametrize("kind", KINDS)
-def test_no_step_sees_a_later_one(kind: FusionKind) -> None:
-    model, (spatial, temporal, mask) = network(kind), window()
+def test_no_step_sees_a_later_one(kind: FusionKind, aggregator: Aggregator) -> None:
+    model, (spatial, temporal, mask) = network(kind, aggregator), window()
     before = model.steps(spatial, temporal, mask).fused[:, :5]
     spatial[:, 5:], temporal[:, 5:] = 3.0, -3.0
     assert torch.equal(before, model.steps(spatial, temporal, mask).fused[:, :5])
+
+
+@pytest.mark.parametrize("kind", ["weighted", "score"])
+def test_alpha_can_be_set_by_hand(kind: FusionKind) -> None:
+    for alpha in (0.0, 0.3, 1.0):
+        model = FusionNetwork(FusionConfig(kind=kind, alpha=alpha, hidden=8), D, C).eval()
+        assert not model.balance.requires_grad
+        torch.testing.assert_close(
+            model(*window())[3], torch.full((N, T), alpha), atol=1e-5, rtol=0
+        )
+
+
+def test_alpha_is_refused_where_there_is_none_to_set() -> None:
+    with pytest.raises(ValueError, match="alpha: attention has none to set"):
+        FusionConfig(kind="attention", alpha=0.5)
