@@ -6,11 +6,8 @@ from functools import partial
 from pathlib import Path
 from typing import Annotated, Literal
 
-import cv2
-import torch
 import typer
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import Progress
 from rich.table import Table as TextTable
 
 from training.ablation import Counts, Ledger, ablate_fold, rival_iterations, table, with_flow
@@ -23,15 +20,14 @@ from training.optimise import Interrupted, Report, Run, Trainer, accelerator_for
 from training.plots import SMOOTHING
 from training.runs import FINAL, RunFolder, Session, StopRequest, fold_name
 from training.state import StateError
+from training.terminal import console, fail, progress_bar, say, set_threads
 
 DATA_VARIABLE = "TWO_STREAM_DATA"
-EXIT_USAGE = 2
 EXIT_SIGNAL = 128
 
 app = typer.Typer(
     help="Train and evaluate two-stream models.", no_args_is_help=True, add_completion=False
 )
-console = Console(stderr=True)
 
 DataFolder = Annotated[
     Path, typer.Option(envvar=DATA_VARIABLE, help="folder with the clips and their lists")
@@ -60,27 +56,6 @@ def default_cache() -> Path:
     """The user's cache folder for decoded clips (XDG base directory specification)."""
     base = os.environ.get("XDG_CACHE_HOME")
     return (Path(base) if base else Path.home() / ".cache") / "two-stream" / "training"
-
-
-def set_threads(count: int) -> None:
-    torch.set_num_threads(count)
-    cv2.setNumThreads(count)
-
-
-def progress_bar() -> Progress:
-    return Progress(
-        TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(),
-        TimeRemainingColumn(), TextColumn("{task.fields[note]}"), console=console,
-    )  # fmt: skip
-
-
-def say(text: str) -> None:
-    console.print(text, soft_wrap=True, markup=False)
-
-
-def fail(error: Exception) -> typer.Exit:
-    console.print(f"error: {error}", style="red", soft_wrap=True, markup=False)
-    return typer.Exit(EXIT_USAGE)
 
 
 def chosen_folds(text: str, there: list[int]) -> list[int]:

@@ -18,9 +18,9 @@ import numpy.typing as npt
 
 from pipeline.clock import NS_PER_S
 from pipeline.evaluate.clip_list import EvaluationError, shown
-from pipeline.evaluate.timeline import Interval, Item, Timeline, clip_frames
+from pipeline.evaluate.timeline import Interval, Item, Timeline
 from pipeline.model_pack import Contract, ModelPack
-from pipeline.offline import OfflineRecogniser, StepResult
+from pipeline.offline import OfflineRecogniser, StepResult, file_frames
 from pipeline.sources import SourceError
 
 STREAMS = ("fused", "spatial", "temporal")
@@ -123,7 +123,7 @@ class FileJob:
         results: list[StepResult] = []
         error: str | None = f"{shown(self.path)}: no step has scores"
         try:
-            for result in recogniser.steps(clip_frames(self.path)):
+            for result in recogniser.steps(file_frames(self.path)):
                 results.append(result)
                 tick(0, period_s)
                 error = None

@@ -63,17 +63,6 @@ def arrange(entries: Sequence[Entry], background: Sequence[str], seed: int) -> l
     return order
 
 
-def clip_frames(path: Path) -> Iterator[TimedFrame]:
-    """The frames of a clip; raises :class:`pipeline.sources.SourceError` when it can't be read."""
-    if shown(path) != str(path):  # OpenCV's bindings end the process over it
-        raise SourceError(
-            f"{shown(path)}: its name is not UTF-8, and can't be opened; rename it",
-            kind="unreadable",
-            permanent=True,
-        )
-    return file_frames(path)
-
-
 class Timeline:
     """Plays items one after the other without a break; :attr:`played` fills as it plays.
 
@@ -115,14 +104,14 @@ class Timeline:
                 try:
                     yield from self._clip(item.path)
                 except SourceError as error:
-                    self.unreadable[item.path] = str(error)
+                    self.unreadable[item.path] = shown(str(error))
                 if self.end_ns > start_ns:
                     self.played.append(Interval(item.label, start_ns, self.end_ns, item.path))
             self._advance()
 
     def _clip(self, path: Path) -> Iterator[TimedFrame]:
         start_ns, before_ns, period_ns = self.end_ns, None, FIRST_PERIOD_NS
-        for timed in clip_frames(path):
+        for timed in file_frames(path):
             if before_ns is not None:
                 period_ns = timed.pts_ns - before_ns
             before_ns = timed.pts_ns

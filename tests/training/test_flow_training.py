@@ -262,6 +262,13 @@ def test_what_the_command_lacks_is_named(tmp_path: Path) -> None:
         assert CliRunner().invoke(app, arguments).exit_code == 2
     with pytest.raises(PhotoError, match="empty: no readable picture"):
         load_photos(empty)
+    cv2.imwrite(str(empty / "sky.png"), np.full((48, 64), 200, np.uint8))
+    with pytest.raises(PhotoError, match=r"empty: no readable picture .* 1 show nothing but plain"):
+        load_photos(empty)
+    cv2.imwrite(
+        str(empty / "grass.png"), np.random.default_rng(0).integers(0, 255, (48, 64), np.uint8)
+    )
+    assert len(load_photos(empty)) == 1
 
 
 @pytest.mark.parametrize(

@@ -4,12 +4,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated
 
-import cv2
 import numpy as np
-import torch
 import typer
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import Progress
 
 from training.config import ConfigError
 from training.flow.config import FlowTrainConfig
@@ -23,26 +20,14 @@ from training.flow.train import (
     save_checkpoint,
     train_flow,
 )
+from training.terminal import EXIT_REFUSED, fail, progress_bar, set_threads
 
-EXIT_USAGE = 2
-EXIT_REFUSED = 1
 HELD_OUT_PHOTOS = 10  # every tenth photograph is seen in validation alone
 
 app = typer.Typer(
     help="Train and export the flow method deep.", no_args_is_help=True, add_completion=False
 )
-console = Console(stderr=True)
 Threads = Annotated[int, typer.Option(min=1, help="CPU threads")]
-
-
-def fail(error: Exception, code: int) -> typer.Exit:
-    console.print(f"error: {error}", style="red", soft_wrap=True, markup=False)
-    return typer.Exit(code)
-
-
-def use_threads(threads: int) -> None:
-    torch.set_num_threads(threads)
-    cv2.setNumThreads(threads)
 
 
 def backgrounds(config: FlowTrainConfig, photos: Path, data: Path | None) -> list[Gray]:
@@ -93,17 +78,13 @@ def train(
     threads: Threads = 1,
 ) -> None:
     """Render scenes, train on them, and write OUT/deep.pt; prints the error on held-out scenes."""
-    use_threads(threads)
-    columns = (
-        TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(),
-        TimeRemainingColumn(), TextColumn("{task.fields[note]}"),
-    )  # fmt: skip
+    set_threads(threads)
     try:
         settings = FlowTrainConfig.load(config)
         found = backgrounds(settings, photos, data)
     except (ConfigError, PhotoError) as error:
-        raise fail(error, EXIT_USAGE) from None
-    with Progress(*columns, console=console) as bar:
+        raise fail(error) from None
+    with progress_bar() as bar:
         scenes, held_out = scenes_of(settings, found, bar)
         network = train_flow(settings, scenes, reporter(bar, settings.iterations))
     error_px = mean_error(network, held_out)
@@ -121,12 +102,12 @@ def export(
 
     Exit status 1: onnxruntime doesn't say what torch says, and nothing was written.
     """
-    use_threads(threads)
+    set_threads(threads)
     try:
         network, config, error_px = load_checkpoint(checkpoint)
         parity, digest = export_flow(network, config, error_px, out)
     except FlowCheckpointError as error:
-        raise fail(error, EXIT_USAGE) from None
+        raise fail(error) from None
     except FlowExportError as error:
         raise fail(error, EXIT_REFUSED) from None
     typer.echo(f"{out}: {out.stat().st_size} bytes, parity {parity:.1e} px, SHA-256 {digest}")

@@ -13,6 +13,8 @@ Rng = np.random.Generator
 
 DENSITY = 1.5  # texture pixels to a frame's: what is sampled is finer than the frame
 LARGEST_SIDE = 1024
+LEAST_TEXTURE = 2.2  # grey levels from a row to the next, of a picture of TEXTURE_SIDE
+TEXTURE_SIDE = 480
 PICTURES = (".jpg", ".jpeg", ".png", ".webp")
 VIDEOS = (".mp4", ".avi", ".mkv")
 LETTERS = "abcdefghijkmnopqrstuvwxyzABCDEFGHJKLMNPQRSTUVWXYZ0123456789&%?#"
@@ -23,16 +25,22 @@ class PhotoError(Exception):
 
 
 def load_photos(folder: Path) -> list[Gray]:
-    """All pictures under ``folder``, sorted by path: grey, the longer side at most 1024.
+    """The pictures under ``folder`` with texture, sorted by path: grey, at most 1024 a side.
 
     Raises :class:`PhotoError` when there is none.
     """
     paths = sorted(path for path in folder.rglob("*") if path.suffix.lower() in PICTURES)
     read = (cv2.imread(str(path), cv2.IMREAD_GRAYSCALE) for path in paths)
     photos = [_shrunk(np.asarray(photo, np.uint8)) for photo in read if photo is not None]
-    if not photos:
-        raise PhotoError(f"{folder}: no readable picture ({', '.join(PICTURES)}) in it")
-    return photos
+    if not (textured := [photo for photo in photos if _has_texture(photo)]):
+        flat = f"; {len(photos)} show nothing but plain colour" if photos else ""
+        raise PhotoError(f"{folder}: no readable picture ({', '.join(PICTURES)}) in it{flat}")
+    return textured
+
+
+def _has_texture(photo: Gray) -> bool:
+    small = _shrunk(photo, TEXTURE_SIDE).astype(np.float32)
+    return float(np.abs(np.diff(small, axis=0)).mean()) >= LEAST_TEXTURE
 
 
 def clip_frames(folder: Path, count: int, rng: Rng) -> list[Gray]:
@@ -54,8 +62,8 @@ def clip_frames(folder: Path, count: int, rng: Rng) -> list[Gray]:
     return frames
 
 
-def _shrunk(photo: Gray) -> Gray:
-    scale = LARGEST_SIDE / max(photo.shape)
+def _shrunk(photo: Gray, side: int = LARGEST_SIDE) -> Gray:
+    scale = side / max(photo.shape)
     if scale >= 1:
         return photo
     shrunk = cv2.resize(photo, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)

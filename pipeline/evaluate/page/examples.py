@@ -11,9 +11,8 @@ from pipeline.evaluate.page.charts import Dash, trace
 from pipeline.evaluate.page.strips import Span, Strip, cut
 from pipeline.evaluate.runs import Run, StreamRun, Track, timeline_of
 from pipeline.evaluate.streams import LATE_NS, ActionRow, EventRow
-from pipeline.evaluate.timeline import clip_frames
 from pipeline.model_pack import Contract
-from pipeline.offline import TimedFrame
+from pipeline.offline import TimedFrame, file_frames
 from pipeline.sources import SourceError
 
 MOST_SHOWN = 24
@@ -172,7 +171,7 @@ def _there(examples: Sequence[Example | None]) -> list[Example]:
 
 
 def _from_file(run: Run, wanted: Sequence[_Wanted], contract: Contract) -> list[Example | None]:
-    return _cut(lambda: clip_frames(run.path), run, wanted, contract)
+    return _cut(lambda: file_frames(run.path), run, wanted, contract)
 
 
 def _cut(
