@@ -23,6 +23,7 @@ from training.data import Clip, Stroke
 
 STILL = 128
 UNSEEN = 0.25
+LONGEST_PART = 0.5
 Rng = np.random.Generator
 Floats = npt.NDArray[np.float32]
 
@@ -166,6 +167,32 @@ def cropped(clip: Clip, first: int, past: int) -> Clip:
     )  # fmt: skip
 
 
+def scribble(clip: Clip, steps: int, rng: Rng) -> Clip:
+    """``steps`` steps of a clip played to and fro, a part of it at a time, so that its gesture is
+    never completed: a near miss, which moves as a gesture does but is none."""
+    longest = max(2, round(LONGEST_PART * len(clip)))
+    place, way, left = int(rng.integers(len(clip))), 1, 0
+    places, ways = [place], [1]
+    while len(places) < steps:
+        if left == 0:
+            way, left = -way, int(rng.integers(2, longest + 1))
+        if not 0 <= place + way < len(clip):
+            way = -way
+        place, left = place + way, left - 1
+        places.append(place)
+        ways.append(way)
+    now, back = np.array(places), np.array(ways) < 0
+    # A step back undoes the motion that led to where it begins.
+    source = now + back
+    fields = clip.fields[source]
+    fields[back] = _negated(fields[back])
+    fields[0] = STILL
+    return replace(
+        clip, fields=fields, moving=clip.moving[source], grid=clip.grid[now],
+        seen=clip.seen[now], strokes=(),
+    )  # fmt: skip
+
+
 def still_after(clip: Clip, steps: int, rng: Rng) -> Clip:
     """``steps`` steps in which the picture at the clip's end stays as it is, but for noise."""
     noise = rng.integers(-1, 2, (steps, *clip.fields.shape[1:]))
@@ -241,6 +268,8 @@ class Composer:
         self._method = flow.create(config.temporal.method)
         names = config.labels
         self._mirror = {names.index(a): names.index(b) for a, b in config.swaps.items()}
+        wanted = {names.index(label) for label in config.composition.scribbled}
+        self._scribbled = sorted(wanted & pools.by_label.keys())
         self._reverse = {names.index(a): names.index(b) for a, b in config.reversals.items()}
 
     def batch(self, rng: Rng) -> Batch:
@@ -264,11 +293,18 @@ class Composer:
     def _gesture(self, rng: Rng) -> list[Clip]:
         if self.pools.episodes and rng.random() < self._config.composition.rendered:
             return [self._episode_part(rng, 30, 90)]
+        if self._scribbled and rng.random() < self._config.composition.scribbles:
+            return [self._scribble(rng)]
         label = self._labels[int(rng.integers(len(self._labels)))]
         clip = self._varied(self._pick(self.pools.by_label[label], rng), rng)
         if rng.random() < 0.5:
             return [clip]
         return [clip, still_after(clip, int(rng.integers(2, 16)), rng)]
+
+    def _scribble(self, rng: Rng) -> Clip:
+        label = self._scribbled[int(rng.integers(len(self._scribbled)))]
+        clip = self._varied(self._pick(self.pools.by_label[label], rng), rng)
+        return scribble(clip, int(rng.integers(12, 50)), rng)
 
     def _lead_in(self, rng: Rng) -> Clip:
         if self.pools.negatives and rng.random() < self._config.composition.negatives:
@@ -306,10 +342,15 @@ class Composer:
         part = slice(offset, offset + steps)
         moved = [Stroke(s.label, s.first - offset, s.past - offset) for s in chain.strokes]
         target, weight = targets(moved, steps, config.composition, self._background)
-        weight[target == self._background] *= config.optimiser.background_weight
+        drawn, progress = foresight(moved, steps)
+        nothing, settings = target == self._background, config.optimiser
+        partial = settings.background_weight
+        if settings.partial_weight is not None:
+            partial = settings.partial_weight
+        weight[nothing] *= np.where(progress > 0, partial, settings.background_weight)[nothing]
         moving = chain.moving[part].copy()
         moving[0] = False
         return Batch(
             chain.fields[part], chain.grid[part], moving, chain.seen[part], target, weight,
-            *foresight(moved, steps),
+            drawn, progress,
         )  # fmt: skip

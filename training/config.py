@@ -115,6 +115,10 @@ class OptimiserConfig(_Section):
     )
     label_smoothing: Probability = 0.05
     background_weight: float = Field(default=0.3, ge=0, description="of steps without a gesture")
+    partial_weight: float | None = Field(
+        default=None, ge=0,
+        description="of steps of a gesture that can't be told yet; background's if not given",
+    )  # fmt: skip
 
 
 class CompositionConfig(_Section):
@@ -133,6 +137,12 @@ class CompositionConfig(_Section):
     lead_in: Probability = Field(default=0.6, description="how often something precedes a gesture")
     rendered: Probability = Field(default=0.25, description="share of rendered gestures")
     negatives: Probability = Field(default=0.3, description="share of negatives in lead-ins")
+    scribbles: Probability = Field(
+        default=0.0, description="share of clips played to and fro, which then show no label"
+    )
+    scribbled: tuple[str, ...] = Field(
+        default=(), description="labels of the clips that may be played so"
+    )
     drop_step: Probability = 0.03
     drop_stream: Probability = 0.1
     swap_scene: Probability = Field(
@@ -141,6 +151,12 @@ class CompositionConfig(_Section):
     noise: float = Field(default=0.02, ge=0, description="added to flow, in the network's unit")
     shift: float = Field(default=0.15, ge=0, description="largest shift, part of the picture")
     scale: tuple[float, float] = (0.8, 1.3)
+
+    @model_validator(mode="after")
+    def _scribbles_are_of_something(self) -> Self:
+        if self.scribbles and not self.scribbled:
+            raise ValueError("scribbles: name the labels of the clips in scribbled")
+        return self
 
 
 class LinearConfig(_Section):
@@ -201,6 +217,7 @@ class TrainConfig(_Section):
         named = {*self.background, *self.swaps, *self.swaps.values(), *self.thresholds}
         named |= {*self.reversals, *self.reversals.values()}
         lists = (self.clips, self.negatives)
+        named |= set(self.composition.scribbled)
         named |= {x.between for x in lists if isinstance(x, ClipList) and x.between is not None}
         if strange := named - set(self.labels):
             raise ValueError(f"labels lack {sorted(strange)}, named elsewhere in the file")

@@ -8,6 +8,7 @@ import pytest
 from pipeline.windows import FlowStack
 from tests.training.tiny import tiny_clip, tiny_clips, tiny_config
 from training.compose import (
+    LONGEST_PART,
     STILL,
     Composer,
     Join,
@@ -17,6 +18,7 @@ from training.compose import (
     make_pools,
     mirrored,
     reversed_clip,
+    scribble,
     stack_indices,
     stack_valid,
     stretched,
@@ -137,3 +139,45 @@ def test_a_sequence_shows_each_look_of_a_clip() -> None:
     rng = np.random.default_rng(0)
     seen = {float(composer.sequence(rng).grid[0].max()) for _ in range(20)}
     assert seen == {0.0, 1.0}
+
+
+def test_a_scribble_goes_to_and_fro_and_completes_nothing() -> None:
+    clip = tiny_clip(2, steps=20)
+    # Each step's picture tells where it is, and each field how far it goes.
+    places = np.arange(20, dtype=np.float16)
+    grid = np.broadcast_to(places[:, None, None, None], clip.grid.shape)
+    fields = np.full_like(clip.fields, STILL + 1)
+    for seed in range(20):
+        made = scribble(replace(clip, grid=grid, fields=fields), 50, np.random.default_rng(seed))
+        place = made.grid[:, 0, 0, 0].astype(int)
+        moved = np.diff(place)
+        assert set(moved) <= {-1, 1}
+        assert (made.fields[1:, 0, 0, 0].astype(int) - STILL == moved).all()
+        assert (made.fields[0] == STILL).all()
+        turns = np.flatnonzero(np.diff(moved)) + 1
+        assert np.diff(turns, prepend=0, append=len(moved)).max() <= 20 * LONGEST_PART
+        assert made.strokes == ()
+        assert len(made) == 50
+
+
+def test_what_cannot_be_told_yet_weighs_otherwise_than_what_is_nothing() -> None:
+    weights = {"background_weight": 0.25, "partial_weight": 0.5}
+    config = tiny_config(optimiser={**weights, "batch": 4})
+    composer = Composer(config, make_pools(config, tiny_clips(), [], []))
+    batch = composer.batch(np.random.default_rng(0))
+    nothing, drawing = batch.target == 0, batch.progress > 0
+    assert set(np.unique(batch.weight[nothing & drawing])) <= {0.0, 0.5}
+    assert set(np.unique(batch.weight[nothing & ~drawing])) <= {0.0, 0.25}
+    assert (batch.weight[nothing & drawing] == 0.5).any()
+    assert (batch.weight[nothing & ~drawing] == 0.25).any()
+
+
+def test_scribbles_have_no_target_but_background() -> None:
+    changes = {"scribbles": 1.0, "scribbled": ["left"], "lead_in": 0.0, "steps": 24}
+    config = tiny_config(composition=changes)
+    composer = Composer(config, make_pools(config, tiny_clips(), [], []))
+    batch = composer.batch(np.random.default_rng(0))
+    assert (batch.target == 0).all()
+    assert (batch.progress == 0).all()
+    with pytest.raises(ValueError, match="name the labels"):
+        tiny_config(composition={"scribbles": 0.5})
