@@ -10,7 +10,15 @@ import typer
 from rich.progress import Progress
 from rich.table import Table as TextTable
 
-from training.ablation import Counts, Ledger, ablate_fold, rival_iterations, table, with_flow
+from training.ablation import (
+    Counts,
+    Ledger,
+    ablate_fold,
+    ablate_linear,
+    rival_iterations,
+    table,
+    with_flow,
+)  # fmt: skip
 from training.config import ConfigError, TrainConfig
 from training.crossvalidation import Data, check_fold, listed, load_data, measure_fold, summary
 from training.linear import LinearTrainer
@@ -226,15 +234,20 @@ def ablated(
     """A fold's counts: those of the ledger, or new ones, written into it."""
     key = Ledger.key(config, session.data, fold)
     if key not in ledger.rows:
-        session.fold(config, fold)
-        model = session.model(fold_name(fold), config, fold)
+        linear = session.data.streams is not None
+        if not linear:
+            session.fold(config, fold)
         task = bar.add_task("fusions", total=rival_iterations(config), note="")
 
         def report(iteration: int, loss: float) -> None:
             bar.update(task, completed=iteration, note=f"loss {loss:.3f}")
 
-        workers = session.run.workers
-        ledger.add(key, ablate_fold(model, config, session.data, fold, workers, report))
+        if linear:
+            counts = ablate_linear(config, session.data, fold, report)
+        else:
+            model = session.model(fold_name(fold), config, fold)
+            counts = ablate_fold(model, config, session.data, fold, session.run.workers, report)
+        ledger.add(key, counts)
     return ledger.rows[key]
 
 

@@ -8,7 +8,7 @@ window statistics, whose streams aren't trained, are fitted anew for each kind.
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from copy import deepcopy
 from functools import partial
 from pathlib import Path
@@ -23,9 +23,9 @@ from training.compose import Composer
 from training.config import FusionKind, TrainConfig
 from training.crossvalidation import Data, composer_for, is_linear
 from training.data import Clip
-from training.evaluation import STREAMS, predict
+from training.evaluation import STREAMS, ClipFeatures, clip_features, predict
 from training.fusion import FusionNetwork
-from training.linear import LinearTrainer, heads_of
+from training.linear import FixedStreams, LinearTrainer, heads_of
 from training.model import TwoStream
 from training.optimise import Report, features_of, fix_gates, loss_of
 
@@ -116,12 +116,15 @@ def train_rivals(
         rival.eval()
 
 
-def right(models: Mapping[FusionKind, TwoStream], config: TrainConfig, clips: list[Clip]) -> Counts:
-    """How many clips each of :data:`COLUMNS` tells right."""
+def right(
+    models: Mapping[FusionKind, TwoStream], config: TrainConfig, clips: list[Clip],
+    features: Callable[[Clip], ClipFeatures],
+) -> Counts:  # fmt: skip
+    """How many clips each of :data:`COLUMNS` tells right; the models share their streams."""
     truth = np.array([clip.label for clip in clips])
     counts: Counts = {}
     for kind, rival in models.items():
-        said = predict(rival, config, clips) == truth[:, None]
+        said = predict(rival, config, clips, features) == truth[:, None]
         hits = dict(zip(STREAMS, said.sum(0).tolist(), strict=True))
         counts |= {"spatial": hits["spatial"], "temporal": hits["temporal"], kind: hits["fused"]}
     return counts
@@ -131,25 +134,30 @@ def ablate_fold(
     model: TwoStream, config: TrainConfig, data: Data, fold: int, workers: int, report: Report
 ) -> Counts:
     """Count what each column tells right in ``fold``, which ``model`` was trained without."""
-    if data.streams is not None:
-        models = fitted_rivals(config, data, fold, report)
-    else:
-        models = rivals(model, config)
-        train_rivals(models, config, composer_for(config, data, fold), workers, report)
+    models = rivals(model, config)
+    train_rivals(models, config, composer_for(config, data, fold), workers, report)
     held_out = [clip for clip in data.clips if clip.fold == fold]
-    return right(models, config, held_out) | {"clips": len(held_out)}
+    streams = partial(clip_features, model)
+    return right(models, config, held_out, streams) | {"clips": len(held_out)}
+
+
+def ablate_linear(config: TrainConfig, data: Data, fold: int, report: Report) -> Counts:
+    """:func:`ablate_fold` of a recipe whose streams aren't trained."""
+    assert data.streams is not None
+    models = fitted_rivals(config, data, data.streams, fold, report)
+    held_out = [clip for clip in data.clips if clip.fold == fold]
+    return right(models, config, held_out, data.streams.of) | {"clips": len(held_out)}
 
 
 def fitted_rivals(
-    config: TrainConfig, data: Data, fold: int, report: Report
+    config: TrainConfig, data: Data, streams: FixedStreams, fold: int, report: Report
 ) -> dict[FusionKind, TwoStream]:
     """A linear model for each kind of fusion; all have the same heads of the streams."""
-    assert data.streams is not None
     clips, negatives = data.without(fold)
     models, done = {}, 0
     for kind in KINDS:
         recipe = with_fusion(config, kind)
-        trainer = LinearTrainer(recipe, data.streams, [*clips, *negatives], len(negatives))
+        trainer = LinearTrainer(recipe, streams, [*clips, *negatives], len(negatives))
         models[kind] = trainer.train(partial(_after, report, done))
         done += trainer.total
     return models

@@ -4,7 +4,7 @@ The stepped stream runs over a clip as it would live; :mod:`pipeline.evaluation_
 what it says into a prediction.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -15,7 +15,7 @@ from torch import Tensor
 from pipeline.evaluation_protocol import clip_scores
 from training.compose import stack_valid
 from training.config import TrainConfig
-from training.data import Clip
+from training.data import BACKBONE_BATCH, Clip
 from training.model import TwoStream
 
 STREAMS = ("fused", "spatial", "temporal")
@@ -37,6 +37,24 @@ def clip_tensors(clip: Clip, stack: int) -> tuple[Tensor, Tensor, Tensor]:
     return grid.float(), fields.permute(0, 3, 1, 2).float(), torch.from_numpy(mask)
 
 
+class ClipFeatures(NamedTuple):
+    """Of a clip: both streams' features (S, d), and ``mask`` (S, 2), float32."""
+
+    spatial: Tensor
+    temporal: Tensor
+    mask: Tensor
+
+
+@torch.inference_mode()
+def clip_features(model: TwoStream, clip: Clip) -> ClipFeatures:
+    """Both streams' features at each step of a clip."""
+    grid, fields, mask = clip_tensors(clip, model.stack)
+    stacks = model.stacks(model.temporal.resized(fields)[None])[0]
+    spatial = [model.spatial.head(part) for part in torch.split(grid, BACKBONE_BATCH)]
+    temporal = [model.temporal.features(part) for part in torch.split(stacks, BACKBONE_BATCH)]
+    return ClipFeatures(torch.cat(spatial), torch.cat(temporal), mask)
+
+
 @torch.inference_mode()
 def stream_scores(model: TwoStream, clip: Clip, window: int) -> StreamScores:
     """What the sliding window says at each step of a clip.
@@ -44,13 +62,11 @@ def stream_scores(model: TwoStream, clip: Clip, window: int) -> StreamScores:
     A window that isn't full is padded with steps that leave the state as it was, so one pass over
     the first ``window`` steps is all the windows that end there.
     """
-    grid, fields, mask = clip_tensors(clip, model.stack)
-    planes = model.temporal.resized(fields)
-    inputs = (*model.step_features(grid[None], planes[None]), mask[None])
-    start = model.fusion.steps(*(x[:, :window] for x in inputs))
+    inputs = clip_features(model, clip)
+    start = model.fusion.steps(*(x[None, :window] for x in inputs))
     scores = [x[0].exp() for x in start[:3]]
     if len(clip) > window:
-        slid = [x[0].unfold(0, window, 1)[1:].transpose(1, 2) for x in inputs]
+        slid = [x.unfold(0, window, 1)[1:].transpose(1, 2) for x in inputs]
         later = model.fusion(*slid)
         scores = [torch.cat(pair) for pair in zip(scores, later[:3], strict=True)]
     return StreamScores(*(np.asarray(x.numpy(), np.float32) for x in scores))
@@ -61,13 +77,22 @@ def background_mask(config: TrainConfig) -> npt.NDArray[np.bool_]:
     return np.array([label in config.background for label in config.labels])
 
 
-def predict(model: TwoStream, config: TrainConfig, clips: Sequence[Clip]) -> npt.NDArray[np.int64]:
-    """(len(clips), 3) predicted labels: fused, spatial alone, temporal alone."""
+@torch.inference_mode()
+def predict(
+    model: TwoStream, config: TrainConfig, clips: Sequence[Clip],
+    features: Callable[[Clip], ClipFeatures] | None = None,
+) -> npt.NDArray[np.int64]:  # fmt: skip
+    """(len(clips), 3) predicted labels: fused, spatial alone, temporal alone.
+
+    What the window says that ends with each clip. ``features`` gives those of a clip where they
+    are known already.
+    """
     nothing = background_mask(config)
     rows = []
     for clip in clips:
-        scores = stream_scores(model, clip, config.window)
-        rows.append([int(clip_scores(stream, nothing).argmax()) for stream in scores])
+        inputs = features(clip) if features else clip_features(model, clip)
+        said = model.fusion(*(x[None, -config.window :] for x in inputs))[:3]
+        rows.append([int(clip_scores(x.numpy(), nothing).argmax()) for x in said])
     return np.array(rows, np.int64).reshape(-1, 3)
 
 

@@ -8,7 +8,6 @@ and what is left is logistic regression, which has one solution, found in second
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -17,22 +16,14 @@ from torch.nn import functional
 
 from training.aggregators import WindowStatistics
 from training.config import FusionKind, TrainConfig
-from training.data import BACKBONE_BATCH, Clip
-from training.evaluation import clip_tensors
+from training.data import Clip
+from training.evaluation import ClipFeatures, clip_features
 from training.fusion import Classifier, FusionNetwork, StreamHead
 from training.model import TwoStream, new_model
 from training.optimise import Curves, Report
 
 Rng = np.random.Generator
 AT_ONCE = 16
-
-
-class ClipFeatures(NamedTuple):
-    """Of a clip: both streams' features (S, d), and ``mask`` (S, 2), float32."""
-
-    spatial: Tensor
-    temporal: Tensor
-    mask: Tensor
 
 
 class FixedStreams:
@@ -46,17 +37,8 @@ class FixedStreams:
         """The features of a clip's steps."""
         # The clip is kept beside its features so that nothing else can get its identity.
         if id(clip) not in self._known:
-            self._known[id(clip)] = clip, self._computed(clip)
+            self._known[id(clip)] = clip, clip_features(self._model, clip)
         return self._known[id(clip)][1]
-
-    @torch.inference_mode()
-    def _computed(self, clip: Clip) -> ClipFeatures:
-        model = self._model
-        grid, fields, mask = clip_tensors(clip, model.stack)
-        stacks = model.stacks(model.temporal.resized(fields)[None])[0]
-        spatial = [model.spatial.head(part) for part in torch.split(grid, BACKBONE_BATCH)]
-        temporal = [model.temporal.features(part) for part in torch.split(stacks, BACKBONE_BATCH)]
-        return ClipFeatures(torch.cat(spatial), torch.cat(temporal), mask)
 
 
 @dataclass(frozen=True)
