@@ -342,15 +342,10 @@ class Composer:
         part = slice(offset, offset + steps)
         moved = [Stroke(s.label, s.first - offset, s.past - offset) for s in chain.strokes]
         target, weight = targets(moved, steps, config.composition, self._background)
-        drawn, progress = foresight(moved, steps)
-        nothing, settings = target == self._background, config.optimiser
-        partial = settings.background_weight
-        if settings.partial_weight is not None:
-            partial = settings.partial_weight
-        weight[nothing] *= np.where(progress > 0, partial, settings.background_weight)[nothing]
+        weight[target == self._background] *= config.optimiser.background_weight
         moving = chain.moving[part].copy()
         moving[0] = False
         return Batch(
             chain.fields[part], chain.grid[part], moving, chain.seen[part], target, weight,
-            drawn, progress,
+            *foresight(moved, steps),
         )  # fmt: skip

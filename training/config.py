@@ -115,10 +115,6 @@ class OptimiserConfig(_Section):
     )
     label_smoothing: Probability = 0.05
     background_weight: float = Field(default=0.3, ge=0, description="of steps without a gesture")
-    partial_weight: float | None = Field(
-        default=None, ge=0,
-        description="of steps of a gesture that can't be told yet; background's if not given",
-    )  # fmt: skip
 
 
 class CompositionConfig(_Section):

@@ -160,18 +160,6 @@ def test_a_scribble_goes_to_and_fro_and_completes_nothing() -> None:
         assert len(made) == 50
 
 
-def test_what_cannot_be_told_yet_weighs_otherwise_than_what_is_nothing() -> None:
-    weights = {"background_weight": 0.25, "partial_weight": 0.5}
-    config = tiny_config(optimiser={**weights, "batch": 4})
-    composer = Composer(config, make_pools(config, tiny_clips(), [], []))
-    batch = composer.batch(np.random.default_rng(0))
-    nothing, drawing = batch.target == 0, batch.progress > 0
-    assert set(np.unique(batch.weight[nothing & drawing])) <= {0.0, 0.5}
-    assert set(np.unique(batch.weight[nothing & ~drawing])) <= {0.0, 0.25}
-    assert (batch.weight[nothing & drawing] == 0.5).any()
-    assert (batch.weight[nothing & ~drawing] == 0.25).any()
-
-
 def test_scribbles_have_no_target_but_background() -> None:
     changes = {"scribbles": 1.0, "scribbled": ["left"], "lead_in": 0.0, "steps": 24}
     config = tiny_config(composition=changes)
