@@ -4,6 +4,7 @@ A clip goes through the live pipeline's own :class:`~pipeline.clock.StepClock` a
 :mod:`pipeline.preprocess`; what is cached is the quantised flow and the frozen backbone's grid.
 """
 
+import functools
 import hashlib
 import os
 import zlib
@@ -12,7 +13,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import cv2
 import numpy as np
@@ -33,7 +34,7 @@ from training.spatial import SpatialNetwork
 
 Frame = npt.NDArray[np.uint8]
 TimedFrame = tuple[int, Frame]
-CACHE_VERSION = 2
+CACHE_VERSION = 3
 # What a step leaves for the next layer should stay in the processor's cache: 32 take twice as long.
 BACKBONE_BATCH = 4
 EPISODE_SIZE = (320, 240)
@@ -205,46 +206,76 @@ class Backbone:
         return np.asarray(grids.numpy(), np.float16)
 
 
-def make_clip(entry: Entry, stepped: Stepped, backbone: Backbone, looks: int) -> Clip:
-    """A clip from its steps, without strokes and of the first label, and ``looks`` looks of it."""
+Arrays = dict[str, npt.NDArray[Any]]
+
+
+def motion_of(stepped: Stepped, strokes: Sequence[Stroke] = ()) -> Arrays:
+    """What the motion stream needs of a clip, by the names of :class:`Clip`."""
+    return {
+        "fields": stepped.fields, "moving": stepped.moving, "seen": stepped.seen,
+        "first": stepped.first, "last": stepped.last,
+        "strokes": np.array(strokes, np.int64).reshape(-1, 3),
+    }  # fmt: skip
+
+
+def appearance_of(stepped: Stepped, backbone: Backbone, looks: int, seed: int) -> Arrays:
+    """What the appearance stream needs of a clip, by the names of :class:`Clip`."""
     grid = backbone(stepped.pictures)
-    others = [
-        backbone(look)
-        for look in looks_of(stepped.pictures, looks, zlib.crc32(entry.name.encode()))
-    ]
-    return Clip(
-        entry.name, 0, entry.group, entry.fold, stepped.fields, stepped.moving, grid,
-        stepped.seen, stepped.first, stepped.last, (),
-        np.stack(others) if others else np.empty((0, *grid.shape), np.float16),
-    )  # fmt: skip
+    others = [backbone(look) for look in looks_of(stepped.pictures, looks, seed)]
+    return {
+        "grid": grid,
+        "looks": np.stack(others) if others else np.empty((0, *grid.shape), np.float16),
+    }
 
 
-def cache_key(config: TrainConfig, what: str) -> str:
-    """File name under which ``what`` is cached: changes with everything that shapes the arrays."""
-    parts = (CACHE_VERSION, config.step_hz, config.spatial.model_dump_json(),
-             config.temporal.model_dump_json(exclude={"backbone", "stack"}), what)  # fmt: skip
-    return hashlib.sha256(repr(parts).encode()).hexdigest()[:24] + ".npz"
+class ClipCache:
+    """Clips in a folder, made and stored where they aren't there yet.
 
+    The streams' parts of a clip are files of their own, since another flow method leaves
+    appearance, which takes longest, as it was.
+    """
 
-def cached(folder: Path, key: str, make: Callable[[], Clip]) -> Clip:
-    """The clip under ``key`` in ``folder``, made and stored when it isn't there."""
-    path = folder / key
-    if path.is_file():
-        with np.load(path) as arrays:
-            strokes = tuple(Stroke(*row) for row in arrays["strokes"].tolist())
-            return Clip(
-                name=str(arrays["name"]), label=int(arrays["label"]), group=str(arrays["group"]),
-                fold=int(arrays["fold"]), fields=arrays["fields"], moving=arrays["moving"],
-                grid=arrays["grid"], seen=arrays["seen"], first=arrays["first"],
-                last=arrays["last"], strokes=strokes, looks=arrays["looks"],
-            )  # fmt: skip
-    clip = make()
-    folder.mkdir(parents=True, exist_ok=True)
-    unfinished = path.with_suffix(f".{os.getpid()}.partial.npz")
-    rows = np.array(clip.strokes, np.int64).reshape(-1, 3)
-    np.savez(unfinished, **{**vars(clip), "strokes": rows})
-    unfinished.replace(path)
-    return clip
+    def __init__(self, folder: Path, config: TrainConfig) -> None:
+        self._folder, self._config = folder, config
+        self._backbone: Backbone | None = None
+
+    def clip(
+        self, entry: Entry, what: str, looks: int, step: Callable[[], Stepped],
+        strokes: Callable[[Stepped], Sequence[Stroke]] = lambda _: (),
+    ) -> Clip:  # fmt: skip
+        """The clip of ``entry``, told from others by ``what``; of the first label.
+
+        ``step`` is called where a part of it is missing; what it raises is passed on.
+        """
+        config, once = self._config, functools.cache(step)
+        temporal = config.temporal.model_dump_json(exclude={"backbone", "stack"})
+        spatial = f"{config.spatial.model_dump_json()} {looks} looks"
+        motion = self._arrays(f"{temporal} {what}", lambda: motion_of(once(), strokes(once())))
+        seed = zlib.crc32(entry.name.encode())
+        appearance = self._arrays(
+            f"{spatial} {what}", lambda: appearance_of(once(), self._network(), looks, seed)
+        )
+        drawn = tuple(Stroke(*row) for row in motion.pop("strokes").tolist())
+        return Clip(entry.name, 0, entry.group, entry.fold, strokes=drawn, **motion, **appearance)
+
+    def _network(self) -> Backbone:
+        if self._backbone is None:
+            self._backbone = Backbone(self._config)
+        return self._backbone
+
+    def _arrays(self, what: str, make: Callable[[], Arrays]) -> Arrays:
+        """The arrays of a file whose name changes with everything that shapes them."""
+        words = repr((CACHE_VERSION, self._config.step_hz, what))
+        path = self._folder / f"{hashlib.sha256(words.encode()).hexdigest()[:24]}.npz"
+        if path.is_file():
+            with np.load(path) as stored:
+                return dict(stored)
+        arrays = make()
+        self._folder.mkdir(parents=True, exist_ok=True)
+        unfinished = path.with_suffix(f".{os.getpid()}.partial.npz")
+        np.savez(unfinished, **arrays)  # type: ignore[arg-type]
+        unfinished.replace(path)
+        return arrays
 
 
 def labelled_entries(
@@ -298,19 +329,11 @@ def load_clips(
     ``advance`` is called after each clip. Files that can't be read are left out and named in what
     is returned. Raises :class:`DataError` for a list that can't be used.
     """
-    backbone: list[Backbone] = []
-
-    def make(entry: Entry) -> Clip:
-        if not backbone:
-            backbone.append(Backbone(config))
-        stepped = step_clip(video_frames(entry.path, entry.start_s, entry.end_s), config)
-        return make_clip(entry, stepped, backbone[0], config.looks)
-
-    loaded = LoadedClips([], [])
+    clips, loaded = ClipCache(cache, config), LoadedClips([], [])
     for entry, label in labelled_entries(config, data, source, others):
         try:
-            key = cache_key(config, f"{_cache_words(entry, data)} {config.looks}")
-            clip = cached(cache, key, partial(make, entry))
+            what, step = _cache_words(entry, data), partial(_stepped_file, entry, config)
+            clip = clips.clip(entry, what, config.looks, step)
         except FileNotFoundError:
             loaded.unreadable.append(Unreadable(_inside(entry.path, data), "no such file"))
         except DataError as error:
@@ -321,6 +344,10 @@ def load_clips(
             loaded.clips.append(_as_listed(clip, entry, label, config))
         advance()
     return loaded
+
+
+def _stepped_file(entry: Entry, config: TrainConfig) -> Stepped:
+    return step_clip(video_frames(entry.path, entry.start_s, entry.end_s), config)
 
 
 def _inside(path: Path, data: Path) -> Path:
@@ -356,28 +383,33 @@ def load_episodes(
     A rendered hand performs one gesture after the other, with pauses and idle behaviour between:
     what training on clips alone doesn't show. They carry fold -1: they're never validated on.
     """
-    backbone: list[Backbone] = []
-
-    def make(seed: int) -> Clip:
-        if not backbone:
-            backbone.append(Backbone(config))
-        scene = DemoScene(seed, *EPISODE_SIZE)
-        rng = np.random.default_rng(seed)
-        # Cameras run at many rates and never quite on time; so do the frames that stand for steps.
-        times = np.cumsum(rng.uniform(0.8, 1.2, round(EPISODE_S * config.step_hz))) / config.step_hz
-        times = times[times < EPISODE_S]
-        stepped = step_clip(((round(t * NS_PER_S), scene.render(float(t))) for t in times), config)
-        strokes = tuple(
-            Stroke(config.labels.index(gesture.label), *np.searchsorted(
-                stepped.times_s, (gesture.start_s, gesture.end_s)).tolist())
-            for gesture in scene.script(EPISODE_S) if gesture.label in config.labels
-        )  # fmt: skip
-        entry = Entry(Path(f"demo-{seed}"), config.background[0], f"demo-{seed}", NEVER_HELD_OUT)
-        return replace(make_clip(entry, stepped, backbone[0], 0), strokes=strokes)
-
-    clips = []
+    cached, clips = ClipCache(cache, config), []
     for seed in range(EPISODE_SEED, EPISODE_SEED + count):
-        key = cache_key(config, f"demo {seed} {EPISODE_SIZE} {config.labels}")
-        clips.append(cached(cache, key, partial(make, seed)))
+        name = f"demo-{seed}"
+        entry = Entry(Path(name), config.background[0], name, NEVER_HELD_OUT)
+        what = f"demo {seed} {EPISODE_SIZE} {config.labels}"
+        scene = DemoScene(seed, *EPISODE_SIZE)
+        clips.append(
+            cached.clip(
+                entry, what, 0, partial(_stepped_episode, scene, seed, config),
+                partial(_drawn, scene, config),
+            )
+        )  # fmt: skip
         advance()
     return clips
+
+
+def _stepped_episode(scene: DemoScene, seed: int, config: TrainConfig) -> Stepped:
+    rng = np.random.default_rng(seed)
+    # Cameras run at many rates and never quite on time; so do the frames that stand for steps.
+    times = np.cumsum(rng.uniform(0.8, 1.2, round(EPISODE_S * config.step_hz))) / config.step_hz
+    times = times[times < EPISODE_S]
+    return step_clip(((round(t * NS_PER_S), scene.render(float(t))) for t in times), config)
+
+
+def _drawn(scene: DemoScene, config: TrainConfig, stepped: Stepped) -> list[Stroke]:
+    return [
+        Stroke(config.labels.index(gesture.label), *np.searchsorted(
+            stepped.times_s, (gesture.start_s, gesture.end_s)).tolist())
+        for gesture in scene.script(EPISODE_S) if gesture.label in config.labels
+    ]  # fmt: skip

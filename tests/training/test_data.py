@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from tests.training.tiny import tiny_config, write_clip, write_data
+from training.ablation import with_flow
 from training.config import ClipList, TrainConfig
 from training.crossvalidation import check_fold, load_data
 from training.data import Stroke, load_clips, load_episodes, video_frames
@@ -130,7 +131,20 @@ def test_a_cached_clip_has_the_label_that_it_is_listed_with(tmp_path: Path) -> N
         (tmp_path / "clips.csv").write_text(f"path,label\none.avi,{label}\n")
         (clip,) = load_clips(tiny_config(), tmp_path, tmp_path / "cache", "clips.csv").clips
         assert (tiny_config().labels[clip.label], clip.strokes) == (label, strokes)
-    assert len(list((tmp_path / "cache").iterdir())) == 1
+    assert len(list((tmp_path / "cache").iterdir())) == 2  # motion and appearance
+
+
+def test_another_flow_leaves_cached_appearance_as_it_is(tmp_path: Path) -> None:
+    write_clip(tmp_path / "one.avi")
+    (tmp_path / "clips.csv").write_text("path,label\none.avi,left\n")
+    seen = []
+    for count, method in ((2, "dis"), (3, "farneback"), (3, "dis")):
+        config = with_flow(tiny_config(), method)
+        (clip,) = load_clips(config, tmp_path, tmp_path / "cache", "clips.csv").clips
+        assert len(list((tmp_path / "cache").iterdir())) == count
+        seen.append(clip)
+    assert (seen[0].grid == seen[1].grid).all()
+    assert (seen[0].fields == seen[2].fields).all()
 
 
 def test_cached_episodes_have_the_labels_of_the_configuration(tmp_path: Path) -> None:

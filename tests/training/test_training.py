@@ -213,7 +213,7 @@ def test_real_clips_are_decoded_and_cached(tmp_path: Path) -> None:
     first, unreadable = load_clips(config, Path("/"), cache, str(listed))
     assert not unreadable
     assert {config.labels[clip.label] for clip in first} == {"left", "background"}
-    assert len(list(cache.iterdir())) == 2
+    assert len(list(cache.iterdir())) == 4  # motion and appearance of two
     second = load_clips(config, Path("/"), cache, str(listed)).clips
     for clip, again in zip(first, second, strict=True):
         assert clip.fields.shape == (len(clip), 24, 32, 2)
