@@ -27,7 +27,7 @@ from training.evaluation import STREAMS, ClipFeatures, clip_features, predict
 from training.fusion import FusionNetwork
 from training.linear import FixedStreams, LinearTrainer, heads_of
 from training.model import TwoStream
-from training.optimise import Report, features_of, fix_gates, loss_of
+from training.optimise import Report, adamw, features_of, fix_gates, loss_of
 
 KINDS: tuple[FusionKind, ...] = get_args(FusionKind)
 COLUMNS = (*STREAMS[1:], *KINDS)
@@ -91,12 +91,7 @@ def train_rivals(
     """
     settings, iterations = config.optimiser, rival_iterations(config)
     learned = [p for rival in models.values() for p in _learning(rival)]
-    optimiser = torch.optim.AdamW(
-        learned, lr=settings.learning_rate, weight_decay=settings.weight_decay
-    )
-    schedule = torch.optim.lr_scheduler.OneCycleLR(
-        optimiser, settings.learning_rate, total_steps=iterations, pct_start=0.15
-    )
+    optimiser, schedule = adamw(learned, settings, iterations)
     streams = next(iter(models.values()))
     # Batches that the streams haven't seen.
     numbers = range(settings.iterations, settings.iterations + iterations)

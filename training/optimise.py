@@ -18,7 +18,7 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from training.aggregators import MaskedGRU
 from training.batches import Prepared, batches_from
 from training.compose import Composer
-from training.config import ConfigError, TrainConfig
+from training.config import ConfigError, OptimiserConfig, TrainConfig
 from training.fusion import StepLogits
 from training.model import TwoStream, new_model
 from training.state import Identity, read_state, write_state
@@ -169,6 +169,19 @@ def identity_of(config: TrainConfig, run: Run) -> Identity:
     return Identity(config.model_dump(mode="json"), run.data, processes)
 
 
+def adamw(
+    parameters: list[nn.Parameter], settings: OptimiserConfig, iterations: int
+) -> tuple[torch.optim.AdamW, torch.optim.lr_scheduler.OneCycleLR]:
+    """AdamW (Loshchilov and Hutter 2019) whose rate rises and falls once (Smith and Topin 2018)."""
+    optimiser = torch.optim.AdamW(
+        parameters, lr=settings.learning_rate, weight_decay=settings.weight_decay
+    )
+    schedule = torch.optim.lr_scheduler.OneCycleLR(
+        optimiser, settings.learning_rate, total_steps=iterations, pct_start=0.15
+    )
+    return optimiser, schedule
+
+
 class Trainer:
     """A model in training: starts with random weights, or where ``run.state`` left off."""
 
@@ -179,12 +192,7 @@ class Trainer:
         average = get_ema_multi_avg_fn(settings.average_decay)  # type: ignore[no-untyped-call]
         self._averaged = AveragedModel(self._model, multi_avg_fn=average)
         self._learned = [p for p in self._model.parameters() if p.requires_grad]
-        optimiser = torch.optim.AdamW(
-            self._learned, lr=settings.learning_rate, weight_decay=settings.weight_decay
-        )
-        self._schedule = torch.optim.lr_scheduler.OneCycleLR(
-            optimiser, settings.learning_rate, total_steps=settings.iterations, pct_start=0.15
-        )
+        optimiser, self._schedule = adamw(self._learned, settings, settings.iterations)
         self._learner, self._optimiser = run.accelerator.prepare(
             Learner(self._model, config), optimiser
         )
