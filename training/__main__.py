@@ -20,7 +20,15 @@ from training.ablation import (
     with_flow,
 )  # fmt: skip
 from training.config import ConfigError, TrainConfig
-from training.crossvalidation import Data, check_fold, listed, load_data, measure_fold, summary
+from training.crossvalidation import (
+    Data,
+    check_fold,
+    fold_thresholds,
+    listed,
+    load_data,
+    measure_fold,
+    summary,
+)
 from training.linear import LinearTrainer
 from training.list_formats import DataError
 from training.model import CheckpointError, load_checkpoint
@@ -183,7 +191,8 @@ def evaluate(
         (chosen,) = chosen_folds(str(fold), loaded.folds)
     except (CheckpointError, ConfigError, DataError) as error:
         raise fail(error) from None
-    metrics = summary(settings, [measure_fold(model, settings, loaded, chosen)])
+    measured = [measure_fold(model, settings, loaded, chosen)]
+    metrics = summary(settings, measured, fold_thresholds(settings, measured))
     show(settings, metrics)
     typer.echo(json.dumps(metrics))
 

@@ -1,14 +1,13 @@
 """Training and measuring: fold by fold on held-out groups, and once on everything to ship."""
 
 import hashlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
 from pipeline import flow
-from pipeline.model_pack import Threshold
 from training.compose import Composer, Join, chained, make_pools
 from training.config import TrainConfig
 from training.data import (
@@ -25,9 +24,26 @@ from training.linear import FixedStreams, LinearTrainer
 from training.list_formats import NEVER_HELD_OUT
 from training.model import TwoStream
 from training.optimise import Run, Trainer
-from training.streams import ScoredStream, Tally, fit_thresholds, total
+from training.streams import (
+    ScoredStream,
+    Tally,
+    Thresholds,
+    added,
+    alarms,
+    fit_thresholds,
+    hours_of,
+    quiet_figures,
+    stream_figures,
+    sweep,
+    total,
+)
 
 HELD_OUT_EPISODES = 8
+FITTED_TO_OTHERS = (
+    "Each fold's streams ran under thresholds that were fitted to the other folds; the pack's own "
+    "are fitted to all of them."
+)
+FITTED_TO_ITSELF = "The thresholds were fitted to these very streams."
 
 
 @dataclass(frozen=True)
@@ -180,36 +196,29 @@ def measure(
     )
 
 
-def quiet_figures(
-    streams: Sequence[ScoredStream], config: TrainConfig, thresholds: Mapping[str, Threshold]
+def fold_thresholds(config: TrainConfig, measured: Sequence[Measured]) -> list[Thresholds]:
+    """Of each fold, the thresholds fitted to the others, and last those fitted to all.
+
+    A single fold's are its own, and tell too much of it.
+    """
+    shown = [sweep([*fold.rendered, *fold.looped], config) for fold in measured]
+    quiet = [sweep(fold.quiet, config) for fold in measured]
+    everyone = list(range(len(measured)))
+    fitted: list[Thresholds] = []
+    for left_out in [*everyone, None]:
+        kept = [fold for fold in everyone if fold != left_out] or everyone
+        streams, silence = (added([part[fold] for fold in kept]) for part in (shown, quiet))
+        fitted.append({**fit_thresholds(config, streams, silence), **config.thresholds})
+    return fitted
+
+
+def summary(
+    config: TrainConfig, measured: Sequence[Measured], fitted: Sequence[Thresholds]
 ) -> dict[str, object]:
-    """False events in footage that shows no label, per hour."""
-    false = sum(count.false for count in total(streams, config, thresholds).values())
-    hours = sum(len(stream.scores) for stream in streams) / config.step_hz / 3600
-    return {
-        "minutes": round(60 * hours, 1),
-        "false_events": false,
-        "false_events_per_hour": round(false / hours, 1) if hours else None,
-    }
+    """Metrics over folds: accuracy of each stream, confusion, stream figures.
 
-
-def stream_figures(
-    streams: Sequence[ScoredStream], config: TrainConfig, thresholds: Mapping[str, Threshold]
-) -> dict[str, object]:
-    """Gestures in streams, how many events found, and false events per minute."""
-    counts = sum(total(streams, config, thresholds).values(), Tally())
-    minutes = sum(len(stream.scores) for stream in streams) / config.step_hz / 60
-    return {
-        "minutes": round(minutes, 1),
-        "gestures": counts.strokes,
-        "found": counts.found,
-        "f1": round(counts.f1, 4),
-        "false_events_per_minute": round(counts.false / minutes, 2) if minutes else None,
-    }
-
-
-def summary(config: TrainConfig, measured: Sequence[Measured]) -> dict[str, object]:
-    """Metrics over all folds: accuracy of each stream, confusion, thresholds, stream figures."""
+    ``fitted`` are :func:`fold_thresholds`, of which the last are given as thresholds.
+    """
     truth = np.array([label for fold in measured for label in fold.truth])
     predicted = np.array([row for fold in measured for row in fold.predicted])
     right = predicted == truth[:, None]
@@ -217,11 +226,6 @@ def summary(config: TrainConfig, measured: Sequence[Measured]) -> dict[str, obje
         float(np.mean([row[0] == label for row, label in zip(f.predicted, f.truth, strict=True)]))
         for f in measured
     ]
-    rendered = [stream for fold in measured for stream in fold.rendered]
-    looped = [stream for fold in measured for stream in fold.looped]
-    quiet = [stream for fold in measured for stream in fold.quiet]
-    fitted = fit_thresholds([*rendered, *looped], config, quiet)
-    thresholds = {**fitted, **config.thresholds}
     names = [name for fold in measured for name in fold.names]
     mistakes = {
         name: config.labels[row[0]]
@@ -235,8 +239,29 @@ def summary(config: TrainConfig, measured: Sequence[Measured]) -> dict[str, obje
         "top1_per_fold": [round(value, 4) for value in per_fold],
         "confusion": confusion(truth, predicted[:, 0], len(config.labels)).tolist(),
         "mistakes": mistakes,
-        "rendered_streams": stream_figures(rendered, config, thresholds),
-        "looped_clips": stream_figures(looped, config, thresholds),
-        "negatives": quiet_figures(quiet, config, thresholds),
-        "thresholds": {label: value.model_dump() for label, value in thresholds.items()},
+        **stream_figures_of(config, measured, fitted),
+        "thresholds": {label: value.model_dump() for label, value in fitted[-1].items()},
+        "thresholds_note": FITTED_TO_OTHERS if len(measured) > 1 else FITTED_TO_ITSELF,
+    }
+
+
+def stream_figures_of(
+    config: TrainConfig, measured: Sequence[Measured], fitted: Sequence[Thresholds]
+) -> dict[str, object]:
+    """What each fold's streams are under the thresholds that stand in its place in ``fitted``."""
+    pairs = list(zip(measured, fitted, strict=False))
+
+    def figures(part: Callable[[Measured], list[ScoredStream]]) -> dict[str, object]:
+        counts = [
+            tally_
+            for fold, thresholds in pairs
+            for tally_ in total(part(fold), config, thresholds).values()
+        ]
+        hours = sum(hours_of(part(fold), config) for fold in measured)
+        return stream_figures(sum(counts, Tally()), hours)
+
+    return {
+        "rendered_streams": figures(lambda fold: fold.rendered),
+        "looped_clips": figures(lambda fold: fold.looped),
+        "negatives": quiet_figures([alarms(fold.quiet, config, t) for fold, t in pairs]),
     }

@@ -2,7 +2,7 @@
 
 import json
 import signal
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import FrameType, TracebackType
@@ -10,12 +10,21 @@ from types import FrameType, TracebackType
 import numpy as np
 
 from training.config import TrainConfig
-from training.crossvalidation import Data, Measured, accuracy, measure_fold, summary, trainer_for
+from training.crossvalidation import (
+    Data,
+    Measured,
+    accuracy,
+    fold_thresholds,
+    measure_fold,
+    summary,
+    trainer_for,
+)
 from training.linear import LinearTrainer
 from training.model import TwoStream, load_checkpoint, save_checkpoint
 from training.optimise import Curves, Interrupted, Report, Run, Trainer, identity_of
 from training.plots import confusion_matrix, learning_curves, save
 from training.state import Identity, check_identity
+from training.streams import Thresholds
 
 Metrics = Mapping[str, object]
 FINAL = "final"
@@ -135,10 +144,28 @@ class Session:
         if not self.leads:
             return []
         measured = measure_fold(model, config, self.data, fold)
-        figures = summary(config, [measured])
-        self.folder.save_model(name, model, config, figures, identity_of(config, self.run))
-        self.say(f"fold {fold}: {figures['top1']}")
+        top1 = self._save_fold(fold, model, config, measured, fold_thresholds(config, [measured]))
+        self.say(f"fold {fold}: {top1}")
         return [measured]
+
+    def _save_fold(
+        self, fold: int, model: TwoStream, config: TrainConfig, measured: Measured,
+        fitted: Sequence[Thresholds],
+    ) -> object:  # fmt: skip
+        figures, identity = summary(config, [measured], fitted), identity_of(config, self.run)
+        self.folder.save_model(fold_name(fold), model, config, figures, identity)
+        return figures["top1"]
+
+    def _summary(
+        self, config: TrainConfig, folds: Sequence[int], measured: Sequence[Measured]
+    ) -> dict[str, object]:
+        """Figures of all folds; each one's model is given thresholds fitted to the others."""
+        fitted = fold_thresholds(config, measured)
+        for fold, part, thresholds in zip(folds, measured, fitted, strict=False):
+            found = self.folder.finished(fold_name(fold), identity_of(config, self.run))
+            assert found is not None
+            self._save_fold(fold, found[0], config, part, [thresholds])
+        return summary(config, measured, fitted)
 
     def final(self, config: TrainConfig, metrics: dict[str, object]) -> None:
         """Train on all clips; the model carries the figures of the folds."""
@@ -149,7 +176,7 @@ class Session:
     def everything(self, config: TrainConfig, folds: list[int], final: bool) -> dict[str, object]:
         """All models of a run; returns its metrics."""
         measured = [part for fold in folds for part in self.fold(config, fold)]
-        metrics = summary(config, measured) if measured else {}
+        metrics = self._summary(config, folds, measured) if measured else {}
         if final:
             self.final(config.for_all_clips(), metrics)
         metrics["data"] = self.data.counts(config)

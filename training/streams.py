@@ -5,6 +5,7 @@ Scores of held-out streams go through the live pipeline's own :class:`~pipeline.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from pipeline.clock import NS_PER_S
 from pipeline.events import EventRules, StepTime
@@ -14,6 +15,7 @@ from training.data import Stroke
 from training.evaluation import Floats
 
 Choice = tuple[float, float]
+Thresholds = Mapping[str, Threshold]
 STARTS = (0.3, 0.35, 0.4, 0.45, 0.5, 0.55, 0.6, 0.65, 0.7, 0.75, 0.8, 0.85, 0.9)
 DURATIONS_S = (0.1, 0.2, 0.3, 0.4)
 FALSE_COST = 0.6
@@ -52,9 +54,11 @@ class Tally:
         )
 
 
-def starts(
-    scores: Floats, config: TrainConfig, thresholds: Mapping[str, Threshold]
-) -> list[tuple[int, int]]:
+Sweep = dict[Choice, dict[int, Tally]]
+"""Counts of each label, by number, under each (start threshold, minimum duration in s)."""
+
+
+def starts(scores: Floats, config: TrainConfig, thresholds: Thresholds) -> list[tuple[int, int]]:
     """(step, label) at which events start."""
     rules = EventRules(config.labels, config.background, thresholds, 1e6, config.step_hz)
     found = []
@@ -66,9 +70,7 @@ def starts(
     return found
 
 
-def tally(
-    stream: ScoredStream, config: TrainConfig, thresholds: Mapping[str, Threshold]
-) -> dict[int, Tally]:
+def tally(stream: ScoredStream, config: TrainConfig, thresholds: Thresholds) -> dict[int, Tally]:
     """Counts per label. A gesture is found when an event of its label starts between the middle
     of its stroke and :data:`LATEST_S` after it; every other event is false."""
     open_events = starts(stream.scores, config, thresholds)
@@ -89,7 +91,7 @@ def tally(
 
 
 def total(
-    streams: Sequence[ScoredStream], config: TrainConfig, thresholds: Mapping[str, Threshold]
+    streams: Sequence[ScoredStream], config: TrainConfig, thresholds: Thresholds
 ) -> dict[int, Tally]:
     """:func:`tally` added up over streams."""
     counts: dict[int, Tally] = {}
@@ -99,8 +101,30 @@ def total(
     return counts
 
 
+def sweep(streams: Sequence[ScoredStream], config: TrainConfig) -> Sweep:
+    """Counts per label under every choice of one start threshold and duration for all labels."""
+    return {
+        (start, duration): total(
+            streams, config, dict.fromkeys(config.labels, threshold(start, duration))
+        )
+        for start in STARTS
+        for duration in DURATIONS_S
+    }
+
+
+def added(sweeps: Sequence[Sweep]) -> Sweep:
+    """The counts of several sweeps together."""
+    counts: Sweep = {}
+    for part in sweeps:
+        for choice, by_label in part.items():
+            so_far = counts.setdefault(choice, {})
+            for label, tally_ in by_label.items():
+                so_far[label] = so_far.get(label, Tally()) + tally_
+    return counts
+
+
 def fit_thresholds(
-    streams: Sequence[ScoredStream], config: TrainConfig, quiet: Sequence[ScoredStream] = ()
+    config: TrainConfig, streams: Sweep, quiet: Sweep | None = None
 ) -> dict[str, Threshold]:
     """For each label, the thresholds that find most gestures at the price of false events.
 
@@ -111,25 +135,22 @@ def fit_thresholds(
     labels together, unless others are better for it by :data:`MARGIN` at least. Of equals the
     stricter win, as fewer false events are to be expected from them elsewhere.
     """
-    labels = [label for label in config.labels if label not in config.background]
-    values: dict[Choice, dict[str, float]] = {}
-    for start in STARTS:
-        for duration in DURATIONS_S:
-            choice = threshold(start, duration)
-            counts = total(streams, config, dict.fromkeys(config.labels, choice))
-            alarms = total(quiet, config, dict.fromkeys(config.labels, choice))
-            values[start, duration] = {
-                label: _worth(counts.get(number, Tally()), alarms.get(number, Tally()))
-                for number, label in enumerate(config.labels)
-                if label in labels
-            }
+    numbers = [n for n, label in enumerate(config.labels) if label not in config.background]
+    alarms = quiet or {}
+    values: dict[Choice, dict[int, float]] = {
+        choice: {
+            number: _worth(counts.get(number, Tally()), alarms.get(choice, {}).get(number, Tally()))
+            for number in numbers
+        }
+        for choice, counts in streams.items()
+    }
     common = max(values, key=lambda choice: (sum(values[choice].values()), choice))
     chosen = {}
-    for label in labels:
-        by_value = {choice: value[label] for choice, value in values.items()}
+    for number in numbers:
+        by_value = {choice: value[number] for choice, value in values.items()}
         own = max((value, choice) for choice, value in by_value.items())[1]
         better = by_value[own] - by_value[common] >= MARGIN
-        chosen[label] = threshold(*(own if better else common))
+        chosen[config.labels[number]] = threshold(*(own if better else common))
     return chosen
 
 
@@ -140,3 +161,42 @@ def _worth(count: Tally, alarms: Tally) -> float:
 def threshold(start: float, duration_s: float) -> Threshold:
     """A label's thresholds, of which two are fitted."""
     return Threshold(start=start, end=start * END_RATIO, min_duration_s=duration_s)
+
+
+class Alarms(NamedTuple):
+    """How many events, and in how long, of streams that show nothing."""
+
+    false: int
+    hours: float
+
+
+def alarms(streams: Sequence[ScoredStream], config: TrainConfig, thresholds: Thresholds) -> Alarms:
+    """Every event in footage that shows no label is false."""
+    false = sum(count.false for count in total(streams, config, thresholds).values())
+    return Alarms(false, hours_of(streams, config))
+
+
+def hours_of(streams: Sequence[ScoredStream], config: TrainConfig) -> float:
+    """How long streams are together."""
+    return sum(len(stream.scores) for stream in streams) / config.step_hz / 3600
+
+
+def quiet_figures(parts: Sequence[Alarms]) -> dict[str, object]:
+    """False events in footage that shows no label, per hour."""
+    false, hours = sum(part.false for part in parts), sum(part.hours for part in parts)
+    return {
+        "minutes": round(60 * hours, 1),
+        "false_events": false,
+        "false_events_per_hour": round(false / hours, 1) if hours else None,
+    }
+
+
+def stream_figures(counts: Tally, hours: float) -> dict[str, object]:
+    """Gestures in streams, how many events found, and false events per minute."""
+    return {
+        "minutes": round(60 * hours, 1),
+        "gestures": counts.strokes,
+        "found": counts.found,
+        "f1": round(counts.f1, 4),
+        "false_events_per_minute": round(counts.false / hours / 60, 2) if hours else None,
+    }

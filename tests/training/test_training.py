@@ -16,10 +16,12 @@ from training.compose import Composer, make_pools, stretched
 from training.config import ConfigError, TrainConfig
 from training.crossvalidation import (
     Data,
+    Measured,
     composer_for,
+    fold_thresholds,
     measure,
     measure_fold,
-    quiet_figures,
+    stream_figures_of,
     summary,
 )
 from training.data import Stroke, load_clips
@@ -27,7 +29,7 @@ from training.evaluation import clip_tensors, stream_scores
 from training.list_formats import DataError
 from training.model import CheckpointError, load_checkpoint, new_model, save_checkpoint
 from training.optimise import train_model
-from training.streams import ScoredStream, Tally, fit_thresholds, total
+from training.streams import ScoredStream, Tally, alarms, fit_thresholds, sweep, total
 
 CONFIGS = Path(__file__).parents[2] / "configs" / "train"
 
@@ -47,7 +49,8 @@ def test_training_lowers_the_loss_and_tells_left_from_right(tmp_path: Path) -> N
     said = [stream_scores(model, clip, config.window).temporal[-1].argmax() for clip in held_out]
     assert said == [1, 2]
 
-    metrics = summary(config, [measure(model, config, tiny_clips(), [])])
+    measured = [measure(model, config, tiny_clips(), [])]
+    metrics = summary(config, measured, fold_thresholds(config, measured))
     path = tmp_path / "final.pt"
     save_checkpoint(path, model, config, metrics)
     again, same_config, same_metrics = load_checkpoint(path)
@@ -55,6 +58,26 @@ def test_training_lowers_the_loss_and_tells_left_from_right(tmp_path: Path) -> N
     assert same_metrics == metrics
     for a, b in zip(again.state_dict().values(), model.state_dict().values(), strict=True):
         assert torch.equal(a, b)
+
+
+def test_a_fold_is_judged_by_thresholds_that_were_fitted_to_the_others() -> None:
+    config = tiny_config()
+    strokes = tiny_clip(1, steps=30).strokes
+
+    def fold(score: float) -> Measured:
+        scores = np.tile(np.array([0.98, 0.01, 0.01], np.float32), (60, 1))
+        scores[28:38] = (0.99 - score, score, 0.01)
+        return Measured([], [], [], [ScoredStream(scores, strokes)], [], [])
+
+    measured = [fold(0.9), fold(0.9), fold(0.52)]
+    *left_out, everyone = fold_thresholds(config, measured)
+    assert [thresholds["left"].start for thresholds in left_out] == [0.5, 0.5, 0.85]
+    assert everyone["left"].start == 0.5
+    (alone, _) = fold_thresholds(config, measured[:1])
+    assert alone["left"].start == 0.85
+    figures = stream_figures_of(config, measured, [*left_out, everyone])["rendered_streams"]
+    assert isinstance(figures, dict)
+    assert (figures["gestures"], figures["found"]) == (3, 2)
 
 
 def test_a_file_that_is_no_checkpoint_is_refused_by_name(tmp_path: Path) -> None:
@@ -105,7 +128,7 @@ def test_thresholds_find_gestures_without_false_events() -> None:
     scores[28:34] = (0.1, 0.85, 0.05)
     scores[45:48] = (0.3, 0.05, 0.65)  # nobody drew anything: a false alarm below 0.7
     streams = [ScoredStream(scores, clip.strokes)]
-    thresholds = fit_thresholds(streams, config)
+    thresholds = fit_thresholds(config, sweep(streams, config))
     assert thresholds["right"].start > 0.65 or thresholds["right"].min_duration_s > 0.3
     counts = total(streams, config, {**thresholds, "background": thresholds["left"]})
     assert (counts[1].strokes, counts[1].found, counts[1].false) == (1, 1, 0)
@@ -125,10 +148,10 @@ def test_footage_without_gestures_raises_the_threshold_of_the_label_that_it_look
     walkers = [stream(0.66, ())] * 2
     found = {}
     for name, quiet in (("alone", []), ("warned", walkers)):
-        thresholds = fit_thresholds(streams, config, quiet)
+        thresholds = fit_thresholds(config, sweep(streams, config), sweep(quiet, config))
         thresholds["background"] = thresholds["right"]
         counts = sum(total(streams, config, thresholds).values(), Tally())
-        found[name] = counts.found, quiet_figures(walkers, config, thresholds)["false_events"]
+        found[name] = counts.found, alarms(walkers, config, thresholds).false
     assert found == {"alone": (10, 2), "warned": (8, 0)}
     assert Tally(16, 16, 0).f1 == 1.0
     assert Tally(4, 2, 2).f1 == 0.5
