@@ -17,7 +17,7 @@ from pipeline.model_pack import PackError
 from pipeline.onnx_session import LoneNetwork
 
 NETWORK_FILE = Path(__file__).with_name("deep.onnx")
-NETWORK_SHA256 = "da5d6150f748ad031064f8fba86bb79faadadc071156a2f516ec5f3580779c34"
+NETWORK_SHA256 = "4331e15a69dadeba5ad98025e9ffe27222513904e22ec38cc77148731219dcc3"
 MULTIPLE = 64  # the CNN's coarsest layers have a 64th of the frame's sides
 
 
