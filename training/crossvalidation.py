@@ -29,7 +29,6 @@ from training.streams import (
     Tally,
     Thresholds,
     added,
-    alarms,
     fit_thresholds,
     hours_of,
     quiet_figures,
@@ -39,11 +38,12 @@ from training.streams import (
 )
 
 HELD_OUT_EPISODES = 8
-FITTED_TO_OTHERS = (
+FITTED_TO_ITSELF = "The thresholds were fitted to these very streams."
+FITTED_TO_OTHERS = "The thresholds were fitted to the streams of the other folds."
+FITTED_TO_ALL = (
     "Each fold's streams ran under thresholds that were fitted to the other folds; the pack's own "
     "are fitted to all of them."
 )
-FITTED_TO_ITSELF = "The thresholds were fitted to these very streams."
 
 
 @dataclass(frozen=True)
@@ -213,11 +213,13 @@ def fold_thresholds(config: TrainConfig, measured: Sequence[Measured]) -> list[T
 
 
 def summary(
-    config: TrainConfig, measured: Sequence[Measured], fitted: Sequence[Thresholds]
-) -> dict[str, object]:
+    config: TrainConfig, measured: Sequence[Measured], fitted: Sequence[Thresholds],
+    note: str = FITTED_TO_ITSELF,
+) -> dict[str, object]:  # fmt: skip
     """Metrics over folds: accuracy of each stream, confusion, stream figures.
 
-    ``fitted`` are :func:`fold_thresholds`, of which the last are given as thresholds.
+    ``fitted`` are :func:`fold_thresholds`, of which the last are given as thresholds; ``note`` says
+    what they were fitted to.
     """
     truth = np.array([label for fold in measured for label in fold.truth])
     predicted = np.array([row for fold in measured for row in fold.predicted])
@@ -241,7 +243,7 @@ def summary(
         "mistakes": mistakes,
         **stream_figures_of(config, measured, fitted),
         "thresholds": {label: value.model_dump() for label, value in fitted[-1].items()},
-        "thresholds_note": FITTED_TO_OTHERS if len(measured) > 1 else FITTED_TO_ITSELF,
+        "thresholds_note": note,
     }
 
 
@@ -249,19 +251,17 @@ def stream_figures_of(
     config: TrainConfig, measured: Sequence[Measured], fitted: Sequence[Thresholds]
 ) -> dict[str, object]:
     """What each fold's streams are under the thresholds that stand in its place in ``fitted``."""
-    pairs = list(zip(measured, fitted, strict=False))
 
-    def figures(part: Callable[[Measured], list[ScoredStream]]) -> dict[str, object]:
+    def counted(part: Callable[[Measured], list[ScoredStream]]) -> tuple[Tally, float]:
         counts = [
-            tally_
-            for fold, thresholds in pairs
-            for tally_ in total(part(fold), config, thresholds).values()
+            count
+            for fold, thresholds in zip(measured, fitted, strict=False)
+            for count in total(part(fold), config, thresholds).values()
         ]
-        hours = sum(hours_of(part(fold), config) for fold in measured)
-        return stream_figures(sum(counts, Tally()), hours)
+        return sum(counts, Tally()), sum(hours_of(part(fold), config) for fold in measured)
 
     return {
-        "rendered_streams": figures(lambda fold: fold.rendered),
-        "looped_clips": figures(lambda fold: fold.looped),
-        "negatives": quiet_figures([alarms(fold.quiet, config, t) for fold, t in pairs]),
+        "rendered_streams": stream_figures(*counted(lambda fold: fold.rendered)),
+        "looped_clips": stream_figures(*counted(lambda fold: fold.looped)),
+        "negatives": quiet_figures(*counted(lambda fold: fold.quiet)),
     }

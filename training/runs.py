@@ -11,6 +11,9 @@ import numpy as np
 
 from training.config import TrainConfig
 from training.crossvalidation import (
+    FITTED_TO_ALL,
+    FITTED_TO_ITSELF,
+    FITTED_TO_OTHERS,
     Data,
     Measured,
     accuracy,
@@ -144,15 +147,16 @@ class Session:
         if not self.leads:
             return []
         measured = measure_fold(model, config, self.data, fold)
-        top1 = self._save_fold(fold, model, config, measured, fold_thresholds(config, [measured]))
+        fitted = fold_thresholds(config, [measured])
+        top1 = self._save_fold(fold, model, config, measured, fitted, FITTED_TO_ITSELF)
         self.say(f"fold {fold}: {top1}")
         return [measured]
 
     def _save_fold(
         self, fold: int, model: TwoStream, config: TrainConfig, measured: Measured,
-        fitted: Sequence[Thresholds],
+        fitted: Sequence[Thresholds], note: str,
     ) -> object:  # fmt: skip
-        figures, identity = summary(config, [measured], fitted), identity_of(config, self.run)
+        figures, identity = summary(config, [measured], fitted, note), identity_of(config, self.run)
         self.folder.save_model(fold_name(fold), model, config, figures, identity)
         return figures["top1"]
 
@@ -161,11 +165,13 @@ class Session:
     ) -> dict[str, object]:
         """Figures of all folds; each one's model is given thresholds fitted to the others."""
         fitted = fold_thresholds(config, measured)
+        if len(measured) == 1:
+            return summary(config, measured, fitted)
         for fold, part, thresholds in zip(folds, measured, fitted, strict=False):
             found = self.folder.finished(fold_name(fold), identity_of(config, self.run))
             assert found is not None
-            self._save_fold(fold, found[0], config, part, [thresholds])
-        return summary(config, measured, fitted)
+            self._save_fold(fold, found[0], config, part, [thresholds], FITTED_TO_OTHERS)
+        return summary(config, measured, fitted, FITTED_TO_ALL)
 
     def final(self, config: TrainConfig, metrics: dict[str, object]) -> None:
         """Train on all clips; the model carries the figures of the folds."""

@@ -5,7 +5,6 @@ Scores of held-out streams go through the live pipeline's own :class:`~pipeline.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
 
 from pipeline.clock import NS_PER_S
 from pipeline.events import EventRules, StepTime
@@ -163,31 +162,17 @@ def threshold(start: float, duration_s: float) -> Threshold:
     return Threshold(start=start, end=start * END_RATIO, min_duration_s=duration_s)
 
 
-class Alarms(NamedTuple):
-    """How many events, and in how long, of streams that show nothing."""
-
-    false: int
-    hours: float
-
-
-def alarms(streams: Sequence[ScoredStream], config: TrainConfig, thresholds: Thresholds) -> Alarms:
-    """Every event in footage that shows no label is false."""
-    false = sum(count.false for count in total(streams, config, thresholds).values())
-    return Alarms(false, hours_of(streams, config))
-
-
 def hours_of(streams: Sequence[ScoredStream], config: TrainConfig) -> float:
     """How long streams are together."""
     return sum(len(stream.scores) for stream in streams) / config.step_hz / 3600
 
 
-def quiet_figures(parts: Sequence[Alarms]) -> dict[str, object]:
+def quiet_figures(counts: Tally, hours: float) -> dict[str, object]:
     """False events in footage that shows no label, per hour."""
-    false, hours = sum(part.false for part in parts), sum(part.hours for part in parts)
     return {
         "minutes": round(60 * hours, 1),
-        "false_events": false,
-        "false_events_per_hour": round(false / hours, 1) if hours else None,
+        "false_events": counts.false,
+        "false_events_per_hour": round(counts.false / hours, 1) if hours else None,
     }
 
 

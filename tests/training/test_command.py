@@ -14,6 +14,7 @@ from typer.testing import CliRunner, Result
 
 from tests.training.tiny import tiny_config, write_data
 from training.__main__ import app
+from training.crossvalidation import FITTED_TO_ALL, FITTED_TO_OTHERS
 from training.model import load_checkpoint
 
 ROOT = Path(__file__).parents[2]
@@ -66,6 +67,9 @@ def test_a_run_leaves_figures_checkpoints_and_pictures(folder: Path) -> None:
     _, config, carried = load_checkpoint(runs / "final.pt")
     assert config.name == "tiny"
     assert carried["top1"] == metrics["top1"]
+    _, _, of_fold = load_checkpoint(runs / "fold0.pt")
+    assert of_fold["thresholds_note"] == FITTED_TO_OTHERS
+    assert carried["thresholds_note"] == metrics["thresholds_note"] == FITTED_TO_ALL
 
 
 def test_finished_models_are_not_trained_again_unless_asked(folder: Path) -> None:
