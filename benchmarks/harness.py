@@ -104,6 +104,7 @@ class PipelineRun:
         context = zmq.Context()
         socket = context.socket(zmq.SUB)
         socket.setsockopt(zmq.SUBSCRIBE, b"")
+        socket.setsockopt(zmq.RECONNECT_IVL, 10)  # ms: a file may be over within a second
         socket.connect(self.endpoints["events"])
         while not self._listening.is_set():
             if socket.poll(50):

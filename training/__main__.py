@@ -18,6 +18,7 @@ from training.ablation import (
     rival_iterations,
     table,
     with_flow,
+    with_iterations,
 )  # fmt: skip
 from training.config import ConfigError, TrainConfig
 from training.crossvalidation import (
@@ -207,6 +208,9 @@ def ablate(
     ] = None,
     out: Annotated[Path, typer.Option(help="folder for checkpoints and figures")] = Path("runs"),
     folds: Annotated[str, typer.Option(help="folds to hold out: all or 0,1,…")] = "all",
+    iterations: Annotated[
+        int | None, typer.Option(min=1, help="in place of the configurations' own")
+    ] = None,
     cache: CacheFolder = None,
     threads: Threads = 1,
     workers: Workers = 1,
@@ -219,7 +223,7 @@ def ablate(
         try:
             for settings in map(TrainConfig.load, config):
                 for method in flow or [settings.temporal.method]:
-                    recipe = with_flow(settings, method)
+                    recipe = with_iterations(with_flow(settings, method), iterations)
                     loaded = load(recipe, data, cache)
                     run = Run(accelerator_for("cpu"), workers, data=loaded.digest, stop=stop)
                     folder = RunFolder(out / f"{recipe.name}-{method}")

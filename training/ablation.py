@@ -49,6 +49,14 @@ def with_flow(config: TrainConfig, method: str) -> TrainConfig:
     )
 
 
+def with_iterations(config: TrainConfig, iterations: int | None) -> TrainConfig:
+    """The recipe, trained for as long as that; None: for as long as it says itself."""
+    if iterations is None:
+        return config
+    optimiser = config.optimiser.model_copy(update={"iterations": iterations})
+    return config.model_copy(update={"optimiser": optimiser})
+
+
 def with_fusion(config: TrainConfig, kind: FusionKind) -> TrainConfig:
     """The recipe with another kind of fusion, all of whose weights are learned."""
     fusion = config.fusion.model_copy(update={"kind": kind, "alpha": None})

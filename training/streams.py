@@ -16,7 +16,7 @@ from training.evaluation import Floats
 Choice = tuple[float, float]
 Thresholds = Mapping[str, Threshold]
 STARTS = (0.3, 0.35, 0.4, 0.45, 0.5, 0.55, 0.6, 0.65, 0.7, 0.75, 0.8, 0.85, 0.9)
-DURATIONS_S = (0.1, 0.2, 0.3, 0.4)
+DURATIONS_S = (0.1, 0.2, 0.3, 0.4, 0.6, 0.8)
 FALSE_COST = 0.6
 QUIET_COST = 3.0
 MARGIN = 3.0

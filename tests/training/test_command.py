@@ -12,6 +12,7 @@ import pytest
 import torch
 from typer.testing import CliRunner, Result
 
+from tests.training.test_linear import linear_config
 from tests.training.tiny import tiny_config, write_data
 from training.__main__ import app
 from training.crossvalidation import FITTED_TO_ALL, FITTED_TO_OTHERS
@@ -104,6 +105,33 @@ def test_evaluate_says_what_train_said(folder: Path) -> None:
     again = json.loads(result.stdout)
     assert again["top1"] == said["top1"]
     assert again["confusion"] == said["confusion"]
+
+
+def ablate(folder: Path, *options: str) -> Result:
+    words = [
+        "ablate", "--config", str(folder / "tiny.yaml"), "--data", str(folder), "--workers", "0",
+        "--out", str(folder / "runs"), "--cache", str(folder / "cache"), "--folds", "0", *options,
+    ]  # fmt: skip
+    return CliRunner().invoke(app, words)
+
+
+def test_an_ablation_prints_a_row_for_each_flow(folder: Path) -> None:
+    result = ablate(folder, "--flow", "dis", "--flow", "farneback", "--iterations", "2")
+    assert result.exit_code == 0, result.output
+    rows = [line.split("|")[1:3] for line in result.stdout.splitlines()]
+    assert rows[2:] == [[" tiny, dis ", " 3 "], [" tiny, farneback ", " 3 "]]
+    assert len(json.loads((folder / "runs/ablation.json").read_text())) == 2
+    _, config, _ = load_checkpoint(folder / "runs/tiny-dis/fold0.pt")
+    assert config.optimiser.iterations == 2
+
+
+def test_an_ablation_of_a_linear_recipe_leaves_counts_alone(folder: Path) -> None:
+    recipe = linear_config().model_dump_json(exclude_defaults=True)
+    (folder / "tiny.yaml").write_text(recipe)
+    result = ablate(folder)
+    assert result.exit_code == 0, result.output
+    assert result.stdout.splitlines()[2].startswith("| tiny, dis | 3 |")
+    assert [path.name for path in (folder / "runs").iterdir()] == ["ablation.json"]
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has a GPU")
