@@ -51,6 +51,12 @@ class CameraConfig(Section):
     open_timeout_s: float = Field(default=5.0, gt=0, le=60)
     read_timeout_s: float = Field(default=5.0, gt=0, le=60)
     retry_max_s: float = Field(default=10.0, gt=0, le=3600, description="longest wait to retry")
+    login_retry_max_s: float = Field(
+        default=300.0, gt=0, le=86_400, description="the same, where the camera refuses the login"
+    )
+    frozen_s: float = Field(
+        default=10.0, ge=0, le=3600, description="the same picture for so long is frozen; 0: never"
+    )
     gap_s: float = Field(
         default=0.6, gt=0, le=60, description="a longer silence between frames starts a new segment"
     )
@@ -131,6 +137,12 @@ class RuntimeConfig(Section):
 class SupervisorConfig(Section):
     heartbeat_s: float = Field(default=0.5, gt=0, le=60)
     hang_s: float = Field(default=5.0, gt=0, le=600, description="silence that counts as hung")
+    stall_s: float = Field(
+        default=2.0, gt=0, le=600, description="silence of a camera that is reported as stalled"
+    )
+    memory_mb: int = Field(
+        default=4096, ge=64, description="a stage that takes more is started again"
+    )
     ready_s: float = Field(default=60.0, gt=0, le=3600, description="longest start of a stage")
     restarts: int = Field(default=5, ge=0, le=1000, description="allowed within restart_window_s")
     restart_window_s: float = Field(default=60.0, gt=0)

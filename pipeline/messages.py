@@ -130,7 +130,10 @@ class StepScores(Message, frozen=True, kw_only=True):
     trail: tuple[Stamp, ...]
 
 
-CameraState = Literal["connecting", "online", "offline", "failed", "ended"]
+CameraState = Literal[
+    "connecting", "online", "stalled", "frozen", "quarantined", "unauthorised", "offline",
+    "failed", "ended",
+]  # fmt: skip
 
 
 class CameraStatus(Message, frozen=True, kw_only=True):
@@ -142,6 +145,18 @@ class CameraStatus(Message, frozen=True, kw_only=True):
     at_ns: int
     segment: int | None = None
     size: tuple[int, int] | None = None
+
+
+class Quarantined(Message, frozen=True, kw_only=True):
+    """A stage leaves a camera's data alone for a while, for what it does to the stage.
+
+    ``reason`` None: it works on them again.
+    """
+
+    camera: str
+    stage: str
+    reason: str | None
+    at_ns: int
 
 
 class Outgoing(Message, frozen=True, kw_only=True):
@@ -216,6 +231,7 @@ AnyMessage = (
     | Transition
     | StepScores
     | CameraStatus
+    | Quarantined
     | Outgoing
     | Accepted
     | Hello

@@ -6,7 +6,7 @@ from prometheus_client import CollectorRegistry, start_http_server
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-GAUGES = frozenset({"fps", "rss_bytes", "open_files", "online"})
+GAUGES = frozenset({"fps", "rss_bytes", "private_bytes", "open_files", "online"})
 
 
 class StageMetrics(Collector):

@@ -19,7 +19,7 @@ from typing import Protocol
 import msgspec
 
 from pipeline import topics
-from pipeline.bus import Bus, BusError
+from pipeline.bus import Bus, BusError, Push
 from pipeline.clock import NS_PER_S, SYSTEM_CLOCK, Clock
 from pipeline.config import Config
 from pipeline.event_log import EventLogError
@@ -30,6 +30,7 @@ from pipeline.messages import (
     Heartbeat,
     Hello,
     Message,
+    Quarantined,
     Ready,
     RingGrant,
     RingRequest,
@@ -129,6 +130,7 @@ class Context:
     origin_ns: int
     first_segment: int
     counters: "Counter[str]"
+    _status: Push | None = None
 
     @property
     def lossless(self) -> bool:
@@ -157,8 +159,12 @@ class Context:
                 return grant.ring
         raise RingError(f"the supervisor did not answer for {camera} within {RING_GRANT_S:g} s")
 
-    def status(self, status: CameraStatus) -> None:
+    def status(self, status: CameraStatus | Quarantined) -> None:
+        """Tell both who want to know: the supervisor, and publish for all others."""
+        if self._status is None:
+            self._status = self.bus.push(topics.STATUS)
         self.link.send(status)
+        self._status.send(status)
 
 
 class Stage(Protocol):
@@ -241,8 +247,10 @@ def limit_threads() -> None:
 def _process_gauges() -> dict[str, float]:
     gauges = {}
     with contextlib.suppress(OSError):
-        pages = int(Path("/proc/self/statm").read_text().split()[1])
-        gauges["rss_bytes"] = float(pages * os.sysconf("SC_PAGE_SIZE"))
+        resident, shared = map(int, Path("/proc/self/statm").read_text().split()[1:3])
+        gauges["rss_bytes"] = float(resident * os.sysconf("SC_PAGE_SIZE"))
+        # Without the rings, which belong to nobody in particular.
+        gauges["private_bytes"] = float((resident - shared) * os.sysconf("SC_PAGE_SIZE"))
         gauges["open_files"] = float(len(os.listdir("/proc/self/fd")))
     return gauges
 

@@ -21,15 +21,18 @@ import msgspec
 
 from pipeline import topics
 from pipeline.bus import Bus
+from pipeline.camera_states import CameraStates
 from pipeline.clock import NS_PER_S, SYSTEM_CLOCK, Clock
-from pipeline.config import PROJECT, Config, default_run_root
+from pipeline.config import PROJECT, Config, default_run_root, is_file
 from pipeline.frame_ring import RingError, RingOwner, RunIdentity
 from pipeline.messages import (
     AnyMessage,
+    CameraState,
     CameraStatus,
     Failed,
     Heartbeat,
     Hello,
+    Quarantined,
     Ready,
     RingGrant,
     RingRequest,
@@ -44,6 +47,8 @@ from pipeline.topology import KINDS, StageSpec, stages
 TICK_S = 0.1
 FIRST_BACKOFF_S = 0.1
 MAX_BACKOFF_S = 5.0
+MEBI = 1 << 20
+QUARANTINE_S = 60
 
 log = logging.getLogger(__name__)
 
@@ -67,6 +72,9 @@ class Child:
     restart_at_ns: int = 0
     restarts: deque[int] = field(default_factory=deque)
     total_restarts: int = 0
+    private_bytes: float = 0.0
+    aside: bool = False
+    """A capture that used up its restarts, while other cameras go on."""
 
     @property
     def pid(self) -> int | None:
@@ -80,7 +88,7 @@ class RunView:
     config: Config
     log_path: Path
     children: dict[str, Child]
-    cameras: dict[str, CameraStatus]
+    cameras: CameraStates
     metrics: StageMetrics
     started_ns: int
 
@@ -115,7 +123,8 @@ class Supervisor:
         self._duration_s = duration_s
         self._run = RunIdentity.new()
         self._children = {spec.name: Child(spec) for spec in stages(config)}
-        self._cameras: dict[str, CameraStatus] = {}
+        self._cameras = CameraStates()
+        self._stalled: set[str] = set()
         self._segments: dict[str, int] = {}
         self._opened: set[str] = set()
         self._metrics = StageMetrics()
@@ -182,7 +191,7 @@ class Supervisor:
         elapsed_s = (now - self._origin_ns) / NS_PER_S
         if self._duration_s is not None and elapsed_s >= self._duration_s:
             return True
-        states = [status.state for status in self._cameras.values()]
+        states = [status.state for status in self._cameras]
         if len(states) == len(self._config.cameras) and all(
             state in ("ended", "failed") for state in states
         ):
@@ -211,12 +220,19 @@ class Supervisor:
         name = child.spec.name
         if isinstance(message, Heartbeat):
             self._metrics.update(name, message.counters)
+            child.private_bytes = message.counters.get("private_bytes", 0.0)
         elif isinstance(message, Ready):
             child.ready = True
             log.info("%s is ready", name)
+            if child.spec.kind == "publish":
+                # One that was started again knows of no camera.
+                for words in self._cameras.words():
+                    self._status.send(words)
         elif isinstance(message, RingRequest):
             self._grant(name, message)
-        elif isinstance(message, CameraStatus):
+        elif isinstance(message, CameraStatus | Quarantined):
+            if isinstance(message, CameraStatus):
+                self._stalled.discard(message.camera)
             self._note(message)
         elif isinstance(message, Failed):
             log.error("%s: %s", name, message.reason)
@@ -224,9 +240,12 @@ class Supervisor:
         elif isinstance(message, Hello):
             log.debug("%s runs as process %d", name, message.pid)
 
-    def _note(self, status: CameraStatus) -> None:
-        before = self._cameras.get(status.camera)
-        self._cameras[status.camera] = status
+    def _note(self, message: CameraStatus | Quarantined) -> None:
+        before = self._cameras.get(message.camera)
+        if not self._cameras.note(message):
+            return
+        status = self._cameras.get(message.camera)
+        assert status is not None
         if status.state == "online":
             self._opened.add(status.camera)
         if status.segment is not None:
@@ -267,6 +286,7 @@ class Supervisor:
         environment["PYTHONPATH"] = os.pathsep.join(
             filter(None, (str(PROJECT), os.environ.get("PYTHONPATH")))
         )
+        child.aside = False
         child.process = subprocess.Popen(
             [sys.executable, "-m", "pipeline.stage", spec.name],
             stdin=subprocess.PIPE,
@@ -291,6 +311,17 @@ class Supervisor:
             self._bury(child, code, now)
             return
         silent_s = (now - child.heard_ns) / NS_PER_S
+        if child.spec.kind == "capture":
+            self._see_stall(child, silent_s)
+        limit = self._config.supervisor.memory_mb * MEBI
+        if child.private_bytes > limit:
+            held = child.private_bytes / MEBI
+            log.error(
+                "%s holds %.0f MiB, more than supervisor.memory_mb allows; killing it",
+                child.spec.name, held,
+            )  # fmt: skip
+            child.process.kill()
+            child.private_bytes = 0.0
         patience_s = self._patience_s(child)
         if silent_s > patience_s:
             state = "hung" if child.ready else "not ready"
@@ -298,6 +329,21 @@ class Supervisor:
                 "%s is %s: not heard for %.1f s; killing it", child.spec.name, state, silent_s
             )
             child.process.kill()
+
+    def _see_stall(self, child: Child, silent_s: float) -> None:
+        """Speak for a capture that waits inside OpenCV for a frame, and so can't."""
+        camera = child.spec.instance
+        status = self._cameras.get(camera)
+        if status is None or is_file(self._config.cameras[camera].source):
+            return
+        if silent_s > self._config.supervisor.stall_s and status.state == "online":
+            self._stalled.add(camera)
+            self._say(camera, "stalled", f"no frame for {silent_s:.1f} s")
+        elif camera in self._stalled and silent_s < TICK_S:
+            self._stalled.discard(camera)
+            # Heard again, and it has said nothing of its own: the pause was no gap to it.
+            if status.state == "stalled" and child.ready:
+                self._say(camera, "online", None)
 
     def _patience_s(self, child: Child) -> float:
         settings = self._config.supervisor
@@ -321,12 +367,14 @@ class Supervisor:
         window_ns = int(settings.restart_window_s * NS_PER_S)
         while child.restarts and now - child.restarts[0] > window_ns:
             child.restarts.popleft()
+        used_up = f"{len(child.restarts)} restarts within {settings.restart_window_s:g} s"
         if self._config.lossless or len(child.restarts) >= settings.restarts:
-            why = (
-                "a lossless run can't go on without what it had in hand"
-                if self._config.lossless
-                else f"{len(child.restarts)} restarts within {settings.restart_window_s:g} s"
-            )
+            child.aside = True
+            if not self._config.lossless and self._others_see(child):
+                self._put_aside(child, f"capture died ({died}) after {used_up}", now)
+                return
+            lossless = "a lossless run can't go on without what it had in hand"
+            why = lossless if self._config.lossless else used_up
             log.error("%s died (%s) and is not started again: %s", name, died, why)
             self._verdict = EXIT_STAGE
             return
@@ -337,15 +385,33 @@ class Supervisor:
         child.restart_at_ns = now + int(backoff_s * NS_PER_S)
         log.warning("%s died (%s); starting it again in %.1f s", name, died, backoff_s)
         if child.spec.kind == "capture":
-            self._say_offline(child.spec.instance, f"capture died ({died})")
+            self._say(child.spec.instance, "offline", f"capture died ({died})")
+        for words in self._cameras.released(name, now):
+            self._note(words)
+            self._status.send(words)
 
-    def _say_offline(self, camera: str, reason: str) -> None:
+    def _others_see(self, child: Child) -> bool:
+        """Whether the run can go on without a capture: another camera's isn't put aside."""
+        return child.spec.kind == "capture" and any(
+            other.spec.kind == "capture" and not other.aside for other in self._children.values()
+        )
+
+    def _put_aside(self, child: Child, why: str, now: int) -> None:
+        """One camera must not end the run for all; it is tried again much later."""
+        log.error("%s; tried again in %g s", why, QUARANTINE_S)
+        child.restarts.clear()
+        child.restart_at_ns = now + QUARANTINE_S * NS_PER_S
+        self._say(child.spec.instance, "quarantined", why)
+
+    def _say(self, camera: str, state: CameraState, reason: str | None) -> None:
+        known = self._cameras.get(camera)
         status = CameraStatus(
             camera=camera,
-            state="offline",
+            state=state,
             reason=reason,
             at_ns=self._clock.monotonic_ns(),
             segment=self._segments.get(camera),
+            size=known.size if known is not None else None,
         )
         self._note(status)
         self._status.send(status)

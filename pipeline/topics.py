@@ -64,7 +64,13 @@ TRANSITION = Topic(
     ("publish",),
 )
 SCORE = Topic("score", (messages.StepScores,), Rule.ALL, "fusion", ("publish",))
-STATUS = Topic("status", (messages.CameraStatus,), Rule.ALL, "capture", ("publish",))
+STATUS = Topic(
+    "status",
+    (messages.CameraStatus, messages.Quarantined),
+    Rule.ALL,
+    "every stage",
+    ("publish",),
+)
 CONTROL = Topic(
     "control",
     (
@@ -73,6 +79,7 @@ CONTROL = Topic(
         messages.Heartbeat,
         messages.Failed,
         messages.CameraStatus,
+        messages.Quarantined,
         messages.RingRequest,
         messages.RingGrant,
         messages.Stop,

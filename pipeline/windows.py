@@ -122,6 +122,10 @@ class FlowSteps:
         self._elapsed_steps += moment.elapsed_steps
         self._span += 1 + moment.skipped
 
+    def forget(self) -> None:
+        """The next field needs two pictures again."""
+        self._segment = -1
+
     def field(self, grey: Gray) -> tuple[QuantisedFlow | None, int]:
         """The field that ends at the present step, and how many steps it stands for.
 

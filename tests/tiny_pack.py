@@ -67,14 +67,21 @@ def _spatial() -> onnx.GraphProto:
         helper.make_node("Cast", ["frames"], ["f"], to=TensorProto.FLOAT),
         helper.make_node("ReduceMean", ["f"], ["m"], axes=[1, 2], keepdims=0),
         helper.make_node("Div", ["m", "c255"], ["n"]),
-        helper.make_node("Pad", ["n", "pads"], ["features"]),
+        # A white picture is what this network can't bear: its features are no numbers.
+        helper.make_node("Sub", ["white", "n"], ["left"]),
+        helper.make_node("Sqrt", ["left"], ["root"]),
+        helper.make_node("Pad", ["root", "pads"], ["features"]),
     ]
     return helper.make_graph(
         nodes,
         "spatial",
         [helper.make_tensor_value_info("frames", TensorProto.UINT8, ["N", *SIZE, 3])],
         [helper.make_tensor_value_info("features", TensorProto.FLOAT, ["N", D])],
-        [_constant("c255", 255.0, np.float32), _constant("pads", [0, 0, 0, D - 3], np.int64)],
+        [
+            _constant("c255", 255.0, np.float32),
+            _constant("white", 0.999, np.float32),
+            _constant("pads", [0, 0, 0, D - 3], np.int64),
+        ],
     )
 
 

@@ -13,6 +13,7 @@ Frame = npt.NDArray[np.uint8]
 ErrorKind = Literal["not_found", "unreadable", "unreachable", "unauthorised", "stalled"]
 
 _AUTHORITY = re.compile(r"^([a-z][a-z0-9+.-]*://)([^/?#]*)(.*)$", re.IGNORECASE | re.DOTALL)
+_IPV6 = re.compile(r"\[.*\](:\d+)?")
 # Keys and passwords that cameras take in the query, and in the path (XM: user=x_password=y_…).
 _SECRET_PARAMETER = re.compile(
     r"((?:password|passwd|passw|pass|pwd|loginpas|token|api_?key|key|secret|auth|signature|sig)=)"
@@ -31,8 +32,10 @@ def redact(url: str) -> str:
         return url
     scheme, authority, rest = match.groups()
     login, at, host = authority.rpartition("@")
-    if not at and "@" in rest and not re.fullmatch(r"[^:]*(:\d+)?|\[.*\](:\d+)?", authority):
-        # A password that holds an unescaped slash: all up to the last @ belongs to it.
+    if "@" in rest and ":" in authority and not _IPV6.fullmatch(authority):
+        # A password that holds an unescaped slash: all up to the last @ belongs to it. It may look
+        # like a port, and what follows like a path (admin:1234/56@host): then rather a harmless
+        # path is hidden than a password shown.
         secret, at, rest = rest.rpartition("@")
         login, host = authority + secret, ""
     if ":" in login:

@@ -16,11 +16,16 @@ from pipeline.messages import (
     Stamp,
 )
 from pipeline.model_pack import ModelPack
-from pipeline.sources import Grab, Source, SourceError, SourceOptions, create
+from pipeline.sources import ErrorKind, Grab, Source, SourceError, SourceOptions, create
 from pipeline.stage import Context, Stopped
+from pipeline.stages.stillness import Stillness
 from pipeline.windows import Steps
 
 FIRST_RETRY_S = 0.5
+FIRST_LOGIN_RETRY_S = 10.0
+STEADY_S = 10.0
+"""A camera that was there for so long is tried again at once when it's gone."""
+_STATES: dict[ErrorKind, CameraState] = {"stalled": "stalled", "unauthorised": "unauthorised"}
 
 log = logging.getLogger(__name__)
 
@@ -43,7 +48,12 @@ class Capture:
         self._retry_at_ns = 0
         self._over = False
         self._was_open = False
+        self._opened_ns: int | None = None
         self._told_segment = -1
+        self._state: CameraState = "connecting"
+        # A file may well hold the same picture for a minute.
+        after_s = 0.0 if self._media_timed else self._settings.frozen_s
+        self._stillness = Stillness(after_s)
 
     def open(self) -> None:
         context = self._context
@@ -59,7 +69,6 @@ class Capture:
         )
         readers = len(topics.FRAME.readers) if context.lossless else 0
         self._publisher = context.bus.publisher(topics.FRAME, self._camera, readers)
-        self._status = context.bus.push(topics.STATUS)
         context.bus.watch(self._publisher, lambda: None)
 
     def work(self) -> float | None:
@@ -116,7 +125,9 @@ class Capture:
             self._lost(error)
             return
         self._was_open = True
+        self._opened_ns = context.clock.monotonic_ns()
         self._steps.new_segment()
+        self._stillness.forget()
         self._tell("online", None)
 
     def _lost(self, error: SourceError) -> None:
@@ -131,10 +142,25 @@ class Capture:
             log.error("%s", error)
             self._end("failed", str(error))
             return
-        self._tell("offline", str(error))
-        log.warning("%s; trying again in %.1f s", error, self._retry_s)
-        self._retry_at_ns = self._context.clock.monotonic_ns() + int(self._retry_s * NS_PER_S)
-        self._retry_s = min(self._retry_s * 2, self._settings.retry_max_s)
+        self._tell(_STATES.get(error.kind, "offline"), str(error))
+        pause_s = self._pause_s(error)
+        log.warning("%s; trying again in %.1f s", error, pause_s)
+        self._retry_at_ns = self._context.clock.monotonic_ns() + int(pause_s * NS_PER_S)
+
+    def _pause_s(self, error: SourceError) -> float:
+        """Seconds until the next try: twice as long each time, until it was well for a while."""
+        now = self._context.clock.monotonic_ns()
+        if self._opened_ns is not None and now - self._opened_ns > STEADY_S * NS_PER_S:
+            self._retry_s = FIRST_RETRY_S
+        self._opened_ns = None
+        longest_s = self._settings.retry_max_s
+        if error.kind == "unauthorised":
+            # Cameras lock accounts after a few wrong passwords, and users out with them.
+            self._retry_s = max(self._retry_s, FIRST_LOGIN_RETRY_S)
+            longest_s = self._settings.login_retry_max_s
+        pause_s = min(self._retry_s, longest_s)
+        self._retry_s = 2 * pause_s
+        return pause_s
 
     def _finish(self) -> None:
         stopped = self._context.link.stop_requested
@@ -151,7 +177,6 @@ class Capture:
     def _take(self, source: Source, grab: Grab) -> None:
         """One grabbed frame: into the ring if it stands for a step."""
         self._context.counters["frames"] += 1
-        self._retry_s = FIRST_RETRY_S
         timed_ns = grab.pts_ns if self._media_timed and grab.pts_ns is not None else None
         time_ns = grab.captured_ns if timed_ns is None else timed_ns
         moment = self._steps.moment(grab, time_ns)
@@ -159,6 +184,13 @@ class Capture:
             return
         image = self._ring.reserve() if self._ring is not None else None
         frame = source.retrieve(image)
+        if self._stillness.frozen(frame, grab.captured_ns):
+            if self._state != "frozen":
+                self._tell("frozen", f"the same picture for {self._settings.frozen_s:g} s")
+            return
+        if self._state == "frozen":
+            self._steps.new_segment()
+            moment = self._steps.moment(grab, time_ns) or moment
         if frame is not image:
             moment = self._resize(frame, moment, grab, time_ns)
         self._publish(moment)
@@ -214,7 +246,7 @@ class Capture:
         if state == "online":
             self._told_segment = self._steps.segment
         self._context.status(status)
-        self._status.send(status)
+        self._state = state
 
 
 def source_options(settings: CameraConfig, context: Context) -> SourceOptions:

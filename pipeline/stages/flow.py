@@ -21,7 +21,7 @@ class _Camera:
         self.ring: RingWriter | None = None
 
 
-class Flow(StepStage[FrameRef]):
+class Flow(StepStage[FrameRef, None]):
     """Makes each step's frame grey and small, and its flow from the step before; quantised."""
 
     def __init__(self, context: Context) -> None:
@@ -36,18 +36,13 @@ class Flow(StepStage[FrameRef]):
             self._cameras[name] = _Camera(FlowSteps(method, self._contract))
         self.connect()
 
-    def process(self, batch: list[FrameRef]) -> None:
-        for ref in batch:
-            self._step(ref)
-
     def close(self) -> None:
         super().close()
         for camera in self._cameras.values():
             if camera.ring is not None:
                 camera.ring.close()
 
-    def _step(self, ref: FrameRef) -> None:
-        took_ns = self._context.clock.monotonic_ns()
+    def take(self, ref: FrameRef, took_ns: int) -> None:
         moment = ref.moment
         camera = self._cameras[moment.camera]
         camera.steps.advance(moment)
@@ -63,6 +58,14 @@ class Flow(StepStage[FrameRef]):
         if field is not None:
             self._context.counters["fields"] += 1
         self._send(camera, ref, field, span, took_ns)
+
+    def finish(self, batch: list[tuple[FrameRef, None]], took_ns: int) -> None:
+        """Nothing: flow is a matter of one camera, and done."""
+
+    def pass_over(self, ref: FrameRef, took_ns: int) -> None:
+        camera = self._cameras[ref.moment.camera]
+        camera.steps.forget()
+        self._send(camera, ref, None, 1, took_ns)
 
     def _send(
         self, camera: _Camera, ref: FrameRef, field: QuantisedFlow | None, span: int, took_ns: int

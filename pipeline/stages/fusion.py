@@ -25,6 +25,7 @@ from pipeline.model_pack import Contract, ModelPack, Threshold
 from pipeline.onnx_session import Float, Network
 from pipeline.stage import Context, StartupError
 from pipeline.stages.outbox import Outbox
+from pipeline.stages.quarantine import Quarantine
 from pipeline.windows import DecidedStep, FeatureWindow, Scored, StepJoin, score_windows
 
 PATIENCE_STEPS = 2.0
@@ -71,6 +72,7 @@ class Fusion:
         context.bus.watch(dealer, lambda: None)
         self._outbox = Outbox(dealer, context.clock)
         self._scores = context.bus.push(topics.SCORE)
+        self._quarantine = Quarantine(context)
 
     def _camera(self, name: str) -> _Camera:
         contract, config = self._contract, self._context.config
@@ -117,11 +119,20 @@ class Fusion:
         """Cameras with a decided step to score, each moved on to it; lossless: one at a time."""
         batch: list[_Camera] = []
         for camera in self._cameras.values():
+            if self._quarantine.holds(camera.name):
+                self._leave_alone(camera)
             if camera.decided and not (self._context.lossless and batch):
                 step = camera.decided.pop(0)
-                self._advance(camera, step)
-                batch.append(camera)
+                with self._quarantine.guard(camera.name):
+                    self._advance(camera, step)
+                    batch.append(camera)
         return batch
+
+    def _leave_alone(self, camera: _Camera) -> None:
+        camera.decided.clear()
+        camera.window.segment = -1  # whatever it held, the next step empties it
+        if camera.last is not None:
+            self._emit(camera, camera.rules.interrupt("quarantined"), camera.last)
 
     def _advance(self, camera: _Camera, step: DecidedStep) -> None:
         moment = step.moment
@@ -140,11 +151,12 @@ class Fusion:
             return
         scored = score_windows(self._network.run, [camera.window for camera in cameras])
         for camera, one in zip(cameras, scored, strict=True):
-            if one is None:
-                self._context.counters["scores_refused"] += 1
-                continue
-            camera.scored = one
-            self._judge(camera, took_ns)
+            with self._quarantine.guard(camera.name):
+                if one is None:
+                    self._context.counters["scores_refused"] += 1
+                    raise ValueError("the fusion network's scores are not finite")
+                camera.scored = one
+                self._judge(camera, took_ns)
 
     def _judge(self, camera: _Camera, took_ns: int) -> None:
         step, scored = camera.last, camera.scored

@@ -1,18 +1,24 @@
 """What the stages that read step messages share: draining, grouping, skipping, passing on."""
 
+import logging
 from abc import ABC, abstractmethod
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Generic, TypeVar
 
 from pipeline.bus import Publisher, Subscriber
 from pipeline.frame_ring import RingReaders
 from pipeline.messages import EndOfStream, FlowRef, FrameRef
 from pipeline.stage import Context
+from pipeline.stages.quarantine import Quarantine
 from pipeline.topics import Topic
 from pipeline.topology import writers
 
 Ref = TypeVar("Ref", FrameRef, FlowRef)
+Input = TypeVar("Input")
+
+log = logging.getLogger(__name__)
 
 MAX_BACKLOG = 2
 """Live: steps of one camera that may wait; a stage that is slower skips to the newest."""
@@ -78,11 +84,12 @@ class StepQueue(Generic[Ref]):
         return not self._open and not self._ends and not any(self._waiting.values())
 
 
-class StepStage(ABC, Generic[Ref]):
+class StepStage(ABC, Generic[Ref, Input]):
     """A stage between two step topics: flow, spatial and temporal.
 
-    A subclass says what it does with a batch of steps; waiting for readers, draining, skipping and
-    passing on the ends of streams are the same for all.
+    A subclass says what it takes from each step, what it does with a batch of that, and how it says
+    that a step has nothing. Waiting for readers, draining, skipping, passing on the ends of streams
+    and leaving alone a camera whose data it fails on are the same for all.
     """
 
     def __init__(self, context: Context, kind: type[Ref], reads: Topic, writes: Topic) -> None:
@@ -91,6 +98,7 @@ class StepStage(ABC, Generic[Ref]):
         self._reads = reads
         self._writes = writes
         self._rings = RingReaders(context.run, reads.readers.index(context.spec.kind))
+        self._quarantine = Quarantine(context)
 
     def connect(self) -> None:
         """Connect to all that write what this stage reads, and bind what it writes."""
@@ -109,8 +117,48 @@ class StepStage(ABC, Generic[Ref]):
             bus.watch(socket, lambda: None)
 
     @abstractmethod
-    def process(self, batch: list[Ref]) -> None:
-        """Work off one step of each of some cameras, and send what comes of it."""
+    def take(self, ref: Ref, took_ns: int) -> Input | None:
+        """What :meth:`finish` wants of a step; None when all is done that can be."""
+
+    @abstractmethod
+    def finish(self, batch: list[tuple[Ref, Input]], took_ns: int) -> None:
+        """Work off one step of each of some cameras together, and send what comes of it."""
+
+    @abstractmethod
+    def pass_over(self, ref: Ref, took_ns: int) -> None:
+        """Say that a step has nothing: its camera is in quarantine, or failed just now."""
+
+    def process(self, refs: list[Ref]) -> None:
+        """Work off one step of each of some cameras; what fails stays with its camera."""
+        took_ns = self._context.clock.monotonic_ns()
+        batch: list[tuple[Ref, Input]] = []
+        for ref in refs:
+            if self._quarantine.holds(ref.moment.camera):
+                self.pass_over(ref, took_ns)
+                continue
+            with self._guard(ref, took_ns):
+                taken = self.take(ref, took_ns)
+                if taken is not None:
+                    batch.append((ref, taken))
+        if len(batch) > 1:
+            try:
+                self.finish(batch, took_ns)
+                return
+            except Exception:
+                if self._context.lossless:
+                    raise
+                log.warning("a batch of %d cameras failed; one by one now", len(batch))
+        for one in batch:
+            with self._guard(one[0], took_ns):
+                self.finish([one], took_ns)
+
+    @contextmanager
+    def _guard(self, ref: Ref, took_ns: int) -> Iterator[None]:
+        camera = ref.moment.camera
+        with self._quarantine.guard(camera):
+            yield
+        if self._quarantine.holds(camera):
+            self.pass_over(ref, took_ns)
 
     def work(self) -> float | None:
         if not self._publisher.ready():

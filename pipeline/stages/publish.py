@@ -11,6 +11,7 @@ from typing import Any, Literal
 import msgspec
 
 from pipeline import topics
+from pipeline.camera_states import CameraStates
 from pipeline.clock import NS_PER_MS, NS_PER_S, isoformat
 from pipeline.event_log import EventLog, EventLogError
 from pipeline.messages import (
@@ -20,6 +21,7 @@ from pipeline.messages import (
     Event,
     ModelInfo,
     Outgoing,
+    Quarantined,
     Stamp,
     StepScores,
     Transition,
@@ -30,6 +32,8 @@ from pipeline.stage import Context
 
 MAX_REPLAY = 1000
 """Most events in one answer; a client asks again from the last it got."""
+
+REPEAT_STATUS_NS = 5 * NS_PER_S
 
 log = logging.getLogger(__name__)
 
@@ -55,7 +59,8 @@ class Publish:
     def __init__(self, context: Context) -> None:
         self._context = context
         self._log: EventLog | None = None
-        self._statuses: dict[str, dict[str, Any]] = {}
+        self._states = CameraStates()
+        self._repeat_ns = 0
 
     def open(self) -> None:
         context, settings = self._context, self._context.config.publish
@@ -75,7 +80,7 @@ class Publish:
         context.bus.watch(self._router, self._on_requests)
 
     def work(self) -> float | None:
-        return None
+        return self._repeat_statuses()
 
     def drained(self) -> bool:
         return True
@@ -180,19 +185,34 @@ class Publish:
 
     def _on_status(self) -> None:
         for message in self._status.drain():
-            if isinstance(message, CameraStatus):
-                public = {
-                    "schema": SCHEMA_VERSION,
-                    "camera": message.camera,
-                    "state": message.state,
-                    "reason": message.reason,
-                    "time": self._wall(message.at_ns),
-                    "segment": message.segment,
-                    "size": message.size,
-                }
-                self._statuses[message.camera] = public
-                topic = f"{topics.PUBLIC_STATUS}/{message.camera}/"
-                self._public.send(topic, to_json(public))
+            if isinstance(message, CameraStatus | Quarantined) and self._states.note(message):
+                status = self._states.get(message.camera)
+                if status is not None:
+                    self._send_status(status)
+
+    def _repeat_statuses(self) -> float:
+        """Send all states again now and then, for who came later; seconds until the next time."""
+        now = self._context.clock.monotonic_ns()
+        if now >= self._repeat_ns:
+            self._repeat_ns = now + REPEAT_STATUS_NS
+            for status in self._states:
+                self._send_status(status)
+        return (self._repeat_ns - now) / NS_PER_S
+
+    def _send_status(self, status: CameraStatus) -> None:
+        topic = f"{topics.PUBLIC_STATUS}/{status.camera}/"
+        self._public.send(topic, to_json(self._public_status(status)))
+
+    def _public_status(self, status: CameraStatus) -> dict[str, Any]:
+        return {
+            "schema": SCHEMA_VERSION,
+            "camera": status.camera,
+            "state": status.state,
+            "reason": status.reason,
+            "time": self._wall(status.at_ns),
+            "segment": status.segment,
+            "size": status.size,
+        }
 
     def _on_scores(self) -> None:
         for message in self._scores.drain():
@@ -230,8 +250,9 @@ class Publish:
             self._context.counters["requests_refused"] += 1
             return {**answer, "error": str(error)}
         if request.request == "snapshot":
+            cameras = {status.camera: self._public_status(status) for status in self._states}
             active = [msgspec.Raw(event) for event in self._events.open_events()]
-            return {**answer, "cameras": self._statuses, "active": active}
+            return {**answer, "cameras": cameras, "active": active}
         limit = min(max(request.limit, 1), MAX_REPLAY)
         events = [msgspec.Raw(event) for _, event in self._events.since(request.since, limit)]
         return {**answer, "events": events}

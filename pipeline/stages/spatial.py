@@ -3,17 +3,17 @@
 import numpy as np
 
 from pipeline import topics
-from pipeline.frame_ring import FrameOverwritten
+from pipeline.frame_ring import FrameOverwritten, Image
 from pipeline.messages import FrameRef
 from pipeline.model_pack import ModelPack
 from pipeline.onnx_session import Network
 from pipeline.preprocess import spatial_input
 from pipeline.stage import Context
 from pipeline.stages.inputs import StepStage
-from pipeline.stages.streams import FeatureSender
+from pipeline.stages.streams import FeatureSender, check_finite
 
 
-class Spatial(StepStage[FrameRef]):
+class Spatial(StepStage[FrameRef, Image]):
     """Resizes frames straight out of their slots and runs the CNN over a batch of cameras."""
 
     def __init__(self, context: Context) -> None:
@@ -29,23 +29,24 @@ class Spatial(StepStage[FrameRef]):
         self.connect()
         self._sender = FeatureSender(self._publisher, "spatial", self._context.clock)
 
-    def process(self, batch: list[FrameRef]) -> None:
-        took_ns = self._context.clock.monotonic_ns()
-        counters = self._context.counters
-        refs, frames = [], []
-        for ref in batch:
-            try:
-                ring = self._rings.get(ref.moment.camera, ref.ring)
-                with ring.view(ref.number) as frame:
-                    small = spatial_input(frame, self._contract)
-            except FrameOverwritten:
-                counters["frames_overwritten"] += 1
-                continue
-            ring.done(ref.number)
-            refs.append(ref)
-            frames.append(small)
-        if refs:
-            features = self._network.run({"frames": np.stack(frames)})["features"]
-            counters["steps"] += len(refs)
-            counters["batches"] += 1
-            self._sender.send(refs, features, took_ns)
+    def take(self, ref: FrameRef, took_ns: int) -> Image | None:
+        try:
+            ring = self._rings.get(ref.moment.camera, ref.ring)
+            with ring.view(ref.number) as frame:
+                small = spatial_input(frame, self._contract)
+        except FrameOverwritten:
+            self._context.counters["frames_overwritten"] += 1
+            return None
+        ring.done(ref.number)
+        return small
+
+    def finish(self, batch: list[tuple[FrameRef, Image]], took_ns: int) -> None:
+        frames = np.stack([frame for _, frame in batch])
+        features = self._network.run({"frames": frames})["features"]
+        check_finite(features)
+        self._context.counters["steps"] += len(batch)
+        self._context.counters["batches"] += 1
+        self._sender.send([ref for ref, _ in batch], features, took_ns)
+
+    def pass_over(self, ref: FrameRef, took_ns: int) -> None:
+        self._sender.send([ref], None, took_ns)

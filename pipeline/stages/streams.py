@@ -14,6 +14,12 @@ Features = npt.NDArray[np.float32]
 Stream = Literal["spatial", "temporal"]
 
 
+def check_finite(features: Features) -> None:
+    """Raises ValueError for (N, d) features that would poison every score of their windows."""
+    if not np.isfinite(features).all():
+        raise ValueError("the network's features are not finite")
+
+
 class FeatureSender:
     """Sends one stream's features, or the word that a step has none."""
 
@@ -28,14 +34,12 @@ class FeatureSender:
         """``features`` is (N, d) for N refs, None where they have none."""
         let_go_ns = self._clock.monotonic_ns()
         for place, ref in enumerate(refs):
-            # A feature that is not finite is masked: it would poison every score of its window.
-            usable = features is not None and np.isfinite(features[place]).all()
             self._publisher.send(
                 ref.moment.camera,
                 Feature(
                     moment=ref.moment,
                     stream=self._stream,
-                    vector=features[place].tobytes() if features is not None and usable else None,
+                    vector=None if features is None else features[place].tobytes(),
                     trail=(*ref.trail, Stamp(self._stream, took_ns, let_go_ns)),
                 ),
             )

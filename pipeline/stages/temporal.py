@@ -10,11 +10,11 @@ from pipeline.model_pack import ModelPack
 from pipeline.onnx_session import Network
 from pipeline.stage import Context
 from pipeline.stages.inputs import StepStage
-from pipeline.stages.streams import FeatureSender
+from pipeline.stages.streams import FeatureSender, check_finite
 from pipeline.windows import FlowStack
 
 
-class Temporal(StepStage[FlowRef]):
+class Temporal(StepStage[FlowRef, FlowStack]):
     """Keeps each camera's last L flow fields and runs the CNN over a batch of cameras."""
 
     def __init__(self, context: Context) -> None:
@@ -31,25 +31,26 @@ class Temporal(StepStage[FlowRef]):
         self.connect()
         self._sender = FeatureSender(self._publisher, "temporal", self._context.clock)
 
-    def process(self, batch: list[FlowRef]) -> None:
-        took_ns = self._context.clock.monotonic_ns()
-        whole: list[FlowRef] = []
-        partial: list[FlowRef] = []
-        for ref in batch:
-            moment = ref.moment
-            stack = self._stacks[moment.camera]
-            full = stack.push(moment.segment, moment.step_id, self._field(ref), ref.span)
-            (whole if full else partial).append(ref)
-        self._sender.send(partial, None, took_ns)
-        if not whole:
-            return
-        flow = np.empty((len(whole), *self._stack_shape), np.uint8)
-        for place, ref in zip(flow, whole, strict=True):
-            self._stacks[ref.moment.camera].write(place)
+    def take(self, ref: FlowRef, took_ns: int) -> FlowStack | None:
+        moment = ref.moment
+        stack = self._stacks[moment.camera]
+        if stack.push(moment.segment, moment.step_id, self._field(ref), ref.span):
+            return stack
+        self._sender.send([ref], None, took_ns)
+        return None
+
+    def finish(self, batch: list[tuple[FlowRef, FlowStack]], took_ns: int) -> None:
+        flow = np.empty((len(batch), *self._stack_shape), np.uint8)
+        for place, (_, stack) in zip(flow, batch, strict=True):
+            stack.write(place)
         features = self._network.run({"flow": flow})["features"]
-        self._context.counters["steps"] += len(whole)
+        check_finite(features)
+        self._context.counters["steps"] += len(batch)
         self._context.counters["batches"] += 1
-        self._sender.send(whole, features, took_ns)
+        self._sender.send([ref for ref, _ in batch], features, took_ns)
+
+    def pass_over(self, ref: FlowRef, took_ns: int) -> None:
+        self._sender.send([ref], None, took_ns)
 
     def _field(self, ref: FlowRef) -> QuantisedFlow | None:
         """The step's field out of its ring; None when it has none or it was overwritten."""

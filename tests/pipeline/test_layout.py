@@ -132,7 +132,8 @@ def test_every_function_fits_on_a_screen() -> None:
 
 
 def test_nothing_blind_catches_everything_but_where_it_is_said_why() -> None:
-    """``except Exception`` only around onnxruntime, whose errors share no other base."""
+    """``except Exception`` only around onnxruntime, whose errors share no other base, and where a
+    failure is kept to the camera that caused it, whatever it is."""
     found = {
         name_of(path)
         for path in PIPELINE
@@ -140,4 +141,8 @@ def test_nothing_blind_catches_everything_but_where_it_is_said_why() -> None:
         if isinstance(node, ast.ExceptHandler)
         and (node.type is None or ast.unparse(node.type) in ("Exception", "BaseException"))
     }
-    assert found <= {"pipeline/onnx_session.py"}
+    assert found <= {
+        "pipeline/onnx_session.py",
+        "pipeline/stages/inputs.py",
+        "pipeline/stages/quarantine.py",
+    }

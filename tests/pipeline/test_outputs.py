@@ -10,6 +10,7 @@ import pytest
 from rich.console import Console
 
 from pipeline.bus import Bus, PublicPublisher
+from pipeline.camera_states import CameraStates
 from pipeline.clock import SYSTEM_CLOCK
 from pipeline.config import validate
 from pipeline.event_log import EventLog
@@ -38,7 +39,7 @@ class Wire:
             config=config,
             log_path=self.log_path,
             children={spec.name: Child(spec) for spec in stages(config)},
-            cameras={},
+            cameras=CameraStates(),
             metrics=StageMetrics(),
             started_ns=SYSTEM_CLOCK.monotonic_ns(),
         )
@@ -144,9 +145,8 @@ def test_the_table_shows_cameras_scores_stages_and_events(wire: Wire) -> None:
     console = Console(file=io.StringIO(), force_terminal=True, width=140, height=40)
     table = LiveTable(console)
     table.open(wire.bus, wire.view)
-    wire.view.cameras["door"] = CameraStatus(
-        camera="door", state="online", reason=None, at_ns=1, size=(48, 64)
-    )
+    status = CameraStatus(camera="door", state="online", reason=None, at_ns=1, size=(48, 64))
+    wire.view.cameras.note(status)
     wire.view.metrics.update("capture:door", {"frames": 77.0})
     scores = {
         "camera": "door",

@@ -455,7 +455,11 @@ def test_options_must_be_positive(field: str) -> None:
         ("rtsp://user:a/b@host/cam", "rtsp://user:***@host/cam"),
         ("rtsp://user:@host/cam", "rtsp://user:***@host/cam"),
         ("RTSPS://:pw@host/", "RTSPS://:***@host/"),
-        ("rtsp://host:554/at@home", "rtsp://host:554/at@home"),
+        ("rtsp://host/at@home", "rtsp://host/at@home"),
+        ("rtsp://[::1]:554/at@home", "rtsp://[::1]:554/at@home"),
+        # Either a port and a path, or a password: it is taken for the worse.
+        ("rtsp://admin:1234/56@host/cam", "rtsp://admin:***@host/cam"),
+        ("rtsp://:000?@host:554/", "rtsp://:***@host:554/"),
         ("rtsp://user@host/cam", "rtsp://user@host/cam"),
         ("http://host/video?user=me&pwd=secret&size=2", "http://host/video?user=me&pwd=***&size=2"),
         ("http://host/v?api_key=se_cret", "http://host/v?api_key=***"),

@@ -1,0 +1,74 @@
+"""Quarantine: what becomes of a camera whose data a stage can't work on. The others go on."""
+
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+from pipeline.clock import NS_PER_S
+from pipeline.messages import Quarantined
+from pipeline.stage import Context, Stopped
+
+FIRST_S, LONGEST_S = 5.0, 300.0
+WELL_S = 60.0
+"""A camera that gave no trouble for so long starts again with the shortest pause."""
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(slots=True)
+class _Case:
+    until_ns: int
+    pause_s: float
+    held: bool = True
+
+
+class Quarantine:
+    """Keeps a stage's failures to the camera that caused them.
+
+    A failure puts its camera aside for a pause, twice as long each time it comes again; then its
+    data are tried anew. Lossless, a failure is passed on: a result with a hole in it would be
+    another result.
+    """
+
+    def __init__(self, context: Context) -> None:
+        self._context = context
+        self._cases: dict[str, _Case] = {}
+
+    @contextmanager
+    def guard(self, camera: str) -> Iterator[None]:
+        """Around what is done for one camera alone: its failure ends the block, not the stage."""
+        try:
+            yield
+        except Stopped:
+            raise
+        except Exception as error:
+            if self._context.lossless:
+                raise
+            self._put_aside(camera, f"{type(error).__name__}: {error}")
+
+    def holds(self, camera: str) -> bool:
+        """Whether the camera's data are to be left alone now."""
+        case = self._cases.get(camera)
+        if case is None or not case.held:
+            return False
+        if self._context.clock.monotonic_ns() < case.until_ns:
+            return True
+        case.held = False
+        log.info("camera %s: tried again", camera)
+        self._tell(camera, None)
+        return False
+
+    def _put_aside(self, camera: str, why: str) -> None:
+        now = self._context.clock.monotonic_ns()
+        case, pause_s = self._cases.get(camera), FIRST_S
+        if case is not None and now - case.until_ns < WELL_S * NS_PER_S:
+            pause_s = min(2 * case.pause_s, LONGEST_S)
+        self._cases[camera] = _Case(now + int(pause_s * NS_PER_S), pause_s)
+        self._context.counters["quarantines"] += 1
+        log.error("camera %s is left alone for %g s: %s", camera, pause_s, why, exc_info=True)
+        self._tell(camera, why)
+
+    def _tell(self, camera: str, reason: str | None) -> None:
+        stage, now = self._context.spec.name, self._context.clock.monotonic_ns()
+        self._context.status(Quarantined(camera=camera, stage=stage, reason=reason, at_ns=now))
