@@ -74,6 +74,8 @@ class EventClient:
         self._ready: deque[Event] = deque()
         self._log: str | None = None
         self._heard = 0
+        self.forgotten = 0
+        """Events that were taken out of the log, as old ones are, before they were asked for."""
         self._asking = False
         self._asked_at = self._answered_at = float("-inf")
 
@@ -146,7 +148,8 @@ class EventClient:
             event = event_from_json(body)
         except BadMessage:
             return
-        if self._last is None or event.seq == self._last + 1:
+        same_log = not event.log or self._log in (None, event.log)
+        if self._last is None or (event.seq == self._last + 1 and same_log):
             self._deliver(event)
             return
         # A hole; or a number that was there before, which another log would give.
@@ -189,7 +192,9 @@ class EventClient:
             self._ask()
             return
         for event in answer.events:
-            if event.seq == self._last + 1:
+            if event.seq > self._last:
+                # The log holds no hole but what it was told to forget.
+                self.forgotten += event.seq - self._last - 1
                 self._deliver(event)
         if self._heard > answer.seq or (answer.events and self._last < answer.seq):
             self._ask()

@@ -84,6 +84,12 @@ class EventConfig(Section):
     log: Path | None = Field(
         default=None, description="SQLite file; by default one that goes when the run ends"
     )
+    keep_days: float | None = Field(
+        default=None, gt=0, le=36_500, description="older events are taken out of the log"
+    )
+    keep_mb: float | None = Field(
+        default=None, ge=1, description="the oldest events are taken out of a log that is larger"
+    )
 
 
 class PublishConfig(Section):

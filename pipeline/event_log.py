@@ -8,8 +8,10 @@ import fcntl
 import os
 import sqlite3
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
+from pipeline.clock import NS_PER_S, SYSTEM_CLOCK, Clock
 from pipeline.messages import Event, event_from_json, to_json
 
 _SCHEMA = """
@@ -19,7 +21,8 @@ CREATE TABLE IF NOT EXISTS events (
     camera TEXT NOT NULL,
     label TEXT NOT NULL,
     type TEXT NOT NULL,
-    json BLOB NOT NULL
+    json BLOB NOT NULL,
+    stored_ns INTEGER NOT NULL DEFAULT 0
 ) STRICT;
 CREATE INDEX IF NOT EXISTS events_by_id ON events (id, seq);
 CREATE TABLE IF NOT EXISTS open_events (
@@ -34,8 +37,19 @@ CREATE TABLE IF NOT EXISTS accepted (
     epoch TEXT PRIMARY KEY,
     number INTEGER NOT NULL
 ) STRICT;
-PRAGMA user_version = 1;
+PRAGMA user_version = 2;
 """
+_VERSION = 2
+# Older files lack when each event was stored, of which no more is known than "before now".
+_FROM_VERSION_1 = """
+BEGIN IMMEDIATE;
+ALTER TABLE events ADD COLUMN stored_ns INTEGER NOT NULL DEFAULT 0;
+UPDATE events SET stored_ns = {now_ns};
+PRAGMA user_version = 2;
+COMMIT;
+"""
+FORGET_AT_ONCE = 500
+"""Most events that one call of :meth:`EventLog.forget` takes away: it must not hold up others."""
 _MAX_INTEGER = (1 << 63) - 1
 
 
@@ -46,19 +60,24 @@ class EventLogError(Exception):
 class EventLog:
     """The one writer of a log file."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, clock: Clock = SYSTEM_CLOCK) -> None:
         self.path = path
+        self._clock = clock
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             self._lock = path.open("ab")
             self._claim()
             self._db = sqlite3.connect(path, isolation_level=None, timeout=5.0)
+            # Of a file that is new: what is forgotten is given back to the disk.
+            self._db.execute("PRAGMA auto_vacuum = INCREMENTAL")
             self._db.execute("PRAGMA journal_mode = WAL")
             # In WAL mode FULL syncs each commit: what a subscriber heard survives a power cut.
             self._db.execute("PRAGMA synchronous = FULL")
             version = self._db.execute("PRAGMA user_version").fetchone()[0]
-            if version > 1:
+            if version > _VERSION:
                 raise EventLogError(f"event log {path}: written by a newer version ({version})")
+            if version == 1:
+                self._db.executescript(_FROM_VERSION_1.format(now_ns=clock.wall_ns()))
             self._db.executescript(_SCHEMA)
             self.identity = self._identify()
         except (sqlite3.Error, OSError) as error:
@@ -85,12 +104,15 @@ class EventLog:
 
     def last_seq(self) -> int:
         """The newest ``seq``; 0 when the log is empty."""
-        row = self._db.execute("SELECT max(seq) FROM events").fetchone()
+        with self._told():
+            row = self._db.execute("SELECT max(seq) FROM events").fetchone()
         return int(row[0] or 0)
 
     def accepted(self, epoch: str) -> int:
         """Number of the last transition of ``epoch`` that is in the log."""
-        row = self._db.execute("SELECT number FROM accepted WHERE epoch = ?", (epoch,)).fetchone()
+        words = "SELECT number FROM accepted WHERE epoch = ?"
+        with self._told():
+            row = self._db.execute(words, (epoch,)).fetchone()
         return int(row[0]) if row else 0
 
     def append(
@@ -101,22 +123,17 @@ class EventLog:
         ``id`` is that of the open event of the same ``key``, None when this one opens it. One
         transaction; raises :class:`EventLogError`, and then nothing was stored.
         """
-        try:
-            with _Transaction(self._db):
-                row = self._db.execute(
-                    "SELECT id FROM open_events WHERE epoch = ? AND key = ?", (epoch, key)
-                ).fetchone()
-                event = make(self.last_seq() + 1, row[0] if row else None)
-                self._store(event)
-                if event.type == "end":
-                    self._db.execute("DELETE FROM open_events WHERE id = ?", (event.id,))
-                elif row is None:
-                    self._db.execute(
-                        "INSERT INTO open_events VALUES (?, ?, ?)", (event.id, epoch, key)
-                    )
-                self._accept(epoch, number)
-        except sqlite3.Error as error:
-            raise EventLogError(f"event log {self.path}: {error}") from None
+        with self._told(), _Transaction(self._db):
+            row = self._db.execute(
+                "SELECT id FROM open_events WHERE epoch = ? AND key = ?", (epoch, key)
+            ).fetchone()
+            event = make(self.last_seq() + 1, row[0] if row else None)
+            self._store(event)
+            if event.type == "end":
+                self._db.execute("DELETE FROM open_events WHERE id = ?", (event.id,))
+            elif row is None:
+                self._db.execute("INSERT INTO open_events VALUES (?, ?, ?)", (event.id, epoch, key))
+            self._accept(epoch, number)
         return event
 
     def begin_epoch(
@@ -127,36 +144,70 @@ class EventLog:
         ``make_end(seq, last)`` builds the end of the event whose last record is ``last``.
         """
         ended = []
-        try:
-            with _Transaction(self._db):
-                rows = self._db.execute(
-                    "SELECT id FROM open_events WHERE epoch <> ?", (epoch,)
-                ).fetchall()
-                for (event_id,) in rows:
-                    ended.append(make_end(self.last_seq() + 1, self._last_of(event_id)))
-                    self._store(ended[-1])
-                self._db.execute("DELETE FROM open_events WHERE epoch <> ?", (epoch,))
-                self._db.execute("DELETE FROM accepted WHERE epoch <> ?", (epoch,))
-                self._accept(epoch, number)
-        except sqlite3.Error as error:
-            raise EventLogError(f"event log {self.path}: {error}") from None
+        with self._told(), _Transaction(self._db):
+            rows = self._db.execute(
+                "SELECT id FROM open_events WHERE epoch <> ?", (epoch,)
+            ).fetchall()
+            for (event_id,) in rows:
+                ended.append(make_end(self.last_seq() + 1, self._last_of(event_id)))
+                self._store(ended[-1])
+            self._db.execute("DELETE FROM open_events WHERE epoch <> ?", (epoch,))
+            self._db.execute("DELETE FROM accepted WHERE epoch <> ?", (epoch,))
+            self._accept(epoch, number)
         return ended
+
+    def forget(self, keep_s: float | None, keep_bytes: int | None) -> int:
+        """Take away the oldest events: those stored longer ago, and those over the size.
+
+        Takes :data:`FORGET_AT_ONCE` at most; returns how many, so that who gets that many calls
+        again. Never the newest one, from which the numbers go on, nor one of an event that goes on.
+        """
+        conditions = []
+        if keep_s is not None:
+            oldest_ns = self._clock.wall_ns() - int(keep_s * NS_PER_S)
+            conditions.append(f"stored_ns < {oldest_ns}")
+        with self._told():
+            if keep_bytes is not None and self.size() > keep_bytes:
+                conditions.append("true")
+            if not conditions:
+                return 0
+            with _Transaction(self._db):
+                count = self._db.execute(
+                    "DELETE FROM events WHERE seq IN (SELECT seq FROM events "
+                    f"WHERE ({' OR '.join(conditions)}) AND seq < (SELECT max(seq) FROM events) "
+                    "AND id NOT IN (SELECT id FROM open_events) ORDER BY seq LIMIT ?)",
+                    (FORGET_AT_ONCE,),
+                ).rowcount
+            if count:
+                # One page with every step of the statement; execute() takes one step only.
+                self._db.executescript(f"PRAGMA incremental_vacuum({FORGET_AT_ONCE});")
+        return count
+
+    def size(self) -> int:
+        """Bytes that the log's content takes in its file."""
+        pages, free, size = (
+            self._db.execute(f"PRAGMA {name}").fetchone()[0]
+            for name in ("page_count", "freelist_count", "page_size")
+        )
+        return int((pages - free) * size)
 
     def since(self, seq: int, limit: int) -> Iterator[tuple[int, bytes]]:
         """(seq, JSON) of the events after ``seq``, oldest first, at most ``limit``."""
         # SQLite's integers end here; a client may ask for anything.
         seq = max(0, min(seq, _MAX_INTEGER))
-        yield from self._db.execute(
-            "SELECT seq, json FROM events WHERE seq > ? ORDER BY seq LIMIT ?", (seq, limit)
-        )
+        with self._told():
+            yield from self._db.execute(
+                "SELECT seq, json FROM events WHERE seq > ? ORDER BY seq LIMIT ?", (seq, limit)
+            )
 
     def open_events(self) -> list[bytes]:
         """The last record of each event that has started and not ended, as JSON."""
-        rows = self._db.execute(
-            "SELECT json FROM events WHERE seq IN "
-            "(SELECT max(e.seq) FROM events e JOIN open_events o ON e.id = o.id GROUP BY e.id) "
-            "ORDER BY seq"
-        )
+        with self._told():
+            rows = self._db.execute(
+                "SELECT json FROM events WHERE seq IN "
+                "(SELECT max(e.seq) FROM events e JOIN open_events o ON e.id = o.id GROUP BY e.id) "
+                "ORDER BY seq"
+            ).fetchall()
         return [bytes(row[0]) for row in rows]
 
     def close(self) -> None:
@@ -164,10 +215,19 @@ class EventLog:
         # Only now: closing any of a process's files of a path drops SQLite's locks on it.
         self._lock.close()
 
+    @contextmanager
+    def _told(self) -> Iterator[None]:
+        """What SQLite finds wrong, in words that name the file."""
+        try:
+            yield
+        except sqlite3.Error as error:
+            raise EventLogError(f"event log {self.path}: {error}") from None
+
     def _store(self, event: Event) -> None:
+        now_ns = self._clock.wall_ns()
         self._db.execute(
-            "INSERT INTO events VALUES (?, ?, ?, ?, ?, ?)",
-            (event.seq, event.id, event.camera, event.label, event.type, to_json(event)),
+            "INSERT INTO events VALUES (?, ?, ?, ?, ?, ?, ?)",
+            (event.seq, event.id, event.camera, event.label, event.type, to_json(event), now_ns),
         )
 
     def _last_of(self, event_id: str) -> Event:

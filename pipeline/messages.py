@@ -293,6 +293,8 @@ class Event(msgspec.Struct, frozen=True, kw_only=True):
     streams: StreamScores
     latency_ms: dict[str, float]
     model: ModelInfo
+    log: str = ""
+    """Which log ``seq`` counts in."""
 
 
 def to_json(value: Any) -> bytes:

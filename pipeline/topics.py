@@ -94,6 +94,8 @@ TABLE = (FRAME, FLOW, SPATIAL, TEMPORAL, TRANSITION, SCORE, STATUS, CONTROL, ACT
 """Every topic there is."""
 
 PUBLIC_EVENT, PUBLIC_STATUS, PUBLIC_SCORE = "action", "status", "score"
+LOG = "_log"
+"""In the place of a camera, in the status of the event log; no camera's name begins so."""
 
 
 def ring_readers(content: str) -> tuple[str, ...]:

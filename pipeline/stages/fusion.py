@@ -101,6 +101,8 @@ class Fusion:
             self._run(batch, took_ns)
         for camera in self._cameras.values():
             self._end_if_over(camera, took_ns)
+        if self._outbox.lost:
+            self._context.counters["events_lost"] = self._outbox.lost
         waits = [self._outbox.work(), *(self._wait_s(c, took_ns) for c in self._cameras.values())]
         return min((wait for wait in waits if wait is not None), default=None)
 

@@ -29,11 +29,12 @@ from pipeline.messages import (
 )
 from pipeline.model_pack import ModelPack
 from pipeline.stage import Context
+from pipeline.stages.log_keeping import LogKeeping
 
 MAX_REPLAY = 1000
 """Most events in one answer; a client asks again from the last it got."""
 
-REPEAT_STATUS_NS = 5 * NS_PER_S
+REPEAT_STATUS_S = 5.0
 
 log = logging.getLogger(__name__)
 
@@ -71,6 +72,7 @@ class Publish:
         self._router = context.bus.public_router(settings.replay)
         self._events = EventLog(log_path(context.run_dir, context.config.events.log))
         self._log = self._events
+        self._keeping = LogKeeping(context, self._events, self._send_log_status)
         self._fusion = context.bus.router(topics.TRANSITION)
         self._status = context.bus.pull(topics.STATUS)
         self._scores = context.bus.pull(topics.SCORE)
@@ -80,7 +82,7 @@ class Publish:
         context.bus.watch(self._router, self._on_requests)
 
     def work(self) -> float | None:
-        return self._repeat_statuses()
+        return min(self._repeat_statuses(), self._keeping.forget() or REPEAT_STATUS_S)
 
     def drained(self) -> bool:
         return True
@@ -97,9 +99,9 @@ class Publish:
                 accepted = self._accept(message)
             except EventLogError as error:
                 # Not acknowledged: fusion keeps it and sends it again.
-                self._context.counters["log_failures"] += 1
-                log.error("%s; the event is kept and tried again", error)
+                self._keeping.failed(error)
                 continue
+            self._keeping.succeeded()
             self._fusion.send(sender, Accepted(epoch=message.epoch, number=accepted))
 
     def _accept(self, message: Outgoing) -> int:
@@ -149,6 +151,7 @@ class Publish:
             ),
             latency_ms=self._latency(transition.captured_ns, transition.trail, took_ns),
             model=self._model,
+            log=self._events.identity,
         )
 
     def _interrupted(self, seq: int, last: Event) -> Event:
@@ -194,10 +197,25 @@ class Publish:
         """Send all states again now and then, for who came later; seconds until the next time."""
         now = self._context.clock.monotonic_ns()
         if now >= self._repeat_ns:
-            self._repeat_ns = now + REPEAT_STATUS_NS
+            self._repeat_ns = now + int(REPEAT_STATUS_S * NS_PER_S)
             for status in self._states:
                 self._send_status(status)
+            if self._keeping.problem is not None:
+                self._send_log_status()
         return (self._repeat_ns - now) / NS_PER_S
+
+    def _send_log_status(self) -> None:
+        public = {"schema": SCHEMA_VERSION, **self._public_log_status()}
+        self._public.send(f"{topics.PUBLIC_STATUS}/{topics.LOG}/", to_json(public))
+
+    def _public_log_status(self) -> dict[str, Any]:
+        problem = self._keeping.problem
+        return {
+            "log": self._events.identity,
+            "state": "online" if problem is None else "failed",
+            "reason": problem,
+            "time": isoformat(self._context.clock.wall_ns()),
+        }
 
     def _send_status(self, status: CameraStatus) -> None:
         topic = f"{topics.PUBLIC_STATUS}/{status.camera}/"
@@ -239,23 +257,28 @@ class Publish:
         self._router.serve(lambda body: to_json(self._answer(body)))
 
     def _answer(self, body: bytes) -> dict[str, Any]:
-        answer: dict[str, Any] = {
-            "schema": SCHEMA_VERSION,
-            "log": self._events.identity,
-            "seq": self._events.last_seq(),
-        }
+        answer: dict[str, Any] = {"schema": SCHEMA_VERSION, "log": self._events.identity}
         try:
             request = _request_decoder.decode(body)
         except (msgspec.DecodeError, UnicodeDecodeError) as error:
             self._context.counters["requests_refused"] += 1
             return {**answer, "error": str(error)}
-        if request.request == "snapshot":
-            cameras = {status.camera: self._public_status(status) for status in self._states}
-            active = [msgspec.Raw(event) for event in self._events.open_events()]
-            return {**answer, "cameras": cameras, "active": active}
-        limit = min(max(request.limit, 1), MAX_REPLAY)
-        events = [msgspec.Raw(event) for _, event in self._events.since(request.since, limit)]
+        try:
+            answer["seq"] = self._events.last_seq()
+            if request.request == "snapshot":
+                return {**answer, **self._snapshot()}
+            limit = min(max(request.limit, 1), MAX_REPLAY)
+            events = [msgspec.Raw(event) for _, event in self._events.since(request.since, limit)]
+        except EventLogError as error:
+            return {**answer, "error": str(error)}
         return {**answer, "events": events}
+
+    def _snapshot(self) -> dict[str, Any]:
+        return {
+            "cameras": {status.camera: self._public_status(status) for status in self._states},
+            "active": [msgspec.Raw(event) for event in self._events.open_events()],
+            "event_log": self._public_log_status(),
+        }
 
 
 _ALPHABET = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"

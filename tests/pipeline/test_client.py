@@ -1,5 +1,6 @@
 """The client against the real publish stage: every event, in order, once."""
 
+import sqlite3
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -297,6 +298,41 @@ def test_a_fresh_log_that_is_already_longer_is_noticed_too(
         deaf.starts(4)
         assert seqs(take(client, 4)) == [1, 2, 3, 4]
         assert client.receive(2.5) is None
+
+
+def test_a_fresh_log_that_is_just_as_long_is_noticed_by_its_name(
+    root: Path, servers: Callable[..., Server]
+) -> None:
+    """Its next event has the very number that the client waits for."""
+    first = servers()
+    with connect(root, since=0) as client:
+        first.starts(3)
+        assert seqs(take(client, 3)) == [1, 2, 3]
+        while client._log is None:
+            client.receive(0.1)
+        first.stop()
+        # Past the other side's reconnecting: what comes now is heard, not asked for.
+        second = servers(log="other")
+        client.snapshot()
+        time.sleep(0.3)
+        second.starts(4, label="right")
+        heard = take(client, 4, 10.0)
+        assert [(e.seq, e.label) for e in heard] == [(n, "right") for n in (1, 2, 3, 4)]
+        assert client.receive(0.5) is None
+
+
+def test_what_the_log_has_forgotten_is_counted(root: Path, servers: Callable[..., Server]) -> None:
+    server = servers()
+    server.starts(5)
+    log = sqlite3.connect(root / "log")
+    with log:
+        log.execute("DELETE FROM events WHERE seq IN (1, 2, 4)")
+    log.close()
+    with connect(root, since=0) as client:
+        assert seqs(take(client, 2)) == [3, 5]
+        assert client.forgotten == 3
+        server.starts(1)
+        assert seqs(take(client, 1)) == [6]
 
 
 def test_a_since_of_another_log_begins_anew(root: Path, servers: Callable[..., Server]) -> None:

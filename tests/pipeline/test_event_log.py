@@ -12,7 +12,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from pipeline.event_log import EventLog, EventLogError, read_since
+from pipeline.event_log import FORGET_AT_ONCE, EventLog, EventLogError, read_since
 from pipeline.messages import Event, event_from_json
 from tests.pipeline.test_messages import event
 
@@ -185,10 +185,77 @@ def test_what_is_no_log_is_refused_by_name(tmp_path: Path) -> None:
 def test_a_newer_version_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "log"
     with sqlite3.connect(path) as db:
-        db.execute("PRAGMA user_version = 2")
+        db.execute("PRAGMA user_version = 3")
     db.close()
-    with pytest.raises(EventLogError, match=r"newer version \(2\)"):
+    with pytest.raises(EventLogError, match=r"newer version \(3\)"):
         EventLog(path)
+
+
+def test_a_log_of_the_first_version_goes_on(tmp_path: Path) -> None:
+    path = tmp_path / "log"
+    log = EventLog(path)
+    append_many(log, 1, 4)
+    identity = log.identity
+    log._db.executescript("ALTER TABLE events DROP COLUMN stored_ns; PRAGMA user_version = 1;")
+    log.close()
+    log = EventLog(path)
+    assert log.identity == identity
+    append_many(log, 4, 6)
+    assert log.forget(keep_s=60.0, keep_bytes=None) == 0
+    log.close()
+    assert seqs(path) == [1, 2, 3, 4, 5]
+
+
+class HandClock:
+    """A clock that only the test moves."""
+
+    now_ns = 0
+
+    def monotonic_ns(self) -> int:
+        return self.now_ns
+
+    wall_ns = monotonic_ns
+
+    def sleep(self, seconds: float) -> None:
+        self.now_ns += round(seconds * 1e9)
+
+
+def test_events_that_are_older_are_forgotten(tmp_path: Path) -> None:
+    clock = HandClock()
+    log = EventLog(tmp_path / "log", clock)
+    append(log, 1, key="door/open")
+    for number in range(2, 42, 2):
+        append(log, number, key=f"door/{number}")
+        append(log, number + 1, "end", key=f"door/{number}")
+        clock.sleep(1.0)
+    assert log.forget(keep_s=10.5, keep_bytes=None) == 20
+    # What goes on is kept, however old; without it, its end could not be told of.
+    assert seqs(log.path) == [1, *range(22, 42)]
+    clock.sleep(100.0)
+    assert log.forget(keep_s=10.5, keep_bytes=None) == 19
+    assert seqs(log.path) == [1, 41]
+    assert append(log, 42, "end", key="door/open").seq == 42
+    log.close()
+    log = EventLog(tmp_path / "log", clock)
+    assert log.last_seq() == 42
+    log.close()
+
+
+def test_a_log_that_is_too_large_shrinks_on_disk(tmp_path: Path) -> None:
+    log = EventLog(tmp_path / "log")
+    for number in range(1, 4001, 2):
+        append(log, number, key=f"door/{number}")
+        append(log, number + 1, "end", key=f"door/{number}")
+    before = log.size()
+    calls = 0
+    while log.forget(keep_s=None, keep_bytes=before // 2) == FORGET_AT_ONCE:
+        calls += 1
+    assert 3 <= calls <= 6
+    assert log.size() <= before // 2
+    assert seqs(log.path)[-1] == 4000
+    log._db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    assert log.path.stat().st_size < 0.7 * before
+    log.close()
 
 
 def test_reading_where_there_is_nothing_yet(tmp_path: Path) -> None:

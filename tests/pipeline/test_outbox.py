@@ -3,14 +3,16 @@
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Literal
 
+import msgspec
 import pytest
 
 from pipeline import topics
 from pipeline.bus import Bus, Router
 from pipeline.clock import NS_PER_S
 from pipeline.messages import Accepted, Outgoing
-from pipeline.stages.outbox import RESEND_NS, Outbox
+from pipeline.stages.outbox import MANY, RESEND_NS, Outbox
 from tests.pipeline.test_messages import transition
 
 
@@ -134,3 +136,23 @@ def test_nothing_is_lost_while_the_other_end_is_away(tmp_path: Path) -> None:
     assert found == set(range(1, 7))
     sender.close()
     late.close()
+
+
+def test_a_log_that_stays_away_does_not_take_the_memory(link: Link) -> None:
+    outbox = link.outbox
+
+    def send(number: int, kind: Literal["start", "update", "end"]) -> None:
+        outbox.send(msgspec.structs.replace(transition(key=f"door/{number}"), type=kind))
+
+    for number in range(MANY - 1):
+        send(number, "start")
+    send(1, "update")  # from FEW on these are left out
+    assert len(outbox._kept) == MANY
+    send(MANY, "start")
+    send(MANY, "end")
+    assert outbox.lost == 1
+    send(1, "end")  # but what began is ended
+    assert len(outbox._kept) == MANY + 1
+    assert not outbox._refused
+    numbers = [kept.number for kept in outbox._kept]
+    assert numbers == list(range(1, MANY + 2))
