@@ -147,7 +147,7 @@ class SupervisorConfig(Section):
         default=2.0, gt=0, le=600, description="silence of a camera that is reported as stalled"
     )
     memory_mb: int = Field(
-        default=4096, ge=64, description="a stage that takes more is started again"
+        default=4096, ge=16, description="a stage that takes more is started again"
     )
     ready_s: float = Field(default=60.0, gt=0, le=3600, description="longest start of a stage")
     restarts: int = Field(default=5, ge=0, le=1000, description="allowed within restart_window_s")

@@ -371,7 +371,7 @@ class Supervisor:
         if self._config.lossless or len(child.restarts) >= settings.restarts:
             child.aside = True
             if not self._config.lossless and self._others_see(child):
-                self._put_aside(child, f"capture died ({died}) after {used_up}", now)
+                self._put_aside(child, f"died ({died}) after {used_up}", now)
                 return
             lossless = "a lossless run can't go on without what it had in hand"
             why = lossless if self._config.lossless else used_up
@@ -398,10 +398,10 @@ class Supervisor:
 
     def _put_aside(self, child: Child, why: str, now: int) -> None:
         """One camera must not end the run for all; it is tried again much later."""
-        log.error("%s; tried again in %g s", why, QUARANTINE_S)
+        log.error("%s %s; tried again in %g s", child.spec.name, why, QUARANTINE_S)
         child.restarts.clear()
         child.restart_at_ns = now + QUARANTINE_S * NS_PER_S
-        self._say(child.spec.instance, "quarantined", why)
+        self._say(child.spec.instance, "quarantined", f"capture {why}")
 
     def _say(self, camera: str, state: CameraState, reason: str | None) -> None:
         known = self._cameras.get(camera)
