@@ -9,6 +9,7 @@ import typer
 
 from pipeline.bus import BusError, check_bind
 from pipeline.config import Config, ConfigError, load, validate
+from pipeline.keys import KeyFolder, KeysError
 from pipeline.model_pack import NETWORKS, ModelPack, PackError
 from pipeline.outputs.lines import EventLines, as_json, as_text
 from pipeline.outputs.table import LiveTable
@@ -38,6 +39,8 @@ def check(config: Config, verify_graphs: bool) -> None:
     pack = ModelPack.load(config.model)
     for endpoint in (config.publish.events, config.publish.replay):
         check_bind(endpoint)
+    if config.publish.keys is not None:
+        KeyFolder(config.publish.keys).server()
     if verify_graphs:
         from pipeline.onnx_session import Network
         from pipeline.stages.fusion import thresholds
@@ -99,7 +102,7 @@ def main(
     try:
         settings_of_run = build_config(config, overrides)
         check(settings_of_run, verify_graphs=check_only)
-    except (ConfigError, PackError, BusError, StartupError) as error:
+    except (ConfigError, KeysError, PackError, BusError, StartupError) as error:
         for line in str(error).splitlines():
             print(f"error: {line}", file=sys.stderr)
         raise typer.Exit(EXIT_USAGE) from None

@@ -13,7 +13,10 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 import zmq
+from zmq.utils import z85
+from zmq.utils.monitor import parse_monitor_message
 
+from pipeline.clock import NS_PER_S, SYSTEM_CLOCK
 from pipeline.messages import AnyMessage, BadMessage, Message, decode, encode
 from pipeline.topics import Topic
 
@@ -24,6 +27,16 @@ MAX_IPC_PATH = 107
 LIVE_QUEUE = 256
 LINGER_MS = 1000
 MAX_REQUEST_BYTES = 65_536
+MAX_SUBSCRIPTION_BYTES = 1024
+MAX_TOLD = 1000
+"""Refused addresses that are remembered, so as not to be logged again."""
+REBIND_NS = 2 * NS_PER_S
+_OWN_PUBLIC = "own-public"
+_FAILED_HANDSHAKES = (
+    zmq.EVENT_HANDSHAKE_FAILED_NO_DETAIL
+    | zmq.EVENT_HANDSHAKE_FAILED_PROTOCOL
+    | zmq.EVENT_HANDSHAKE_FAILED_AUTH
+)
 
 
 class BusError(Exception):
@@ -93,32 +106,57 @@ class Bus:
         bind(socket, self.endpoint(topic.name))
         return Router(self, socket, topic)
 
-    def public_publisher(self, endpoint: str) -> "PublicPublisher":
-        """The PUB socket that subscribers connect to; a slow one loses messages, not we time."""
+    def public_publisher(self, endpoint: str, gate: "Gate | None" = None) -> "PublicPublisher":
+        """The PUB socket that subscribers connect to; a slow one loses messages, not we time.
+
+        Our own processes hear it on a private endpoint too, which needs no key.
+        """
         socket = self._context.socket(zmq.PUB)
         socket.setsockopt(zmq.LINGER, LINGER_MS)
         socket.setsockopt(zmq.SNDHWM, 10_000)
-        bind(socket, endpoint)
+        socket.setsockopt(zmq.MAXMSGSIZE, MAX_SUBSCRIPTION_BYTES)
+        bind(socket, self.endpoint(_OWN_PUBLIC))
+        self._bind_public(socket, endpoint, gate)
         return PublicPublisher(socket)
 
-    def public_router(self, endpoint: str) -> "PublicRouter":
+    def public_router(self, endpoint: str, gate: "Gate | None" = None) -> "PublicRouter":
         """The ROUTER socket that clients send requests to, with REQ or DEALER."""
         socket = self._context.socket(zmq.ROUTER)
         socket.setsockopt(zmq.LINGER, LINGER_MS)
+        socket.setsockopt(zmq.SNDHWM, LIVE_QUEUE)
+        socket.setsockopt(zmq.RCVHWM, LIVE_QUEUE)
         socket.setsockopt(zmq.MAXMSGSIZE, MAX_REQUEST_BYTES)
-        bind(socket, endpoint)
+        self._bind_public(socket, endpoint, gate)
         return PublicRouter(socket)
 
-    def public_subscriber(self, endpoint: str, names: Iterable[str]) -> "PublicSubscriber":
+    def public_subscriber(self, names: Iterable[str]) -> "PublicSubscriber":
         """Listens to our own PUB socket, for what is shown on the terminal."""
         socket = self._context.socket(zmq.SUB)
         socket.setsockopt(zmq.LINGER, 0)
         socket.setsockopt(zmq.RECONNECT_IVL, 50)
-        socket.setsockopt(zmq.IPV6, int("[" in endpoint))
         for name in names:
             socket.setsockopt(zmq.SUBSCRIBE, f"{name}/".encode())
-        socket.connect(endpoint)
+        socket.connect(self.endpoint(_OWN_PUBLIC))
         return PublicSubscriber(socket)
+
+    def gate(self, pair: tuple[str, str], allowed: Callable[[str], str | None]) -> "Gate":
+        """Public sockets made with it let in whoever proves a key for which ``allowed`` has a name.
+
+        ``pair`` is the server's (public, secret) in Z85.
+        """
+        socket = self._context.socket(zmq.REP)
+        socket.setsockopt(zmq.LINGER, 0)
+        socket.bind("inproc://zeromq.zap.01")
+        gate = Gate(socket, pair, allowed)
+        self.watch(gate, gate.answer)
+        return gate
+
+    def _bind_public(self, socket: "zmq.Socket[bytes]", endpoint: str, gate: "Gate | None") -> None:
+        if gate is not None:
+            gate.guard(socket, endpoint)
+            monitor = socket.get_monitor_socket(_FAILED_HANDSHAKES)
+            self.watch(monitor, lambda: gate.see_failures(monitor))
+        bind(socket, endpoint)
 
     def watch(self, what: object, callback: Callable[[], None]) -> None:
         """Call ``callback`` from :meth:`poll` whenever ``what`` can be read."""
@@ -197,6 +235,12 @@ def _is_served(path: str) -> bool:
         except OSError:
             return False
     return True
+
+
+def new_key_pair() -> tuple[str, str]:
+    """(public, secret) of a new Curve25519 pair, in Z85."""
+    public, secret = zmq.curve_keypair()
+    return public.decode(), secret.decode()
 
 
 def check_bind(endpoint: str) -> None:
@@ -304,6 +348,74 @@ class PublicRouter(_Wrapped):
                 self.socket.send_multipart(reply, zmq.DONTWAIT)
             except zmq.ZMQError as error:
                 log.warning("a client did not take its answer: %s", error.strerror)
+
+
+class Gate(_Wrapped):
+    """Who may come in: CurveZMQ for the wire, ZAP (https://rfc.zeromq.org/spec/27) for the names.
+
+    Whoever is refused is logged once, and counted each time.
+    """
+
+    def __init__(
+        self,
+        socket: "zmq.Socket[bytes]",
+        pair: tuple[str, str],
+        allowed: Callable[[str], str | None],
+    ) -> None:
+        super().__init__(socket)
+        self._public, self._secret = (key.encode() for key in pair)
+        self._allowed = allowed
+        self._guarded: list[tuple[zmq.Socket[bytes], str]] = []
+        self._told: set[str] = set()
+        self.refused = 0
+
+    def guard(self, socket: "zmq.Socket[bytes]", endpoint: str) -> None:
+        """Ask for keys on what ``socket`` binds from now on, which is ``endpoint``."""
+        socket.setsockopt(zmq.CURVE_SERVER, 1)
+        socket.setsockopt(zmq.CURVE_PUBLICKEY, self._public)
+        socket.setsockopt(zmq.CURVE_SECRETKEY, self._secret)
+        socket.setsockopt(zmq.ZAP_DOMAIN, b"public")
+        self._guarded.append((socket, endpoint))
+
+    def answer(self) -> None:
+        """Say of each who knocks whether it may come in."""
+        for parts in _received(self.socket, 100):
+            version, request, _domain, address, _identity, mechanism, *credentials = parts
+            name = None
+            if mechanism == b"CURVE" and len(credentials) == 1 and len(credentials[0]) == 32:
+                name = self._allowed(z85.encode(credentials[0]).decode())
+            if name is None:
+                self._refuse(address.decode(errors="replace"), "its key isn't known here")
+            status = (b"200", b"OK") if name else (b"400", b"unknown key")
+            user = (name or "").encode()
+            self.socket.send_multipart([version, request, *status, user, b""])
+
+    def see_failures(self, monitor: "zmq.Socket[bytes]") -> None:
+        """Those who did not get so far as to show a key."""
+        for parts in _received(monitor, 100):
+            if parse_monitor_message(list(parts))["event"] != zmq.EVENT_HANDSHAKE_FAILED_AUTH:
+                self._refuse("", "it has no key, or takes this server for another")
+
+    def turn_out(self) -> None:
+        """Close all connections; who still may comes back by itself within a moment."""
+        for socket, endpoint in self._guarded:
+            socket.unbind(endpoint)
+            deadline = SYSTEM_CLOCK.monotonic_ns() + REBIND_NS
+            while True:  # ZeroMQ lets go of an address in its own time
+                try:
+                    bind(socket, endpoint)
+                    break
+                except BusError:
+                    if SYSTEM_CLOCK.monotonic_ns() > deadline:
+                        raise
+                    SYSTEM_CLOCK.sleep(0.01)
+
+    def _refuse(self, address: str, why: str) -> None:
+        self.refused += 1
+        who = f"{address}: {why}"
+        if who not in self._told and len(self._told) < MAX_TOLD:
+            self._told.add(who)
+            log.warning("a client %s was refused: %s", f"at {address}" if address else "", why)
 
 
 class Router(_Wrapped):

@@ -16,11 +16,13 @@ import contextlib
 import time
 from collections import deque
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any, Self
 
 import msgspec
 import zmq
 
+from pipeline.keys import read_client_keys
 from pipeline.messages import BadMessage, Event, event_from_json
 
 DEFAULT_EVENTS = "tcp://127.0.0.1:5555"
@@ -41,7 +43,9 @@ class EventClient:
     """Subscribes to events; fills holes by replay.
 
     ``since``: deliver everything after that ``seq`` first; None: begin with what comes next.
-    ``camera`` and ``label`` filter what is delivered.
+    ``camera`` and ``label`` filter what is delivered. ``key`` is the file that
+    ``python -m pipeline.keys new`` made for this client, where the server asks for one; raises
+    :class:`pipeline.keys.KeysError` when it can't be used.
     """
 
     def __init__(
@@ -52,17 +56,21 @@ class EventClient:
         since: int | None = None,
         camera: str | None = None,
         label: str | None = None,
+        key: Path | None = None,
     ) -> None:
+        self._key = read_client_keys(key) if key is not None else None
         self._context = zmq.Context()
         self._context.setsockopt(zmq.IPV6, 1)
         self._events = self._context.socket(zmq.SUB)
         # All events, whatever the filter: a hole in seq must be seen to be filled.
         self._events.setsockopt(zmq.SUBSCRIBE, b"action/")
+        self._show_key(self._events)
         self._events.connect(events)
         self._replay = self._context.socket(zmq.DEALER)
         self._replay.setsockopt(zmq.LINGER, 0)
         # Requests to a server that is away are made anew every so often; they need not pile up.
         self._replay.setsockopt(zmq.SNDHWM, 4)
+        self._show_key(self._replay)
         self._replay.connect(replay)
         self._replay_endpoint = replay
         self._poller = zmq.Poller()
@@ -105,6 +113,7 @@ class EventClient:
         socket = self._context.socket(zmq.DEALER)
         socket.setsockopt(zmq.LINGER, 0)
         try:
+            self._show_key(socket)
             socket.connect(self._replay_endpoint)
             socket.send(b'{"request":"snapshot"}')
             if not socket.poll(round(timeout_s * 1000)):
@@ -128,6 +137,12 @@ class EventClient:
 
     def close(self) -> None:
         self._context.destroy(linger=0)
+
+    def _show_key(self, socket: "zmq.Socket[bytes]") -> None:
+        if self._key is not None:
+            socket.setsockopt(zmq.CURVE_PUBLICKEY, self._key.public.encode())
+            socket.setsockopt(zmq.CURVE_SECRETKEY, self._key.secret.encode())
+            socket.setsockopt(zmq.CURVE_SERVERKEY, self._key.server.encode())
 
     def _next_wanted(self) -> Event | None:
         while self._ready:

@@ -12,7 +12,15 @@ from typing import Annotated, Any, Literal, Self, get_args
 from urllib.parse import urlsplit
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
 
 from pipeline import flow
 from pipeline.model_pack import Threshold
@@ -92,16 +100,29 @@ class EventConfig(Section):
     )
 
 
+def _is_loopback(host: str) -> bool:
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host.strip("[]")).is_loopback
+    except ValueError:
+        return False
+
+
 class PublishConfig(Section):
     """The public sockets."""
 
+    keys: Path | None = Field(
+        default=None,
+        description="folder of python -m pipeline.keys: only clients with a key are let in",
+    )
     events: str = Field(default="tcp://127.0.0.1:5555", description="PUB: events and status")
     replay: str = Field(default="tcp://127.0.0.1:5556", description="ROUTER: snapshot, replay")
     scores: bool = Field(default=False, description="also publish score/<camera>/ at every step")
 
     @field_validator("events", "replay")
     @classmethod
-    def _endpoint(cls, endpoint: str) -> str:
+    def _endpoint(cls, endpoint: str, given: ValidationInfo) -> str:
         if endpoint.startswith("ipc://") and len(endpoint) > len("ipc://"):
             return endpoint
         parts = urlsplit(endpoint)
@@ -112,10 +133,11 @@ class PublishConfig(Section):
         # Port 0 would be one that nobody knows.
         if parts.scheme != "tcp" or not parts.hostname or not port:
             raise ValueError("must look like tcp://127.0.0.1:5555 or ipc:///path")
-        if not _is_loopback(parts.hostname):
+        if not _is_loopback(parts.hostname) and given.data.get("keys") is None:
             raise ValueError(
-                "binds beyond this machine, where anyone could listen; bind to 127.0.0.1 and "
-                "carry events on through a tunnel or a broker of your own"
+                "binds beyond this machine, where anyone could listen; either bind to 127.0.0.1 "
+                "and carry events on through a tunnel or a broker of your own, or make keys "
+                "(python -m pipeline.keys new NAME) and name their folder in publish.keys"
             )
         return endpoint
 
@@ -256,11 +278,14 @@ def _from_folder(config: Config, folder: Path) -> Config:
     }
     log = config.events.log
     events = config.events.model_copy(update={"log": folder / log if log else None})
+    keys = config.publish.keys
+    publish = config.publish.model_copy(update={"keys": folder / keys if keys else None})
     run_dir = config.runtime.run_dir
     runtime = config.runtime.model_copy(update={"run_dir": folder / run_dir if run_dir else None})
     return config.model_copy(
         update={
             "cameras": cameras,
+            "publish": publish,
             "events": events,
             "model": folder / config.model,
             "runtime": runtime,
@@ -296,15 +321,6 @@ def _suggestion(location: tuple[int | str, ...]) -> str:
         section = fields[part].annotation if fields is not None else get_args(section)[-1]
     known = sorted(getattr(section, "model_fields", {}))
     return f"; known here: {', '.join(known)}" if known else ""
-
-
-def _is_loopback(host: str) -> bool:
-    if host == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host.strip("[]")).is_loopback
-    except ValueError:
-        return False
 
 
 def default_run_root() -> Path:

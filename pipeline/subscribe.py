@@ -1,12 +1,14 @@
 """``python -m pipeline.subscribe``: events on the terminal, as they happen."""
 
 import sys
+from pathlib import Path
 from typing import Annotated
 
 import typer
 from rich.console import Console
 
 from pipeline.client import DEFAULT_EVENTS, DEFAULT_REPLAY, EventClient
+from pipeline.keys import KeysError
 from pipeline.messages import to_json
 from pipeline.outputs.text import event_line
 
@@ -17,11 +19,17 @@ def main(
     camera: Annotated[str | None, typer.Option(help="only this camera")] = None,
     label: Annotated[str | None, typer.Option(help="only this label")] = None,
     since: Annotated[int | None, typer.Option(help="first replay what came after this seq")] = None,
+    key: Annotated[Path | None, typer.Option(help="the key file made for this client")] = None,
     json: Annotated[bool, typer.Option("--json", help="one event a line")] = False,
 ) -> None:
     """Print events of a running pipeline; missed ones are asked for again."""
     console = Console()
-    with EventClient(connect, replay, since=since, camera=camera, label=label) as client:
+    try:
+        client = EventClient(connect, replay, since=since, camera=camera, label=label, key=key)
+    except KeysError as error:
+        typer.echo(f"error: {error}", err=True)
+        raise typer.Exit(2) from None
+    with client:
         try:
             for event in client:
                 if json:

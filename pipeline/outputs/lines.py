@@ -41,7 +41,7 @@ class EventLines:
         # A file that is no log stops publish, which says so.
         with contextlib.suppress(EventLogError):
             self._last = _last_seq(read_since(self._log, 0))
-        self._events = bus.public_subscriber(view.config.publish.events, [PUBLIC_EVENT])
+        self._events = bus.public_subscriber([PUBLIC_EVENT])
         bus.watch(self._events, lambda: None)
 
     def tick(self) -> None:

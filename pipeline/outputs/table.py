@@ -34,9 +34,7 @@ class LiveTable:
 
     def open(self, bus: Bus, view: RunView) -> None:
         self._view = view
-        self._socket = bus.public_subscriber(
-            view.config.publish.events, [PUBLIC_EVENT, PUBLIC_SCORE]
-        )
+        self._socket = bus.public_subscriber([PUBLIC_EVENT, PUBLIC_SCORE])
         bus.watch(self._socket, lambda: None)
         self._live = Live(
             console=self._console,

@@ -29,6 +29,7 @@ from pipeline.messages import (
 )
 from pipeline.model_pack import ModelPack
 from pipeline.stage import Context
+from pipeline.stages.door import Door
 from pipeline.stages.log_keeping import LogKeeping
 
 MAX_REPLAY = 1000
@@ -68,8 +69,10 @@ class Publish:
         pack = ModelPack.load(context.config.model)
         contract = pack.contract
         self._model = ModelInfo(name=contract.name, version=contract.version, sha256=pack.sha256)
-        self._public = context.bus.public_publisher(settings.events)
-        self._router = context.bus.public_router(settings.replay)
+        self._door = Door(context) if settings.keys is not None else None
+        gate = self._door.gate if self._door is not None else None
+        self._public = context.bus.public_publisher(settings.events, gate)
+        self._router = context.bus.public_router(settings.replay, gate)
         self._events = EventLog(log_path(context.run_dir, context.config.events.log))
         self._log = self._events
         self._keeping = LogKeeping(context, self._events, self._send_log_status)
@@ -82,7 +85,10 @@ class Publish:
         context.bus.watch(self._router, self._on_requests)
 
     def work(self) -> float | None:
-        return min(self._repeat_statuses(), self._keeping.forget() or REPEAT_STATUS_S)
+        waits = [self._repeat_statuses(), self._keeping.forget()]
+        if self._door is not None:
+            waits.append(self._door.look())
+        return min(wait for wait in waits if wait is not None)
 
     def drained(self) -> bool:
         return True

@@ -225,7 +225,7 @@ def test_a_busy_endpoint_is_named_and_left_alone(bus: Bus, tmp_path: Path, trans
         check_bind(endpoint)
     with pytest.raises(BusError, match="already in use"):
         bus.public_router(endpoint)
-    subscriber = bus.public_subscriber(endpoint, ["action"])
+    subscriber = bus.public_subscriber(["action"])
 
     def heard() -> bool:
         publisher.send("action/door/left/", b"{}")

@@ -109,6 +109,12 @@ def test_public_sockets_bind_to_this_machine_only(endpoint: str, key: str) -> No
         validate({"publish": {key: endpoint}})
 
 
+@pytest.mark.parametrize("key", ["events", "replay"])
+def test_with_keys_they_may_bind_anywhere(key: str) -> None:
+    config = validate({"publish": {key: "tcp://0.0.0.0:7000", "keys": "keys"}})
+    assert getattr(config.publish, key) == "tcp://0.0.0.0:7000"
+
+
 @pytest.mark.parametrize(
     "endpoint", ["tcp://127.0.0.1:7000", "tcp://localhost:7000", "ipc:///run/me/events"]
 )
