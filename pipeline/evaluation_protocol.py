@@ -1,8 +1,11 @@
-"""How the scores of a clip's steps become one prediction for the clip.
+"""How clips are examined: alone, and one after the other as a camera would show them.
 
-The stepped stream runs over the clip exactly as it would over a camera; this is what is done with
-the scores that come out. Kept apart so that training, export and evaluation agree to the letter.
+The stepped stream runs over them exactly as it would over a camera; this is what is done with the
+scores that come out, and the order of the clips. Kept apart so that training, export and evaluation
+agree to the letter.
 """
+
+from collections.abc import Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -30,3 +33,28 @@ def clip_scores(step_scores: Scores, background: npt.NDArray[np.bool_]) -> Score
         scores[background] = 0.0
         scores[nothing.argmax()] = nothing.sum()
     return scores
+
+
+def stream_order(is_action: Sequence[bool], seed: int) -> list[int | None]:
+    """Which clip comes when in a stream: shuffled actions, with background after each.
+
+    Places in ``is_action``, which says of each clip whether it shows an action. Background clips
+    are spread evenly, each used at least once and as often as needed to follow every action;
+    without any, a pause (None) follows.
+    """
+    random = np.random.default_rng(seed)
+    actions = [place for place, action in enumerate(is_action) if action]
+    quiet = [place for place, action in enumerate(is_action) if not action]
+    actions = [actions[i] for i in random.permutation(len(actions))]
+    quiet = [quiet[i] for i in random.permutation(len(quiet))]
+    if not actions:
+        return [*quiet]
+    if not quiet:
+        return [item for action in actions for item in (action, None)]
+    count = max(len(actions), len(quiet))
+    between = [quiet[i % len(quiet)] for i in range(count)]
+    order: list[int | None] = []
+    for place, action in enumerate(actions):
+        start, end = (i * count // len(actions) for i in (place, place + 1))
+        order += [action, *between[start:end]]
+    return order

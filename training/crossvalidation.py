@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from pipeline import flow
+from pipeline.evaluation_protocol import stream_order
 from training.compose import Composer, Join, chained, make_pools
 from training.config import TrainConfig
 from training.data import (
@@ -155,7 +156,7 @@ class Measured:
     """What held-out data said of one model: true and predicted labels, scores of streams.
 
     ``rendered`` are episodes of the demo camera, ``looped`` the held-out clips played one after
-    the other, as a test camera plays them, ``quiet`` the held-out negatives.
+    the other, as the stream protocol plays them, ``quiet`` the held-out negatives.
     """
 
     truth: list[int]
@@ -183,9 +184,10 @@ def measure(
     def scored(clip: Clip) -> ScoredStream:
         return ScoredStream(stream_scores(model, clip, config.window).fused, clip.strokes)
 
-    order = np.random.default_rng(config.seed).permutation(len(clips))
+    actions = [config.labels[clip.label] not in config.background for clip in clips]
+    order = [place for place in stream_order(actions, config.seed) if place is not None]
     method = flow.create(config.temporal.method)
-    loop = chained([clips[i] for i in order], [Join.CUT] * (len(clips) - 1), method, config)
+    loop = chained([clips[i] for i in order], [Join.CUT] * (len(order) - 1), method, config)
     return Measured(
         [clip.label for clip in clips],
         predict(model, config, clips).tolist(),

@@ -16,13 +16,15 @@ from training.evaluation import Floats
 Choice = tuple[float, float]
 Thresholds = Mapping[str, Threshold]
 STARTS = (0.3, 0.35, 0.4, 0.45, 0.5, 0.55, 0.6, 0.65, 0.7, 0.75, 0.8, 0.85, 0.9)
-DURATIONS_S = (0.1, 0.2, 0.3, 0.4, 0.6, 0.8)
+DURATIONS_S = (0.1, 0.2, 0.3, 0.4, 0.6, 0.8, 1.0)
+COMMON_S = 0.4
+"""Longest minimum duration for all labels together: every event waits for it. A label that begins
+like another (a caret like a star) may need longer."""
 FALSE_COST = 0.6
 QUIET_COST = 3.0
 MARGIN = 3.0
 END_RATIO = 0.5
 LATEST_S = 1.5
-EARLIEST_PART = 0.5
 
 
 @dataclass(frozen=True)
@@ -70,15 +72,16 @@ def starts(scores: Floats, config: TrainConfig, thresholds: Thresholds) -> list[
 
 
 def tally(stream: ScoredStream, config: TrainConfig, thresholds: Thresholds) -> dict[int, Tally]:
-    """Counts per label. A gesture is found when an event of its label starts between the middle
-    of its stroke and :data:`LATEST_S` after it; every other event is false."""
+    """Counts per label. A gesture is found when an event of its label starts between the beginning
+    of its stroke and :data:`LATEST_S` after it, as in the stream protocol of
+    :mod:`pipeline.evaluate`; every other event is false."""
     open_events = starts(stream.scores, config, thresholds)
     counts: dict[int, Tally] = {}
     for stroke in stream.strokes:
-        earliest = stroke.first + EARLIEST_PART * (stroke.past - stroke.first)
         latest = stroke.past + LATEST_S * config.step_hz
         hit = next(
-            (e for e in open_events if e[1] == stroke.label and earliest <= e[0] <= latest), None
+            (e for e in open_events if e[1] == stroke.label and stroke.first <= e[0] <= latest),
+            None,
         )
         if hit is not None:
             open_events.remove(hit)
@@ -143,7 +146,8 @@ def fit_thresholds(
         }
         for choice, counts in streams.items()
     }
-    common = max(values, key=lambda choice: (sum(values[choice].values()), choice))
+    prompt = [choice for choice in values if choice[1] <= COMMON_S]
+    common = max(prompt, key=lambda choice: (sum(values[choice].values()), choice))
     chosen = {}
     for number in numbers:
         by_value = {choice: value[number] for choice, value in values.items()}

@@ -10,6 +10,7 @@ import numpy as np
 
 from pipeline.clock import NS_PER_S
 from pipeline.evaluate.clip_list import Entry, shown
+from pipeline.evaluation_protocol import stream_order
 from pipeline.offline import TimedFrame, file_frames
 from pipeline.preprocess import Frame
 from pipeline.sources import SourceError
@@ -40,27 +41,13 @@ Item = Entry | Pause
 
 
 def arrange(entries: Sequence[Entry], background: Sequence[str], seed: int) -> list[Item]:
-    """The order of a stream: shuffled actions, with background after each.
+    """The stream of clips (:func:`pipeline.evaluation_protocol.stream_order`).
 
-    Background is the clips of the labels that mean nothing, spread evenly, each used at least once
-    and as often as needed to follow every action; without such clips a :class:`Pause` follows.
+    Background is the clips of the labels that mean nothing; without such clips a :class:`Pause`
+    follows each action.
     """
-    random = np.random.default_rng(seed)
-    actions = [entry for entry in entries if entry.label not in background]
-    quiet = [entry for entry in entries if entry.label in background]
-    actions = [actions[i] for i in random.permutation(len(actions))]
-    quiet = [quiet[i] for i in random.permutation(len(quiet))]
-    if not actions:
-        return [*quiet]
-    if not quiet:
-        return [item for action in actions for item in (action, Pause())]
-    count = max(len(actions), len(quiet))
-    between = [quiet[i % len(quiet)] for i in range(count)]
-    order: list[Item] = []
-    for place, action in enumerate(actions):
-        start, end = (i * count // len(actions) for i in (place, place + 1))
-        order += [action, *between[start:end]]
-    return order
+    order = stream_order([entry.label not in background for entry in entries], seed)
+    return [Pause() if place is None else entries[place] for place in order]
 
 
 class Timeline:
