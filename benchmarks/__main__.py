@@ -61,6 +61,19 @@ def chaos(
 
 
 @app.command()
+def fuzz(
+    inputs: Annotated[int, typer.Option(min=1000, help="of the decoders")] = 1_000_000,
+    minutes: Annotated[float, typer.Option(min=0.05, help="of the live sockets")] = 10.0,
+    seed: int = 0,
+    json_output: Json = False,
+) -> None:
+    """Garbage against the decoders and against every socket of a running program."""
+    from benchmarks.fuzz import fuzz as measure
+
+    measure(inputs, minutes, seed, json_output)
+
+
+@app.command()
 def rtsp(
     minutes: Annotated[float, typer.Option(min=0.2)] = 10.0,
     json_output: Json = False,

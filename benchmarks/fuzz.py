@@ -1,0 +1,234 @@
+"""Garbage against everything that reads: the decoders by the million, then a running program.
+
+Inputs are valid messages with bytes changed, left out, doubled or cut off, and plain noise. The
+decoders must say no in their own words. The program, on every socket it has, must go on: no stage
+may die, memory may not grow, and events must come as before.
+"""
+
+import json
+import os
+import random
+import socket
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import psutil
+import zmq
+from rich.console import Console
+from rich.progress import track
+
+from benchmarks.harness import PipelineRun, panning_clip, scratch_folder
+from pipeline import messages
+from pipeline.keys import KeysError, read_client_keys
+from pipeline.messages import BadMessage
+from pipeline.model_pack import Contract
+from pipeline.stages.publish import Request
+
+CHUNK = 1000
+GREETING = bytes.fromhex("ff00000000000000017f03004e554c4c") + bytes(48)
+"""How a ZMTP 3.0 peer without security begins (https://rfc.zeromq.org/spec/23)."""
+REQUESTS = (
+    b'{"request": "snapshot"}',
+    b'{"request": "replay", "since": 3, "limit": 10}',
+    b'{"request": "replay", "since": -99999999999999999999999, "limit": 1e300}',
+)
+
+
+def mutated(seeds: list[bytes], rng: random.Random) -> bytes:
+    """One of ``seeds``, damaged; or noise."""
+    if rng.random() < 0.1:
+        return rng.randbytes(rng.randrange(200))
+    data = bytearray(rng.choice(seeds))
+    for _ in range(rng.randrange(1, 6)):
+        place, kind = rng.randrange(len(data) + 1), rng.randrange(5)
+        if kind == 0 and place < len(data):
+            data[place] = rng.randrange(256)
+        elif kind == 1:
+            data[place : place + rng.randrange(8)] = b""
+        elif kind == 2:
+            data[place:place] = data[place : place + rng.randrange(32)]
+        elif kind == 3:
+            data[place:place] = rng.randbytes(rng.randrange(8))
+        else:
+            del data[place:]
+    return bytes(data)
+
+
+def _decoders(folder: Path) -> dict[str, tuple[list[bytes], Callable[[bytes], object], Any]]:
+    """Name → valid inputs, what reads them, the errors that it may raise."""
+    from tests import tiny_pack
+    from tests.pipeline.test_messages import ONE_OF_EACH, event
+
+    request, path = msgspec.json.Decoder(Request), folder / "fuzzed.key"
+    keys = {"name": "x", "public": "a" * 40, "secret": "b" * 40, "server": "c" * 40}
+
+    def read_keys(data: bytes) -> object:
+        path.write_bytes(data)
+        path.chmod(0o600)
+        return read_client_keys(path)
+
+    contract = tiny_pack.contract().model_dump_json().encode()
+    return {
+        "internal messages": (
+            [messages.encode(message) for message in ONE_OF_EACH], messages.decode, BadMessage,
+        ),
+        "events": ([messages.to_json(event(1))], messages.event_from_json, BadMessage),
+        "requests": (
+            list(REQUESTS), request.decode, (msgspec.DecodeError, UnicodeDecodeError),
+        ),
+        "key files": ([json.dumps(keys).encode()], read_keys, KeysError),
+        "contracts": ([contract], Contract.model_validate_json, ValueError),
+    }  # fmt: skip
+
+
+def decoders(inputs: int, rng: random.Random) -> dict[str, dict[str, int]]:
+    """Inputs tried, refused and taken of each decoder; any other error ends the run."""
+    counts = {}
+    with scratch_folder() as folder:
+        of_each = _decoders(folder)
+        for name, (seeds, decode, errors) in of_each.items():
+            # Files and pydantic are slow; the wire is what strangers reach.
+            share = inputs // 100 if name in ("key files", "contracts") else inputs // 3
+            refused = 0
+            for _ in track(range(max(1, share // CHUNK)), name, console=Console(stderr=True)):
+                for _ in range(CHUNK):
+                    try:
+                        decode(mutated(seeds, rng))
+                    except errors:
+                        refused += 1
+            tried = max(1, share // CHUNK) * CHUNK
+            counts[name] = {"tried": tried, "refused": refused, "taken": tried - refused}
+    return counts
+
+
+def _raw(port: int, rng: random.Random) -> None:
+    """A TCP connection that speaks nonsense, or ZMTP that becomes nonsense."""
+    with socket.create_connection(("127.0.0.1", port), timeout=5) as connection:
+        connection.settimeout(0.05)
+        parts = [GREETING, b"\x04\x19\x05READY\x0bSocket-Type\x00\x00\x00\x03SUB", b"\x00\x01\x01"]
+        sent = b"".join(parts[: rng.randrange(4)]) + mutated([*parts, *REQUESTS], rng)
+        try:
+            connection.sendall(sent)
+            if rng.random() < 0.5:
+                connection.recv(100)
+        except OSError:
+            pass
+
+
+def _zmq(
+    context: "zmq.Context[zmq.Socket[bytes]]", kind: int, endpoint: str, rng: random.Random
+) -> None:
+    """A proper ZeroMQ peer whose messages are nonsense, of any number of frames and any size."""
+    from tests.pipeline.test_messages import ONE_OF_EACH
+
+    seeds = [*REQUESTS, *(messages.encode(message) for message in ONE_OF_EACH)]
+    peer = context.socket(kind)
+    peer.setsockopt(zmq.LINGER, 20)
+    peer.setsockopt(zmq.SNDTIMEO, 50)
+    if kind == zmq.SUB:
+        for _ in range(20):
+            peer.setsockopt(zmq.SUBSCRIBE, mutated(seeds, rng)[: rng.choice((5, 500, 5000))])
+    peer.connect(endpoint)
+    try:
+        for _ in range(20 if kind != zmq.SUB else 0):
+            frames = [mutated(seeds, rng) for _ in range(rng.randrange(1, 4))]
+            if rng.random() < 0.02:
+                frames.append(bytes(200_000))
+            peer.send_multipart(frames)
+    except zmq.ZMQError:
+        pass
+    time.sleep(0.005)
+    peer.close()
+
+
+def _attacks(run: PipelineRun, rng: random.Random) -> Iterator[int]:
+    """Attack one socket after another, for ever; yields how many inputs each took."""
+    endpoints = run.endpoints
+    ports = [int(endpoints[name].rpartition(":")[2]) for name in ("events", "replay")]
+    context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
+    try:
+        while True:
+            private = [f"ipc://{path}" for path in run.runs.glob("*/*.sock")]
+            choice = rng.randrange(5)
+            if choice == 0:
+                _raw(rng.choice(ports), rng)
+                yield 1
+                continue
+            if choice == 1:
+                _zmq(context, zmq.SUB, endpoints["events"], rng)
+            elif choice == 2:
+                _zmq(context, zmq.DEALER, endpoints["replay"], rng)
+            elif private:
+                kind = rng.choice((zmq.DEALER, zmq.PUSH, zmq.SUB))
+                _zmq(context, kind, rng.choice(private), rng)
+            yield 20
+    finally:
+        context.destroy(linger=0)
+
+
+def _memory(run: PipelineRun) -> dict[str, float]:
+    return {
+        name: psutil.Process(pid).memory_full_info().uss / 2**20
+        for name, pid in run.stages().items()
+    }
+
+
+def live(minutes: float, rng: random.Random) -> dict[str, Any]:
+    """Garbage on every socket of a running program."""
+    from tests import tiny_pack
+
+    with scratch_folder() as folder:
+        pack, clip = tiny_pack.make(folder / "tiny"), panning_clip(folder / "panning.mp4", 30)
+        ports = []
+        for _ in range(2):
+            with socket.socket() as probe:
+                probe.bind(("127.0.0.1", 0))
+                ports.append(probe.getsockname()[1])
+        settings = {
+            "model": str(pack),
+            "cameras": {"a": {"source": str(clip), "loop": True}},
+            "publish": {
+                "events": f"tcp://127.0.0.1:{ports[0]}", "replay": f"tcp://127.0.0.1:{ports[1]}",
+            },
+        }  # fmt: skip
+        with PipelineRun(folder, settings) as run:
+            run.wait_for(lambda: len(run.events()) > 3, 30, "events")
+            attacks, inputs = _attacks(run, rng), 0
+            end = time.monotonic() + 60 * minutes
+            samples: list[dict[str, float]] = []
+            while time.monotonic() < end:
+                inputs += next(attacks)
+                if not samples or time.monotonic() > end - 60 * minutes + 10 * len(samples):
+                    samples.append(_memory(run))
+            before = len(run.events())
+            run.wait_for(lambda: len(run.events()) > before + 3, 30, "events after the attack")
+            settled = samples[len(samples) // 3]
+            return {
+                "minutes": minutes,
+                "inputs": inputs,
+                "stages_died": run.log().count(" died ("),
+                "holes_in_seq": _holes([e["seq"] for e in run.printed()]),
+                "uss_mb": {
+                    name: [round(settled[name], 1), round(samples[-1].get(name, 0.0), 1)]
+                    for name in settled
+                },
+                "log_bytes": os.stat(folder / "stderr.txt").st_size,
+            }
+
+
+def _holes(seqs: list[int]) -> int:
+    return sum(later != earlier + 1 for earlier, later in zip(seqs, seqs[1:], strict=False))
+
+
+def fuzz(inputs: int, minutes: float, seed: int, json_output: bool) -> None:
+    """Measure and print."""
+    rng = random.Random(seed)
+    result = {"decoders": decoders(inputs, rng), "live": live(minutes, rng)}
+    if json_output:
+        sys.stdout.write(json.dumps(result, indent=1) + "\n")
+    else:
+        Console().print(result)
