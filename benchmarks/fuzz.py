@@ -5,6 +5,7 @@ decoders must say no in their own words. The program, on every socket it has, mu
 may die, memory may not grow, and events must come as before.
 """
 
+import itertools
 import json
 import os
 import random
@@ -221,7 +222,7 @@ def live(minutes: float, rng: random.Random) -> dict[str, Any]:
 
 
 def _holes(seqs: list[int]) -> int:
-    return sum(later != earlier + 1 for earlier, later in zip(seqs, seqs[1:], strict=False))
+    return sum(later != earlier + 1 for earlier, later in itertools.pairwise(seqs))
 
 
 def fuzz(inputs: int, minutes: float, seed: int, json_output: bool) -> None:

@@ -193,7 +193,9 @@ class Bus:
 
     def _reject(self, topic: Topic, why: str) -> None:
         self.rejected += 1
-        log.warning("topic %s: message refused: %s", topic.name, why)
+        # The first, the second, the fourth, …: whoever sends nonsense must not fill the disk.
+        if self.rejected & (self.rejected - 1) == 0:
+            log.warning("topic %s: message %d refused: %s", topic.name, self.rejected, why)
 
     def _socket(self, kind: int) -> "zmq.Socket[bytes]":
         socket = self._context.socket(kind)

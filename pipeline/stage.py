@@ -194,6 +194,8 @@ def run_loop(stage: Stage, context: Context, alive: "Lifeline") -> None:
     drain_ns: int | None = None
     while alive:
         wait = stage.work()
+        if context.bus.rejected:
+            context.counters["messages_refused"] = context.bus.rejected
         link.heartbeat(context.counters)
         if link.stop_requested or alive.terminated:
             link.stop_requested = True
