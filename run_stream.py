@@ -2,6 +2,7 @@
 
 import logging
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -10,13 +11,18 @@ import typer
 from pipeline.bus import BusError, check_bind
 from pipeline.config import Config, ConfigError, load, validate
 from pipeline.keys import KeyFolder, KeysError
+from pipeline.messages import to_json
 from pipeline.model_pack import NETWORKS, ModelPack, PackError
 from pipeline.outputs.lines import EventLines, as_json, as_text
 from pipeline.outputs.table import LiveTable
+from pipeline.recording import Recording, RecordingError, check_new
+from pipeline.replay import Replay
 from pipeline.stage import EXIT_OK, EXIT_USAGE, StartupError
 from pipeline.supervisor import Output, Supervisor
 
 log = logging.getLogger("run_stream")
+
+_USERS_ERRORS = (ConfigError, KeysError, PackError, BusError, StartupError, RecordingError)
 
 
 def build_config(path: Path | None, overrides: dict[str, Any]) -> Config:
@@ -41,6 +47,8 @@ def check(config: Config, verify_graphs: bool) -> None:
         check_bind(endpoint)
     if config.publish.keys is not None:
         KeyFolder(config.publish.keys).server()
+    if config.runtime.record is not None:
+        check_new(config.runtime.record)
     if verify_graphs:
         from pipeline.onnx_session import Network
         from pipeline.stages.fusion import thresholds
@@ -57,6 +65,34 @@ def outputs(as_json_lines: bool) -> list[Output]:
     return [LiveTable()] if sys.stdout.isatty() else [EventLines(as_text)]
 
 
+def start_logging(wanted: str, table: bool) -> None:
+    """Log to standard error; beside a table only what is serious."""
+    level = getattr(logging, wanted.upper(), None)
+    if not isinstance(level, int):
+        raise typer.BadParameter(f"{wanted!r}: DEBUG, INFO, WARNING or ERROR")
+    # On a terminal the table says what goes on; log lines would tear it.
+    logging.basicConfig(
+        level=max(level, logging.ERROR) if table else level,
+        stream=sys.stderr,
+        format="%(asctime)s %(levelname)s %(message)s",
+    )
+
+
+def replayed(folder: Path, model: Path | None, form: Callable[[bytes], str]) -> int:
+    """Print a recording's events, decided again; 1 when they aren't those of the recorded run."""
+    try:
+        recording = Recording(folder)
+        again = Replay(recording, ModelPack.load(model or Path(recording.about.model)))
+        for event in again:
+            print(form(to_json(event)))
+    except (RecordingError, PackError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return EXIT_USAGE
+    if again.differing:
+        print(f"{again.differing} decisions differ from those recorded", file=sys.stderr)
+    return 1 if again.differing else EXIT_OK
+
+
 def main(
     config: Annotated[Path | None, typer.Option("-c", "--config", help="YAML file")] = None,
     source: Annotated[
@@ -70,6 +106,12 @@ def main(
     lossless: Annotated[
         bool, typer.Option("--lossless", help="files: every step, repeatable")
     ] = False,
+    record: Annotated[
+        Path | None, typer.Option(help="new folder: keep what --replay needs")
+    ] = None,
+    replay: Annotated[
+        Path | None, typer.Option(help="a recording: decide all of it again, print the events")
+    ] = None,
     duration: Annotated[
         float | None, typer.Option(min=0, help="stop after so many seconds")
     ] = None,
@@ -85,24 +127,19 @@ def main(
         "model": str(model) if model else None,
         "runtime.delivery": "lossless" if lossless else None,
         "publish.scores": True if table else None,
+        "runtime.record": str(record) if record else None,
     }
     if source is not None:
         given = {"source": source, "transport": transport, "loop": loop or None}
         settings = {key: value for key, value in given.items() if value is not None}
         overrides["cameras"] = {camera: settings}
-    level = getattr(logging, log_level.upper(), None)
-    if not isinstance(level, int):
-        raise typer.BadParameter(f"{log_level!r}: DEBUG, INFO, WARNING or ERROR")
-    # On a terminal the table says what goes on; log lines would tear it.
-    logging.basicConfig(
-        level=max(level, logging.ERROR) if table else level,
-        stream=sys.stderr,
-        format="%(asctime)s %(levelname)s %(message)s",
-    )
+    start_logging(log_level, table)
+    if replay is not None:
+        raise typer.Exit(replayed(replay, model, as_json if json else as_text))
     try:
         settings_of_run = build_config(config, overrides)
         check(settings_of_run, verify_graphs=check_only)
-    except (ConfigError, KeysError, PackError, BusError, StartupError) as error:
+    except _USERS_ERRORS as error:
         for line in str(error).splitlines():
             print(f"error: {line}", file=sys.stderr)
         raise typer.Exit(EXIT_USAGE) from None

@@ -160,6 +160,9 @@ class RuntimeConfig(Section):
         default_factory=list, description="onnxruntime providers; default: the best there are"
     )
     run_dir: Path | None = Field(default=None, description="where private sockets are made")
+    record: Path | None = Field(
+        default=None, description="new folder for what --replay needs to decide all again"
+    )
 
 
 class SupervisorConfig(Section):
@@ -281,7 +284,13 @@ def _from_folder(config: Config, folder: Path) -> Config:
     keys = config.publish.keys
     publish = config.publish.model_copy(update={"keys": folder / keys if keys else None})
     run_dir = config.runtime.run_dir
-    runtime = config.runtime.model_copy(update={"run_dir": folder / run_dir if run_dir else None})
+    record = config.runtime.record
+    runtime = config.runtime.model_copy(
+        update={
+            "run_dir": folder / run_dir if run_dir else None,
+            "record": folder / record if record else None,
+        }
+    )
     return config.model_copy(
         update={
             "cameras": cameras,

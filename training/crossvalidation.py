@@ -1,7 +1,7 @@
 """Training and measuring: fold by fold on held-out groups, and once on everything to ship."""
 
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -30,6 +30,7 @@ from training.streams import (
     Tally,
     Thresholds,
     added,
+    best_worth,
     fit_thresholds,
     hours_of,
     quiet_figures,
@@ -196,6 +197,37 @@ def measure(
         [scored(loop)],
         [scored(clip) for clip in quiet],
     )
+
+
+def fits_share(config: TrainConfig) -> bool:
+    """Whether the weight of appearance is fitted to held-out streams.
+
+    Late fusion is a stack of two models (Wolpert 1992): learned on the clips that taught the
+    streams, where both are right, their weights say nothing of which to trust elsewhere.
+    """
+    return config.fusion.kind == "score" and config.fusion.alpha is None
+
+
+def fold_shares(config: TrainConfig, tried: Mapping[float, Sequence[Measured]]) -> list[float]:
+    """Of each fold, the weight of appearance that is best for the others, and last for all.
+
+    ``tried`` holds what the folds' models were measured to be with each weight.
+    """
+    sweeps = {
+        share: [sweep([*fold.rendered, *fold.looped], config) for fold in measured]
+        for share, measured in tried.items()
+    }
+    everyone = list(range(len(next(iter(sweeps.values())))))
+    fitted = []
+    for left_out in [*everyone, None]:
+        kept = [fold for fold in everyone if fold != left_out] or everyone
+        worths = {
+            share: best_worth(config, added([part[fold] for fold in kept]))
+            for share, part in sweeps.items()
+        }
+        # Of equals, the one that trusts both streams alike.
+        fitted.append(max(worths, key=lambda share: (worths[share], -abs(share - 0.5))))
+    return fitted
 
 
 def fold_thresholds(config: TrainConfig, measured: Sequence[Measured]) -> list[Thresholds]:

@@ -107,6 +107,11 @@ class FusionNetwork(nn.Module):
             Classifier(width, labels) if self.sums_first else StreamHead(width, config, labels)
         )
 
+    def set_share(self, share: float) -> None:
+        """Weigh appearance by ``share``, in (0, 1), whatever was learned (score, weighted)."""
+        with torch.no_grad():
+            self.balance.copy_(torch.logit(torch.tensor(share), EPSILON))
+
     def _alpha(self, spatial: Tensor, temporal: Tensor, mask: Tensor) -> Tensor:
         """(N, T), the weight of spatial among the streams that are there."""
         here, there = mask[..., 0], mask[..., 1]

@@ -17,6 +17,8 @@ from training.crossvalidation import (
     Data,
     Measured,
     accuracy,
+    fits_share,
+    fold_shares,
     fold_thresholds,
     measure_fold,
     summary,
@@ -31,6 +33,8 @@ from training.streams import Thresholds
 
 Metrics = Mapping[str, object]
 FINAL = "final"
+SHARES = (0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8)
+"""Weights of appearance that are tried."""
 STOPPING = (signal.SIGINT, signal.SIGTERM)
 
 
@@ -162,29 +166,60 @@ class Session:
 
     def _summary(
         self, config: TrainConfig, folds: Sequence[int], measured: Sequence[Measured]
-    ) -> dict[str, object]:
-        """Figures of all folds; each one's model is given thresholds fitted to the others."""
-        fitted = fold_thresholds(config, measured)
+    ) -> tuple[dict[str, object], float | None]:
+        """Figures of all folds, each of whose models is given what was fitted to the others:
+        thresholds, and the weight of appearance. With them, that weight as fitted to all."""
         if len(measured) == 1:
-            return summary(config, measured, fitted)
-        for fold, part, thresholds in zip(folds, measured, fitted, strict=False):
-            found = self.folder.finished(fold_name(fold), identity_of(config, self.run))
-            assert found is not None
-            self._save_fold(fold, found[0], config, part, [thresholds], FITTED_TO_OTHERS)
-        return summary(config, measured, fitted, FITTED_TO_ALL)
+            return summary(config, measured, fold_thresholds(config, measured)), None
+        models, shares = [self._finished(config, fold) for fold in folds], None
+        if fits_share(config):
+            measured, shares = self._weigh(config, folds, models)
+        fitted = fold_thresholds(config, measured)
+        for fold, model, part, thresholds in zip(folds, models, measured, fitted, strict=False):
+            self._save_fold(fold, model, config, part, [thresholds], FITTED_TO_OTHERS)
+        figures = summary(config, measured, fitted, FITTED_TO_ALL)
+        if shares is None:
+            return figures, None
+        return {**figures, "alpha": shares[-1], "alpha_per_fold": shares[:-1]}, shares[-1]
 
-    def final(self, config: TrainConfig, metrics: dict[str, object]) -> None:
-        """Train on all clips; the model carries the figures of the folds."""
+    def _finished(self, config: TrainConfig, fold: int) -> TwoStream:
+        found = self.folder.finished(fold_name(fold), identity_of(config, self.run))
+        assert found is not None
+        return found[0]
+
+    def _weigh(
+        self, config: TrainConfig, folds: Sequence[int], models: Sequence[TwoStream]
+    ) -> tuple[list[Measured], list[float]]:
+        """Give each fold's model the weight of appearance that was best for the other folds;
+        measures them with it."""
+        tried: dict[float, list[Measured]] = {}
+        for share in SHARES:
+            self.say(f"weight of appearance: trying {share:g}")
+            tried[share] = []
+            for fold, model in zip(folds, models, strict=True):
+                model.fusion.set_share(share)
+                tried[share].append(measure_fold(model, config, self.data, fold))
+        shares = fold_shares(config, tried)
+        for model, share in zip(models, shares, strict=False):
+            model.fusion.set_share(share)
+        measured = [tried[share][place] for place, share in enumerate(shares[:-1])]
+        return measured, shares
+
+    def final(self, config: TrainConfig, metrics: dict[str, object], share: float | None) -> None:
+        """Train on all clips; the model carries the figures of the folds, and weighs appearance
+        by ``share`` where there is one."""
         model = self.model(FINAL, config, None)
+        if share is not None:
+            model.fusion.set_share(share)
         if self.leads and (metrics or not self.folder.checkpoint(FINAL).exists()):
             self.folder.save_model(FINAL, model, config, metrics, identity_of(config, self.run))
 
     def everything(self, config: TrainConfig, folds: list[int], final: bool) -> dict[str, object]:
         """All models of a run; returns its metrics."""
         measured = [part for fold in folds for part in self.fold(config, fold)]
-        metrics = self._summary(config, folds, measured) if measured else {}
+        metrics, share = self._summary(config, folds, measured) if measured else ({}, None)
         if final:
-            self.final(config.for_all_clips(), metrics)
+            self.final(config.for_all_clips(), metrics, share)
         metrics["data"] = self.data.counts(config)
         if self.leads and (measured or not self.folder.metrics.exists()):
             self.folder.save_metrics(config, metrics)

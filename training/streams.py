@@ -125,6 +125,33 @@ def added(sweeps: Sequence[Sweep]) -> Sweep:
     return counts
 
 
+Values = Mapping[Choice, Mapping[int, float]]
+
+
+def _values(config: TrainConfig, streams: Sweep, quiet: Sweep) -> Values:
+    """What each choice is worth to each label that makes events."""
+    numbers = [n for n, label in enumerate(config.labels) if label not in config.background]
+    return {
+        choice: {
+            number: _worth(counts.get(number, Tally()), quiet.get(choice, {}).get(number, Tally()))
+            for number in numbers
+        }
+        for choice, counts in streams.items()
+    }
+
+
+def _common(values: Values) -> Choice:
+    """The choice that is best for all labels together; of equals the stricter."""
+    prompt = [choice for choice in values if choice[1] <= COMMON_S]
+    return max(prompt, key=lambda choice: (sum(values[choice].values()), choice))
+
+
+def best_worth(config: TrainConfig, streams: Sweep) -> float:
+    """What the best choice for all labels together is worth: gestures found, less false events."""
+    values = _values(config, streams, {})
+    return sum(values[_common(values)].values())
+
+
 def fit_thresholds(
     config: TrainConfig, streams: Sweep, quiet: Sweep | None = None
 ) -> dict[str, Threshold]:
@@ -137,19 +164,10 @@ def fit_thresholds(
     labels together, unless others are better for it by :data:`MARGIN` at least. Of equals the
     stricter win, as fewer false events are to be expected from them elsewhere.
     """
-    numbers = [n for n, label in enumerate(config.labels) if label not in config.background]
-    alarms = quiet or {}
-    values: dict[Choice, dict[int, float]] = {
-        choice: {
-            number: _worth(counts.get(number, Tally()), alarms.get(choice, {}).get(number, Tally()))
-            for number in numbers
-        }
-        for choice, counts in streams.items()
-    }
-    prompt = [choice for choice in values if choice[1] <= COMMON_S]
-    common = max(prompt, key=lambda choice: (sum(values[choice].values()), choice))
+    values = _values(config, streams, quiet or {})
+    common = _common(values)
     chosen = {}
-    for number in numbers:
+    for number in values[common]:
         by_value = {choice: value[number] for choice, value in values.items()}
         own = max((value, choice) for choice, value in by_value.items())[1]
         better = by_value[own] - by_value[common] >= MARGIN

@@ -5,28 +5,19 @@ One process for all cameras.
 
 from dataclasses import dataclass, field
 
-import numpy as np
-import numpy.typing as npt
-
 from pipeline import topics
 from pipeline.clock import NS_PER_S
 from pipeline.config import Config
-from pipeline.events import Change, EventRules, StepTime
-from pipeline.messages import (
-    EndOfStream,
-    Feature,
-    Moment,
-    Stamp,
-    StepScores,
-    StreamScores,
-    Transition,
-)
+from pipeline.decisions import CameraDecisions
+from pipeline.messages import EndOfStream, Feature, Transition
 from pipeline.model_pack import Contract, ModelPack, Threshold
-from pipeline.onnx_session import Float, Network
+from pipeline.onnx_session import Network
+from pipeline.recording import About, Recorder, RecordingError
+from pipeline.sources import redact
 from pipeline.stage import Context, StartupError
 from pipeline.stages.outbox import Outbox
 from pipeline.stages.quarantine import Quarantine
-from pipeline.windows import DecidedStep, FeatureWindow, Scored, StepJoin, score_windows
+from pipeline.windows import DecidedStep, StepJoin, score_windows
 
 PATIENCE_STEPS = 2.0
 """Live: how long a step waits for its second stream."""
@@ -38,29 +29,26 @@ SILENCE_NS = 2 * NS_PER_S
 class _Camera:
     name: str
     join: StepJoin
-    window: FeatureWindow
-    rules: EventRules
-    media_timed: bool
+    decisions: CameraDecisions
     decided: list[DecidedStep] = field(default_factory=list)
-    last: DecidedStep | None = None
-    scored: Scored | None = None
     heard_ns: int = 0
 
 
 class Fusion:
-    """Joins the streams, fills the windows, runs the fusion network, applies the event rules."""
+    """Joins the streams, scores their windows in batches, sends what is decided."""
 
     def __init__(self, context: Context) -> None:
         self._context = context
         self._quiet_since_stop = False
+        self._recorder: Recorder | None = None
 
     def open(self) -> None:
         context = self._context
         runtime = context.config.runtime
         pack = ModelPack.load(context.config.model)
-        contract = self._contract = pack.contract
+        self._contract = pack.contract
         self._network = Network(pack, "fusion", runtime.threads, runtime.providers)
-        self._background = frozenset(contract.background)
+        self._thresholds = thresholds(pack.contract, context.config)
         self._cameras = {name: self._camera(name) for name in context.spec.cameras}
         self._inputs = {
             "spatial": context.bus.subscriber(topics.SPATIAL, "", context.spec.cameras),
@@ -73,6 +61,25 @@ class Fusion:
         self._outbox = Outbox(dealer, context.clock)
         self._scores = context.bus.push(topics.SCORE)
         self._quarantine = Quarantine(context)
+        if runtime.record is not None:
+            try:
+                self._recorder = Recorder(runtime.record, self._about(pack))
+            except RecordingError as error:
+                raise StartupError(f"runtime.record: {error}") from None
+
+    def _about(self, pack: ModelPack) -> About:
+        config, clock = self._context.config, self._context.clock
+        return About(
+            model=str(pack.folder.resolve()),
+            name=pack.contract.name,
+            version=pack.contract.version,
+            sha256=pack.sha256,
+            cameras={name: redact(camera.source) for name, camera in config.cameras.items()},
+            thresholds={name: t.model_dump() for name, t in self._thresholds.items()},
+            update_every_s=config.events.update_every_s,
+            media_timed=config.lossless,
+            wall_minus_monotonic_ns=clock.wall_ns() - clock.monotonic_ns(),
+        )
 
     def _camera(self, name: str) -> _Camera:
         contract, config = self._contract, self._context.config
@@ -80,16 +87,10 @@ class Fusion:
         return _Camera(
             name=name,
             join=StepJoin(None if config.lossless else patience_ns),
-            window=FeatureWindow(contract.window, contract.feature_size),
-            rules=EventRules(
-                contract.labels,
-                contract.background,
-                thresholds(contract, config),
-                config.events.update_every_s,
-                contract.step_hz,
-            ),
             # A live file begins anew with its capture process; only lossless time never jumps.
-            media_timed=config.lossless,
+            decisions=CameraDecisions(
+                name, contract, self._thresholds, config.events.update_every_s, config.lossless
+            ),
         )
 
     def work(self) -> float | None:
@@ -117,142 +118,72 @@ class Fusion:
                     camera.heard_ns = now_ns
                     camera.join.push(message, now_ns)
 
-    def _next_batch(self) -> list[_Camera]:
-        """Cameras with a decided step to score, each moved on to it; lossless: one at a time."""
-        batch: list[_Camera] = []
+    def _next_batch(self) -> list[tuple[_Camera, DecidedStep]]:
+        """The next decided step of each camera; lossless: of one at a time."""
+        batch: list[tuple[_Camera, DecidedStep]] = []
         for camera in self._cameras.values():
             if self._quarantine.holds(camera.name):
                 self._leave_alone(camera)
             if camera.decided and not (self._context.lossless and batch):
-                step = camera.decided.pop(0)
-                with self._quarantine.guard(camera.name):
-                    self._advance(camera, step)
-                    batch.append(camera)
+                batch.append((camera, camera.decided.pop(0)))
         return batch
 
     def _leave_alone(self, camera: _Camera) -> None:
         camera.decided.clear()
-        camera.window.segment = -1  # whatever it held, the next step empties it
-        if camera.last is not None:
-            self._emit(camera, camera.rules.interrupt("quarantined"), camera.last)
+        camera.decisions.forget()
+        self._interrupt(camera, "quarantined", forget=True)
 
-    def _advance(self, camera: _Camera, step: DecidedStep) -> None:
-        moment = step.moment
-        if camera.last is not None and moment.segment != camera.window.segment:
-            self._emit(camera, camera.rules.interrupt("gap"), camera.last)
-        camera.last = step
-        spatial, temporal = _vector(step.spatial), _vector(step.temporal)
-        camera.window.push(moment.segment, moment.step_id, spatial, temporal)
-        self._context.counters["steps"] += 1
-        if spatial is None or temporal is None:
-            self._context.counters["steps_one_stream"] += 1
-
-    def _run(self, batch: list[_Camera], took_ns: int) -> None:
-        cameras = [camera for camera in batch if not camera.window.empty]
+    def _run(self, batch: list[tuple[_Camera, DecidedStep]], took_ns: int) -> None:
+        """Move each camera on to its step, score them together, say what that changes."""
+        if self._recorder is not None:
+            self._recorder.advanced([step for _, step in batch], took_ns)
+        cameras = []
+        for camera, step in batch:
+            self._context.counters["steps"] += 1
+            if _lacks_a_stream(step):
+                self._context.counters["steps_one_stream"] += 1
+            with self._quarantine.guard(camera.name):
+                self._emit(camera.decisions.advance(step))
+                if not camera.decisions.window.empty:
+                    cameras.append(camera)
         if not cameras:
             return
-        scored = score_windows(self._network.run, [camera.window for camera in cameras])
+        scored = score_windows(self._network.run, [c.decisions.window for c in cameras])
         for camera, one in zip(cameras, scored, strict=True):
             with self._quarantine.guard(camera.name):
                 if one is None:
                     self._context.counters["scores_refused"] += 1
                     raise ValueError("the fusion network's scores are not finite")
-                camera.scored = one
-                self._judge(camera, took_ns)
+                now_ns = self._context.clock.monotonic_ns()
+                self._emit(camera.decisions.judge(one, took_ns, now_ns))
+                if self._context.config.publish.scores:
+                    self._scores.send(camera.decisions.step_scores(took_ns, now_ns))
 
-    def _judge(self, camera: _Camera, took_ns: int) -> None:
-        step, scored = camera.last, camera.scored
-        assert step is not None
-        assert scored is not None
-        at = _step_time(step.moment, camera.media_timed)
-        changes = camera.rules.push(at, scored.scores.tolist())
-        self._emit(camera, changes, step, took_ns)
-        if self._context.config.publish.scores:
-            self._send_scores(camera, step, scored, took_ns)
-
-    def _emit(
-        self,
-        camera: _Camera,
-        changes: list[Change],
-        step: DecidedStep,
-        took_ns: int | None = None,
-    ) -> None:
-        scored = camera.scored
-        if not changes or scored is None:
+    def _interrupt(self, camera: _Camera, reason: str, *, forget: bool = False) -> None:
+        if not camera.decisions.active:
             return
-        for change in changes:
-            index = self._contract.labels.index(change.label)
-            self._outbox.send(
-                Transition(
-                    key=f"{camera.name}/{change.number}",
-                    type=change.type,
-                    camera=camera.name,
-                    label=change.label,
-                    score=change.score,
-                    top_score=change.top_score,
-                    start_ns=change.start_ns,
-                    end_ns=change.end_ns,
-                    start_pts_ns=change.start_pts_ns,
-                    end_pts_ns=change.end_pts_ns,
-                    reason=change.reason,
-                    window=camera.window.info(),
-                    streams=StreamScores(
-                        spatial=_at(scored.spatial, index),
-                        temporal=_at(scored.temporal, index),
-                        alpha=scored.alpha,
-                    ),
-                    captured_ns=step.moment.captured_ns,
-                    trail=self._trail(step, took_ns),
-                )
-            )
-            self._context.counters[f"events_{change.type}"] += 1
-
-    def _send_scores(
-        self, camera: _Camera, step: DecidedStep, scored: Scored, took_ns: int
-    ) -> None:
-        self._scores.send(
-            StepScores(
-                camera=camera.name,
-                scores=self._named(scored.scores),
-                window=camera.window.info(),
-                streams={
-                    "spatial": self._named(scored.spatial) if scored.spatial is not None else None,
-                    "temporal": (
-                        self._named(scored.temporal) if scored.temporal is not None else None
-                    ),
-                },
-                alpha=scored.alpha,
-                captured_ns=step.moment.captured_ns,
-                pts_ns=step.moment.pts_ns,
-                trail=self._trail(step, took_ns),
-            )
-        )
-
-    def _named(self, scores: Float) -> dict[str, float]:
-        return dict(zip(self._contract.labels, scores.tolist(), strict=True))
-
-    def _trail(self, step: DecidedStep, took_ns: int | None) -> tuple[Stamp, ...]:
-        stamps = {
-            stamp.stage: stamp
-            for feature in (step.spatial, step.temporal)
-            if feature is not None
-            for stamp in feature.trail
-        }
         now_ns = self._context.clock.monotonic_ns()
-        return (*stamps.values(), Stamp("fusion", took_ns or now_ns, now_ns))
+        if self._recorder is not None:
+            self._recorder.interrupted(camera.name, reason, now_ns, forget=forget)
+        self._emit(camera.decisions.interrupt(reason, now_ns))
+
+    def _emit(self, transitions: list[Transition]) -> None:
+        for transition in transitions:
+            if self._recorder is not None:
+                self._recorder.said(transition)
+            self._outbox.send(transition)
+            self._context.counters[f"events_{transition.type}"] += 1
 
     def _end_if_over(self, camera: _Camera, now_ns: int) -> None:
         """End active events of a camera whose stream has ended, or that has fallen silent."""
-        if camera.last is None or not camera.rules.active:
-            return
         if camera.join.ended:
-            self._emit(camera, camera.rules.interrupt("end of stream"), camera.last)
+            self._interrupt(camera, "end of stream")
         elif not self._context.lossless and now_ns - camera.heard_ns > SILENCE_NS:
-            self._emit(camera, camera.rules.interrupt("no frames"), camera.last)
+            self._interrupt(camera, "no frames")
 
     def _wait_s(self, camera: _Camera, now_ns: int) -> float | None:
         deadline = camera.join.next_deadline_ns()
-        if deadline is None and camera.rules.active and not self._context.lossless:
+        if deadline is None and camera.decisions.active and not self._context.lossless:
             deadline = camera.heard_ns + SILENCE_NS + 1
         return None if deadline is None else max(0.0, (deadline - now_ns) / NS_PER_S)
 
@@ -262,12 +193,16 @@ class Fusion:
             self._quiet_since_stop = True
             return False
         for camera in self._cameras.values():
-            if camera.last is not None:
-                self._emit(camera, camera.rules.interrupt("stopped"), camera.last)
+            self._interrupt(camera, "stopped")
         return self._outbox.empty
 
     def close(self) -> None:
-        pass
+        if self._recorder is not None:
+            self._recorder.close()
+
+
+def _lacks_a_stream(step: DecidedStep) -> bool:
+    return any(f is None or f.vector is None for f in (step.spatial, step.temporal))
 
 
 def thresholds(contract: Contract, config: Config) -> dict[str, Threshold]:
@@ -281,18 +216,3 @@ def thresholds(contract: Contract, config: Config) -> dict[str, Threshold]:
         label: config.events.thresholds.get(label) or contract.threshold(label)
         for label in contract.labels
     }
-
-
-def _vector(feature: Feature | None) -> npt.NDArray[np.float32] | None:
-    if feature is None or feature.vector is None:
-        return None
-    return np.frombuffer(feature.vector, np.float32)
-
-
-def _step_time(moment: Moment, media_timed: bool) -> StepTime:
-    media_ns = moment.pts_ns if media_timed and moment.pts_ns is not None else moment.captured_ns
-    return StepTime(moment.captured_ns, moment.pts_ns, media_ns)
-
-
-def _at(scores: Float | None, index: int) -> float | None:
-    return None if scores is None else float(scores[index])

@@ -12,7 +12,7 @@ import msgspec
 
 from pipeline import topics
 from pipeline.camera_states import CameraStates
-from pipeline.clock import NS_PER_MS, NS_PER_S, isoformat
+from pipeline.clock import NS_PER_S, isoformat
 from pipeline.event_log import EventLog, EventLogError
 from pipeline.messages import (
     SCHEMA_VERSION,
@@ -28,6 +28,14 @@ from pipeline.messages import (
     to_json,
 )
 from pipeline.model_pack import ModelPack
+from pipeline.public_events import (
+    milliseconds,
+    new_id,
+    public_event,
+    rounded_all,
+    rounded_or_none,
+    seconds,
+)
 from pipeline.stage import Context
 from pipeline.stages.door import Door
 from pipeline.stages.log_keeping import LogKeeping
@@ -136,28 +144,17 @@ class Publish:
         self._context.counters["events"] += 1
 
     def _event(self, seq: int, known_id: str | None, transition: Transition, took_ns: int) -> Event:
-        return Event(
+        start_ns = transition.start_pts_ns
+        if start_ns is None or not self._context.lossless:
+            start_ns = self._wall_ns(transition.start_ns)
+        return public_event(
+            transition,
             seq=seq,
-            id=known_id or self._new_id(seq, transition),
-            type=transition.type,
-            camera=transition.camera,
-            label=transition.label,
-            score=_rounded(transition.score),
-            top_score=_rounded(transition.top_score),
-            start_time=self._wall(transition.start_ns),
-            end_time=None if transition.end_ns is None else self._wall(transition.end_ns),
-            media_time=(_seconds(transition.start_pts_ns), _seconds(transition.end_pts_ns)),
-            reason=transition.reason,
-            window=transition.window,
-            streams=msgspec.structs.replace(
-                transition.streams,
-                spatial=_rounded_or_none(transition.streams.spatial),
-                temporal=_rounded_or_none(transition.streams.temporal),
-                alpha=_rounded_or_none(transition.streams.alpha),
-            ),
-            latency_ms=self._latency(transition.captured_ns, transition.trail, took_ns),
+            event_id=known_id or new_id(seq, transition.camera, start_ns),
             model=self._model,
             log=self._events.identity,
+            wall_of=self._wall,
+            latency_ms=self._latency(transition.captured_ns, transition.trail, took_ns),
         )
 
     def _interrupted(self, seq: int, last: Event) -> Event:
@@ -169,13 +166,6 @@ class Publish:
             reason="interrupted",
             end_time=isoformat(self._context.clock.wall_ns()),
         )
-
-    def _new_id(self, seq: int, transition: Transition) -> str:
-        """Sorts by time, like a ULID; made of media time for files, so that it is repeatable."""
-        ns = transition.start_pts_ns
-        if ns is None or not self._context.lossless:
-            ns = self._wall_ns(transition.start_ns)
-        return f"{transition.camera}-{_base32(ns // NS_PER_MS, 10)}{_base32(seq, 6)}"
 
     def _wall_ns(self, monotonic_ns: int) -> int:
         clock = self._context.clock
@@ -189,8 +179,8 @@ class Publish:
     ) -> dict[str, float]:
         now_ns = self._context.clock.monotonic_ns()
         stamps = (*trail, Stamp("publish", took_ns, now_ns))
-        parts = {s.stage: _milliseconds(s.let_go_ns - s.took_ns) for s in stamps}
-        return {**parts, "total": _milliseconds(now_ns - captured_ns)}
+        parts = {s.stage: milliseconds(s.let_go_ns - s.took_ns) for s in stamps}
+        return {**parts, "total": milliseconds(now_ns - captured_ns)}
 
     def _on_status(self) -> None:
         for message in self._status.drain():
@@ -246,13 +236,13 @@ class Publish:
                     "schema": SCHEMA_VERSION,
                     "camera": message.camera,
                     "time": self._wall(message.captured_ns),
-                    "media_time": _seconds(message.pts_ns),
-                    "scores": _rounded_all(message.scores),
+                    "media_time": seconds(message.pts_ns),
+                    "scores": rounded_all(message.scores),
                     "streams": {
-                        name: None if scores is None else _rounded_all(scores)
+                        name: None if scores is None else rounded_all(scores)
                         for name, scores in message.streams.items()
                     },
-                    "alpha": _rounded_or_none(message.alpha),
+                    "alpha": rounded_or_none(message.alpha),
                     "window": message.window,
                     "latency_ms": self._latency(message.captured_ns, message.trail, took_ns),
                 }
@@ -285,35 +275,3 @@ class Publish:
             "active": [msgspec.Raw(event) for event in self._events.open_events()],
             "event_log": self._public_log_status(),
         }
-
-
-_ALPHABET = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
-
-
-def _base32(number: int, digits: int) -> str:
-    """Crockford's base 32, as ULIDs use it."""
-    text = ""
-    while number or len(text) < digits:
-        number, digit = divmod(number, 32)
-        text = _ALPHABET[digit] + text
-    return text
-
-
-def _seconds(ns: int | None) -> float | None:
-    return None if ns is None else round(ns / NS_PER_S, 3)
-
-
-def _milliseconds(ns: int) -> float:
-    return round(ns / NS_PER_MS, 3)
-
-
-def _rounded(score: float) -> float:
-    return round(score, 4)
-
-
-def _rounded_or_none(score: float | None) -> float | None:
-    return None if score is None else _rounded(score)
-
-
-def _rounded_all(scores: dict[str, float]) -> dict[str, float]:
-    return {label: _rounded(score) for label, score in scores.items()}

@@ -17,6 +17,7 @@ from tests.training.tiny import tiny_config, write_data
 from training.__main__ import app
 from training.crossvalidation import FITTED_TO_ALL, FITTED_TO_OTHERS
 from training.model import load_checkpoint
+from training.runs import SHARES
 
 ROOT = Path(__file__).parents[2]
 
@@ -71,6 +72,22 @@ def test_a_run_leaves_figures_checkpoints_and_pictures(folder: Path) -> None:
     _, _, of_fold = load_checkpoint(runs / "fold0.pt")
     assert of_fold["thresholds_note"] == FITTED_TO_OTHERS
     assert carried["thresholds_note"] == metrics["thresholds_note"] == FITTED_TO_ALL
+
+
+def test_late_fusion_weighs_appearance_by_what_held_out_streams_say(folder: Path) -> None:
+    config = tiny_config(
+        optimiser={"iterations": 3, "batch": 2}, fusion={"kind": "score", "hidden": 8}
+    )
+    (folder / "tiny.yaml").write_text(config.model_dump_json(exclude_defaults=True))
+    result = train(folder)
+    assert result.exit_code == 0, result.output
+    metrics = json.loads((folder / "runs/tiny/metrics.json").read_text())
+    assert metrics["alpha"] in SHARES
+    for name, share in zip(
+        ("fold0", "fold1", "final"), (*metrics["alpha_per_fold"], metrics["alpha"]), strict=True
+    ):
+        model, _, _ = load_checkpoint(folder / f"runs/tiny/{name}.pt")
+        assert model.fusion.balance.sigmoid().item() == pytest.approx(share)
 
 
 def test_finished_models_are_not_trained_again_unless_asked(folder: Path) -> None:

@@ -18,6 +18,8 @@ from training.crossvalidation import (
     Data,
     Measured,
     composer_for,
+    fits_share,
+    fold_shares,
     fold_thresholds,
     measure,
     measure_fold,
@@ -29,7 +31,15 @@ from training.evaluation import clip_tensors, stream_scores
 from training.list_formats import DataError
 from training.model import CheckpointError, load_checkpoint, new_model, save_checkpoint
 from training.optimise import train_model
-from training.streams import ScoredStream, Tally, fit_thresholds, quiet_figures, sweep, total
+from training.streams import (
+    COMMON_S,
+    ScoredStream,
+    Tally,
+    fit_thresholds,
+    quiet_figures,
+    sweep,
+    total,
+)
 
 CONFIGS = Path(__file__).parents[2] / "configs" / "train"
 
@@ -133,6 +143,50 @@ def test_thresholds_find_gestures_without_false_events() -> None:
     counts = total(streams, config, {**thresholds, "background": thresholds["left"]})
     assert (counts[1].strokes, counts[1].found, counts[1].false) == (1, 1, 0)
     assert 2 not in counts
+
+
+def test_only_a_label_that_needs_it_waits_long() -> None:
+    """``left`` flickers up in the middle of ``right``s, as a caret does in a star."""
+    config = tiny_config()
+    rights, lefts = tiny_clip(2, steps=30).strokes, tiny_clip(1, steps=30).strokes
+
+    def stream(label: int, strokes: tuple[Stroke, ...]) -> ScoredStream:
+        scores = np.tile(np.array([0.98, 0.01, 0.01], np.float32), (60, 1))
+        if label == 2:
+            scores[16:21] = (0.03, 0.95, 0.02)
+        scores[24:26] = (0.05, 0.475, 0.475)
+        scores[26:38, 0], scores[26:38, label] = 0.02, 0.97
+        return ScoredStream(scores, strokes)
+
+    streams = [stream(2, rights)] * 8 + [stream(1, lefts)] * 8
+    thresholds = fit_thresholds(config, sweep(streams, config))
+    assert thresholds["left"].min_duration_s > COMMON_S >= thresholds["right"].min_duration_s
+    thresholds["background"] = thresholds["right"]
+    counts = sum(total(streams, config, thresholds).values(), Tally())
+    assert (counts.found, counts.false) == (16, 0)
+
+
+def test_each_fold_has_the_weight_of_appearance_that_is_best_for_the_others() -> None:
+    config = tiny_config(fusion={"kind": "score", "hidden": 8})
+    strokes = tiny_clip(1, steps=30).strokes
+
+    def measured(score: float) -> Measured:
+        scores = np.tile(np.array([0.98, 0.01, 0.01], np.float32), (60, 1))
+        scores[20:35] = (0.99 - score, score, 0.01)
+        stream = ScoredStream(scores, strokes)
+        return Measured([1], [[1, 1, 1]], ["clip"], [], [stream], [])
+
+    # Folds 0 and 1 are found with much motion only, fold 2 with much appearance only.
+    tried = {
+        0.2: [measured(0.9), measured(0.9), measured(0.1)],
+        0.5: [measured(0.9), measured(0.1), measured(0.1)],
+        0.8: [measured(0.1), measured(0.1), measured(0.9)],
+    }
+    assert fold_shares(config, tried) == [0.2, 0.5, 0.2, 0.2]  # of equals, nearest to a half
+    assert fold_shares(config, {share: tried[share][1:] for share in tried}) == [0.8, 0.2, 0.2]
+    assert fits_share(config)
+    assert not fits_share(tiny_config(fusion={"kind": "score", "alpha": 0.3}))
+    assert not fits_share(tiny_config())
 
 
 def test_footage_without_gestures_raises_the_threshold_of_the_label_that_it_looks_like() -> None:
