@@ -2,7 +2,7 @@
 
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -20,12 +20,13 @@ from training.data import (
     load_clips,
     load_episodes,
 )
-from training.evaluation import STREAMS, confusion, predict, stream_scores
+from training.evaluation import STREAMS, confusion, fused_late, predict, stream_scores
 from training.linear import FixedStreams, LinearTrainer
 from training.list_formats import NEVER_HELD_OUT
 from training.model import TwoStream
 from training.optimise import Run, Trainer
 from training.streams import (
+    ROUGHLY,
     ScoredStream,
     Tally,
     Thresholds,
@@ -39,7 +40,7 @@ from training.streams import (
     total,
 )
 
-HELD_OUT_EPISODES = 8
+HELD_OUT_EPISODES = 24
 FITTED_TO_ITSELF = "The thresholds were fitted to these very streams."
 FITTED_TO_OTHERS = "The thresholds were fitted to the streams of the other folds."
 FITTED_TO_ALL = (
@@ -183,7 +184,8 @@ def measure(
     """Predict held-out clips: ``predicted`` holds fused, spatial and temporal labels of each."""
 
     def scored(clip: Clip) -> ScoredStream:
-        return ScoredStream(stream_scores(model, clip, config.window).fused, clip.strokes)
+        said = stream_scores(model, clip, config.window)
+        return ScoredStream(said.fused, clip.strokes, (said.spatial, said.temporal))
 
     actions = [config.labels[clip.label] not in config.background for clip in clips]
     order = [place for place in stream_order(actions, config.seed) if place is not None]
@@ -208,13 +210,27 @@ def fits_share(config: TrainConfig) -> bool:
     return config.fusion.kind == "score" and config.fusion.alpha is None
 
 
+def reweighed(measured: Measured, share: float, sharpness: float) -> Measured:
+    """Its streams as late fusion would score them with another weight of appearance."""
+
+    def again(stream: ScoredStream) -> ScoredStream:
+        assert stream.alone is not None
+        return replace(stream, scores=fused_late(*stream.alone, share, sharpness))
+
+    return replace(
+        measured,
+        rendered=[again(stream) for stream in measured.rendered],
+        looped=[again(stream) for stream in measured.looped],
+    )
+
+
 def fold_shares(config: TrainConfig, tried: Mapping[float, Sequence[Measured]]) -> list[float]:
     """Of each fold, the weight of appearance that is best for the others, and last for all.
 
     ``tried`` holds what the folds' models were measured to be with each weight.
     """
     sweeps = {
-        share: [sweep([*fold.rendered, *fold.looped], config) for fold in measured]
+        share: [sweep([*fold.rendered, *fold.looped], config, ROUGHLY) for fold in measured]
         for share, measured in tried.items()
     }
     everyone = list(range(len(next(iter(sweeps.values())))))

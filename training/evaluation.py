@@ -22,6 +22,9 @@ STREAMS = ("fused", "spatial", "temporal")
 Floats = npt.NDArray[np.float32]
 
 
+TINY = np.float32(1e-12)
+
+
 class StreamScores(NamedTuple):
     """Probabilities (S, C) at each step of a stream."""
 
@@ -70,6 +73,14 @@ def stream_scores(model: TwoStream, clip: Clip, window: int) -> StreamScores:
         later = model.fusion(*slid)
         scores = [torch.cat(pair) for pair in zip(scores, later[:3], strict=True)]
     return StreamScores(*(np.asarray(x.numpy(), np.float32) for x in scores))
+
+
+def fused_late(spatial: Floats, temporal: Floats, share: float, sharpness: float) -> Floats:
+    """What fusion `score` makes of both streams' probabilities (S, C), where both are there."""
+    spatial, temporal = (np.log(np.maximum(scores, TINY)) for scores in (spatial, temporal))
+    logits = sharpness * (share * spatial + (1.0 - share) * temporal)
+    scores = np.exp(logits - logits.max(-1, keepdims=True))
+    return np.asarray(scores / scores.sum(-1, keepdims=True), np.float32)
 
 
 def background_mask(config: TrainConfig) -> npt.NDArray[np.bool_]:

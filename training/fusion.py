@@ -107,6 +107,11 @@ class FusionNetwork(nn.Module):
             Classifier(width, labels) if self.sums_first else StreamHead(width, config, labels)
         )
 
+    @property
+    def sharpness(self) -> float:
+        """By what late fusion multiplies the streams' log-probabilities."""
+        return math.exp(self.log_sharpness.item())
+
     def set_share(self, share: float) -> None:
         """Weigh appearance by ``share``, in (0, 1), whatever was learned (score, weighted)."""
         with torch.no_grad():

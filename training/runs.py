@@ -21,6 +21,7 @@ from training.crossvalidation import (
     fold_shares,
     fold_thresholds,
     measure_fold,
+    reweighed,
     summary,
     trainer_for,
 )
@@ -173,7 +174,7 @@ class Session:
             return summary(config, measured, fold_thresholds(config, measured)), None
         models, shares = [self._finished(config, fold) for fold in folds], None
         if fits_share(config):
-            measured, shares = self._weigh(config, folds, models)
+            measured, shares = self._weigh(config, folds, models, measured)
         fitted = fold_thresholds(config, measured)
         for fold, model, part, thresholds in zip(folds, models, measured, fitted, strict=False):
             self._save_fold(fold, model, config, part, [thresholds], FITTED_TO_OTHERS)
@@ -188,22 +189,24 @@ class Session:
         return found[0]
 
     def _weigh(
-        self, config: TrainConfig, folds: Sequence[int], models: Sequence[TwoStream]
-    ) -> tuple[list[Measured], list[float]]:
+        self, config: TrainConfig, folds: Sequence[int], models: Sequence[TwoStream],
+        measured: Sequence[Measured],
+    ) -> tuple[list[Measured], list[float]]:  # fmt: skip
         """Give each fold's model the weight of appearance that was best for the other folds;
         measures them with it."""
-        tried: dict[float, list[Measured]] = {}
-        for share in SHARES:
-            self.say(f"weight of appearance: trying {share:g}")
-            tried[share] = []
-            for fold, model in zip(folds, models, strict=True):
-                model.fusion.set_share(share)
-                tried[share].append(measure_fold(model, config, self.data, fold))
+        tried = {
+            share: [
+                reweighed(part, share, model.fusion.sharpness)
+                for model, part in zip(models, measured, strict=True)
+            ]
+            for share in SHARES
+        }
         shares = fold_shares(config, tried)
-        for model, share in zip(models, shares, strict=False):
+        again = []
+        for fold, model, share in zip(folds, models, shares, strict=False):
             model.fusion.set_share(share)
-        measured = [tried[share][place] for place, share in enumerate(shares[:-1])]
-        return measured, shares
+            again.append(measure_fold(model, config, self.data, fold))
+        return again, shares
 
     def final(self, config: TrainConfig, metrics: dict[str, object], share: float | None) -> None:
         """Train on all clips; the model carries the figures of the folds, and weighs appearance

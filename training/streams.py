@@ -3,6 +3,7 @@
 Scores of held-out streams go through the live pipeline's own :class:`~pipeline.events.EventRules`.
 """
 
+import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -20,6 +21,9 @@ DURATIONS_S = (0.1, 0.2, 0.3, 0.4, 0.6, 0.8, 1.0)
 COMMON_S = 0.4
 """Longest minimum duration for all labels together: every event waits for it. A label that begins
 like another (a caret like a star) may need longer."""
+CHOICES: tuple[Choice, ...] = tuple(itertools.product(STARTS, DURATIONS_S))
+ROUGHLY: tuple[Choice, ...] = tuple(itertools.product((0.3, 0.4, 0.5, 0.6, 0.7, 0.8), (0.2, 0.4)))
+"""Fewer, for what is compared under the best of them."""
 FALSE_COST = 0.6
 QUIET_COST = 3.0
 MARGIN = 3.0
@@ -29,10 +33,12 @@ LATEST_S = 1.5
 
 @dataclass(frozen=True)
 class ScoredStream:
-    """A held-out stream: fused scores (S, C) at its steps, and the gestures drawn in it."""
+    """A held-out stream: fused scores (S, C) at its steps, the gestures drawn in it, and the scores
+    of appearance and motion alone, where they are kept."""
 
     scores: Floats
     strokes: tuple[Stroke, ...]
+    alone: tuple[Floats, Floats] | None = None
 
 
 @dataclass(frozen=True)
@@ -103,14 +109,13 @@ def total(
     return counts
 
 
-def sweep(streams: Sequence[ScoredStream], config: TrainConfig) -> Sweep:
+def sweep(
+    streams: Sequence[ScoredStream], config: TrainConfig, choices: Sequence[Choice] = CHOICES
+) -> Sweep:
     """Counts per label under every choice of one start threshold and duration for all labels."""
     return {
-        (start, duration): total(
-            streams, config, dict.fromkeys(config.labels, threshold(start, duration))
-        )
-        for start in STARTS
-        for duration in DURATIONS_S
+        choice: total(streams, config, dict.fromkeys(config.labels, threshold(*choice)))
+        for choice in choices
     }
 
 
