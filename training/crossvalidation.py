@@ -26,8 +26,11 @@ from training.list_formats import NEVER_HELD_OUT
 from training.model import TwoStream
 from training.optimise import Run, Trainer
 from training.streams import (
+    CHOICES,
     ROUGHLY,
+    Choice,
     ScoredStream,
+    Sweeps,
     Tally,
     Thresholds,
     added,
@@ -230,7 +233,7 @@ def fold_shares(config: TrainConfig, tried: Mapping[float, Sequence[Measured]]) 
     ``tried`` holds what the folds' models were measured to be with each weight.
     """
     sweeps = {
-        share: [sweep([*fold.rendered, *fold.looped], config, ROUGHLY) for fold in measured]
+        share: [_sweeps(fold, config, ROUGHLY) for fold in measured]
         for share, measured in tried.items()
     }
     everyone = list(range(len(next(iter(sweeps.values())))))
@@ -238,7 +241,7 @@ def fold_shares(config: TrainConfig, tried: Mapping[float, Sequence[Measured]]) 
     for left_out in [*everyone, None]:
         kept = [fold for fold in everyone if fold != left_out] or everyone
         worths = {
-            share: best_worth(config, added([part[fold] for fold in kept]))
+            share: best_worth(config, _together([part[fold] for fold in kept]))
             for share, part in sweeps.items()
         }
         # Of equals, the one that trusts both streams alike.
@@ -251,15 +254,27 @@ def fold_thresholds(config: TrainConfig, measured: Sequence[Measured]) -> list[T
 
     A single fold's are its own, and tell too much of it.
     """
-    shown = [sweep([*fold.rendered, *fold.looped], config) for fold in measured]
-    quiet = [sweep(fold.quiet, config) for fold in measured]
+    sweeps = [_sweeps(fold, config, CHOICES) for fold in measured]
     everyone = list(range(len(measured)))
     fitted: list[Thresholds] = []
     for left_out in [*everyone, None]:
         kept = [fold for fold in everyone if fold != left_out] or everyone
-        streams, silence = (added([part[fold] for fold in kept]) for part in (shown, quiet))
-        fitted.append({**fit_thresholds(config, streams, silence), **config.thresholds})
+        kept_sweeps = _together([sweeps[fold] for fold in kept])
+        fitted.append({**fit_thresholds(config, kept_sweeps), **config.thresholds})
     return fitted
+
+
+def _sweeps(measured: Measured, config: TrainConfig, choices: Sequence[Choice]) -> Sweeps:
+    parts = (measured.looped, measured.rendered, measured.quiet)
+    return Sweeps(*(sweep(part, config, choices) for part in parts))
+
+
+def _together(sweeps: Sequence[Sweeps]) -> Sweeps:
+    return Sweeps(
+        added([part.real for part in sweeps]),
+        added([part.rendered for part in sweeps]),
+        added([part.quiet for part in sweeps]),
+    )
 
 
 def summary(

@@ -26,6 +26,7 @@ ROUGHLY: tuple[Choice, ...] = tuple(itertools.product((0.3, 0.4, 0.5, 0.6, 0.7, 
 """Fewer, for what is compared under the best of them."""
 FALSE_COST = 0.6
 QUIET_COST = 3.0
+RENDERED_WEIGHT = 0.15
 MARGIN = 3.0
 END_RATIO = 0.5
 LATEST_S = 1.5
@@ -133,16 +134,33 @@ def added(sweeps: Sequence[Sweep]) -> Sweep:
 Values = Mapping[Choice, Mapping[int, float]]
 
 
-def _values(config: TrainConfig, streams: Sweep, quiet: Sweep) -> Values:
+@dataclass(frozen=True)
+class Sweeps:
+    """Of clips of the world, of rendered streams, and of footage that shows no label."""
+
+    real: Sweep
+    rendered: Sweep
+    quiet: Sweep
+
+
+def _values(config: TrainConfig, sweeps: Sweeps) -> Values:
     """What each choice is worth to each label that makes events."""
     numbers = [n for n, label in enumerate(config.labels) if label not in config.background]
-    return {
-        choice: {
-            number: _worth(counts.get(number, Tally()), quiet.get(choice, {}).get(number, Tally()))
-            for number in numbers
-        }
-        for choice, counts in streams.items()
-    }
+
+    def worth(choice: Choice, number: int) -> float:
+        real, rendered, quiet = (
+            part.get(choice, {}).get(number, Tally())
+            for part in (sweeps.real, sweeps.rendered, sweeps.quiet)
+        )
+        return (
+            real.found
+            + RENDERED_WEIGHT * rendered.found
+            - FALSE_COST * (real.false + RENDERED_WEIGHT * rendered.false)
+            - QUIET_COST * quiet.false
+        )
+
+    choices = sweeps.real.keys() | sweeps.rendered.keys()
+    return {choice: {number: worth(choice, number) for number in numbers} for choice in choices}
 
 
 def _common(values: Values) -> Choice:
@@ -151,25 +169,24 @@ def _common(values: Values) -> Choice:
     return max(prompt, key=lambda choice: (sum(values[choice].values()), choice))
 
 
-def best_worth(config: TrainConfig, streams: Sweep) -> float:
+def best_worth(config: TrainConfig, sweeps: Sweeps) -> float:
     """What the best choice for all labels together is worth: gestures found, less false events."""
-    values = _values(config, streams, {})
+    values = _values(config, sweeps)
     return sum(values[_common(values)].values())
 
 
-def fit_thresholds(
-    config: TrainConfig, streams: Sweep, quiet: Sweep | None = None
-) -> dict[str, Threshold]:
+def fit_thresholds(config: TrainConfig, sweeps: Sweeps) -> dict[str, Threshold]:
     """For each label, the thresholds that find most gestures at the price of false events.
 
-    A false event in ``quiet``, footage that shows no label, costs more: cameras see far more
-    of that. What stays below a label's threshold is unknown, whatever label it is most like.
+    A false event in footage that shows no label costs more: cameras see far more of that. Rendered
+    streams, of which there are as many as one likes, count less than real ones. What stays below a
+    label's threshold is unknown, whatever label it is most like.
 
     A label has few gestures in held-out streams, so it gets the thresholds that are best for all
     labels together, unless others are better for it by :data:`MARGIN` at least. Of equals the
     stricter win, as fewer false events are to be expected from them elsewhere.
     """
-    values = _values(config, streams, quiet or {})
+    values = _values(config, sweeps)
     common = _common(values)
     chosen = {}
     for number in values[common]:
@@ -178,10 +195,6 @@ def fit_thresholds(
         better = by_value[own] - by_value[common] >= MARGIN
         chosen[config.labels[number]] = threshold(*(own if better else common))
     return chosen
-
-
-def _worth(count: Tally, alarms: Tally) -> float:
-    return count.found - FALSE_COST * count.false - QUIET_COST * alarms.false
 
 
 def threshold(start: float, duration_s: float) -> Threshold:

@@ -34,6 +34,7 @@ from training.optimise import train_model
 from training.streams import (
     COMMON_S,
     ScoredStream,
+    Sweeps,
     Tally,
     fit_thresholds,
     quiet_figures,
@@ -138,7 +139,7 @@ def test_thresholds_find_gestures_without_false_events() -> None:
     scores[28:34] = (0.1, 0.85, 0.05)
     scores[45:48] = (0.3, 0.05, 0.65)  # nobody drew anything: a false alarm below 0.7
     streams = [ScoredStream(scores, clip.strokes)]
-    thresholds = fit_thresholds(config, sweep(streams, config))
+    thresholds = fit_thresholds(config, Sweeps(sweep(streams, config), {}, {}))
     assert thresholds["right"].start > 0.65 or thresholds["right"].min_duration_s > 0.3
     counts = total(streams, config, {**thresholds, "background": thresholds["left"]})
     assert (counts[1].strokes, counts[1].found, counts[1].false) == (1, 1, 0)
@@ -159,7 +160,7 @@ def test_only_a_label_that_needs_it_waits_long() -> None:
         return ScoredStream(scores, strokes)
 
     streams = [stream(2, rights)] * 8 + [stream(1, lefts)] * 8
-    thresholds = fit_thresholds(config, sweep(streams, config))
+    thresholds = fit_thresholds(config, Sweeps(sweep(streams, config), {}, {}))
     assert thresholds["left"].min_duration_s > COMMON_S >= thresholds["right"].min_duration_s
     thresholds["background"] = thresholds["right"]
     counts = sum(total(streams, config, thresholds).values(), Tally())
@@ -202,7 +203,9 @@ def test_footage_without_gestures_raises_the_threshold_of_the_label_that_it_look
     walkers = [stream(0.66, ())] * 2
     found = {}
     for name, quiet in (("alone", []), ("warned", walkers)):
-        thresholds = fit_thresholds(config, sweep(streams, config), sweep(quiet, config))
+        thresholds = fit_thresholds(
+            config, Sweeps(sweep(streams, config), {}, sweep(quiet, config))
+        )
         thresholds["background"] = thresholds["right"]
         counts = sum(total(streams, config, thresholds).values(), Tally())
         false = sum(total(walkers, config, thresholds).values(), Tally())
