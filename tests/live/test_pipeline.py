@@ -20,7 +20,7 @@ from pipeline.client import EventClient
 from tests.live.servers import rtsp_server
 
 STAGES = ("capture:a", "flow:0", "spatial", "temporal", "fusion", "publish")
-TIMED = ("start_time", "end_time", "latency_ms")
+TIMED = ("start_time", "end_time", "latency_ms", "log")
 
 
 def two_cameras(pack: Path, clip: Path, **sections: Any) -> dict[str, Any]:

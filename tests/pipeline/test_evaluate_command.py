@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -267,7 +268,11 @@ def test_whoever_stops_it_waits_for_no_stream_and_leaves_no_process(
         *("--data", str(tmp_path / "long.csv"), "--root", str(clips), "--protocol", "stream"),
         *("--negatives", str(clips / "background" / "0.mp4")),
     ]
-    with subprocess.Popen(command, cwd=PROJECT, stderr=subprocess.PIPE, text=True) as process:
+    # Tests that a shell started in the background ignore SIGINT, and so would what they start.
+    heed = partial(signal.signal, signal.SIGINT, signal.SIG_DFL)
+    with subprocess.Popen(
+        command, cwd=PROJECT, stderr=subprocess.PIPE, text=True, preexec_fn=heed
+    ) as process:
         children = until_at_work(psutil.Process(process.pid))
         process.send_signal(sent)
         _, said = process.communicate(timeout=20)
