@@ -61,6 +61,22 @@ def chaos(
 
 
 @app.command()
+def soak(
+    minutes: Annotated[float, typer.Option(min=1)] = 120.0,
+    seed: int = 0,
+    model: Annotated[
+        Path | None, typer.Option(help="model pack folder; else a tiny one, made by hand")
+    ] = None,
+    picture: Annotated[Path | None, typer.Option(help="PNG of memory and files over time")] = None,
+    json_output: Json = False,
+) -> None:
+    """Four RTSP cameras for hours, and something always going wrong."""
+    from benchmarks.soak import soak as measure
+
+    measure(minutes, seed, model, picture, json_output)
+
+
+@app.command()
 def fuzz(
     inputs: Annotated[int, typer.Option(min=1000, help="of the decoders")] = 1_000_000,
     minutes: Annotated[float, typer.Option(min=0.05, help="of the live sockets")] = 10.0,

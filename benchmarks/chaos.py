@@ -2,8 +2,9 @@
 
 Three runs. *Stages*: two cameras, a random stage killed or stopped in turn. *Whole program*: every
 process killed at once, started again on the same event log. *Cameras*: a real RTSP server that is
-killed, stopped, frozen or comes back with another size. A client listens to each from its first to
-its last event; what it delivered is held against the log.
+killed, stopped, frozen, wants a password or comes back with another size, behind a line that goes
+bad. A client listens to each from its first to its last event; what it delivered is held against
+the log.
 """
 
 import json
@@ -16,6 +17,7 @@ import time
 from collections import defaultdict
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from pathlib import Path
 from statistics import median
 from types import TracebackType
@@ -26,10 +28,17 @@ from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 
-from benchmarks.harness import PipelineRun, panning_clip, process_family, scratch_folder
+from benchmarks.harness import (
+    PipelineRun,
+    panning_clip,
+    process_family,
+    scratch_folder,
+    still_clip,
+)
 from pipeline.client import EventClient
 from pipeline.event_log import read_since
 from pipeline.messages import event_from_json
+from tests.live.line import Fault, Line, line_to
 from tests.live.servers import Server, rtsp_server
 
 STAGES = ("capture:a", "flow:0", "spatial", "temporal", "fusion", "publish")
@@ -208,33 +217,78 @@ def kill_all(run: PipelineRun) -> None:
 
 
 def cameras(times: int, pack: Path, folder: Path, rng: random.Random) -> Report:
-    """A real RTSP server that goes, hangs, and comes back with pictures of another size."""
+    """A real RTSP camera that goes, hangs, freezes, locks the door, behind a line that goes bad."""
     moving = panning_clip(folder / "moving.mp4", 10, FPS)
-    trials = []
+    still = still_clip(folder / "still.avi", FPS)
+    trials: list[Trial] = []
     with scratch_folder() as scratch, Witness(scratch) as witness:
         log = scratch / "events.sqlite"
         with rtsp_server({"door": [moving]}, size=SIZE, fps=FPS) as server:
-            port, camera = server.port, {"source": server.url("door"), "retry_max_s": 2}
-            config = settings(pack, log, door=camera)
-        with PipelineRun(scratch, config) as run:
-            for turn in progress(range(times), "cameras"):
-                size = OTHER_SIZE if turn % 2 else SIZE
-                with rtsp_server({"door": [moving]}, port=port, size=size, fps=FPS) as server:
-                    began, heard = time.monotonic(), len(run.scores("door"))
-                    run.wait_for(lambda: len(run.scores("door")) > heard + 5, PATIENCE_S, "steps")  # noqa: B023
-                    if turn:
-                        back = run.scores("door")[heard].at - began
-                        trials.append(Trial("server back, other size", None, back))
-                    time.sleep(rng.uniform(0.0, 1.0))
-                    trials.append(hang(run, server, 3.0))
-                    trials.append(hang(run, server, 7.0))
-                    trials.append(watch(run, "server killed", None, server.kill, lost_from(run)))
-        with rtsp_server({"door": [moving]}, port=port, size=SIZE, fps=FPS):
-            listen_to(scratch, config, witness, log)
+            port = server.port
+        again = partial(rtsp_server, port=port, fps=FPS)
+        with line_to(port) as line:
+            door = {"source": line.url("door"), "retry_max_s": 2, "frozen_s": 5}
+            config = settings(pack, log, door=door | {"login_retry_max_s": 15})
+            with PipelineRun(scratch, config) as run:
+                for turn in progress(range(times), "cameras"):
+                    size = OTHER_SIZE if turn % 2 else SIZE
+                    with again({"door": [moving]}, size=size) as server:
+                        trials += server_faults(run, server, line, rng)
+                        trials.append(watch(run, "server killed", None, server.kill, lost(run)))
+                    with again({"door": [still]}, size=size):
+                        trials.append(Trial("frozen picture", seconds_until(run, "frozen"), None))
+                    with again({"door": [moving]}, size=size, login="someone:else"):
+                        trials.append(
+                            Trial("wrong password", seconds_until(run, "unauthorised"), None)
+                        )
+            with again({"door": [moving]}, size=SIZE):
+                listen_to(scratch, config, witness, log)
         return Report(trials, witness.account(log))
 
 
-def lost_from(run: PipelineRun) -> Callable[[], bool]:
+def server_faults(run: PipelineRun, server: Server, line: Line, rng: random.Random) -> list[Trial]:
+    """What a server that has just come, with another size than before, and its line go through."""
+    trials = [Trial("server back, other size", None, seconds_until_steps(run))]
+    for seconds in (3.0, 7.0):
+        time.sleep(rng.uniform(1.0, 2.0))
+        trials.append(hang(run, server, seconds))
+    time.sleep(rng.uniform(1.0, 2.0))
+    trials.append(
+        watch(run, "line cut for 4 s", "door", partial(spoil, line, "cut", 4.0), lost(run))
+    )
+    for fault in ("garbage", "timestamps"):
+        time.sleep(rng.uniform(1.0, 2.0))
+        spoil(line, fault, 4.0)
+        time.sleep(4.1)
+        trials.append(Trial(f"{fault} for 4 s", None, seconds_until_steps(run)))
+    return trials
+
+
+def spoil(line: Line, fault: Fault, seconds: float) -> None:
+    """A fault of the line that heals itself."""
+    line.fault = fault
+    threading.Timer(seconds, setattr, (line, "fault", "")).start()
+
+
+def seconds_until_steps(run: PipelineRun) -> float:
+    """Until the camera has a step that is newer than now."""
+    began = time.monotonic()
+    run.wait_for(lambda: any(h.at > began for h in run.scores("door")[-2:]), PATIENCE_S, "a step")
+    return time.monotonic() - began
+
+
+def seconds_until(run: PipelineRun, state: str) -> float:
+    """Until the camera is said to be in ``state``."""
+    began = time.monotonic()
+    run.wait_for(
+        lambda: any(h.at > began and h.body["state"] == state for h in run.statuses("door")),
+        PATIENCE_S,
+        state,
+    )
+    return time.monotonic() - began
+
+
+def lost(run: PipelineRun) -> Callable[[], bool]:
     """Whether the camera was said to be something else than online since now."""
     since = time.monotonic()
     return lambda: any(
@@ -249,7 +303,7 @@ def hang(run: PipelineRun, server: Server, seconds: float) -> Trial:
         server.pause()
         threading.Timer(seconds, server.resume).start()
 
-    trial = watch(run, f"server hangs for {seconds:g} s", "door", cause, lost_from(run))
+    trial = watch(run, f"server hangs for {seconds:g} s", "door", cause, lost(run))
     time.sleep(1.0)
     return trial
 

@@ -7,14 +7,13 @@ import sys
 import time
 from pathlib import Path
 from statistics import median
-from typing import Any
+from typing import Any, Literal
 
-import psutil
 from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 
-from benchmarks.harness import PipelineRun, process_family, scratch_folder
+from benchmarks.harness import PipelineRun, Sample, sample, scratch_folder
 from tests.live.servers import rtsp_server
 
 SAMPLE_S = 5.0
@@ -30,26 +29,9 @@ def clips(data: Path) -> dict[str, list[Path | str]]:
     }
 
 
-def sample(run: PipelineRun) -> dict[str, dict[str, float]]:
-    """Unique memory (USS), open files and CPU seconds of every process of the program."""
-    names = {pid: name for name, pid in run.stages().items()}
-    found = {}
-    for process in process_family(run.process.pid):
-        try:
-            name = names.get(process.pid, "supervisor" if process.pid == run.process.pid else "")
-            if name:
-                times = process.cpu_times()
-                found[name] = {
-                    "uss_mb": process.memory_full_info().uss / 2**20,
-                    "files": float(process.num_fds()),
-                    "cpu_s": times.user + times.system,
-                }
-        except psutil.NoSuchProcess:
-            continue
-    return found
-
-
-def growth(samples: list[dict[str, dict[str, float]]], name: str, what: str) -> tuple[float, float]:
+def growth(
+    samples: list[dict[str, Sample]], name: str, what: Literal["uss_mb", "files"]
+) -> tuple[float, float]:
     """(median of the first fifth after settling, median of the last fifth)."""
     values = [s[name][what] for s in samples[int(len(samples) * SETTLED) :] if name in s]
     fifth = max(1, len(values) // 5)
@@ -109,7 +91,7 @@ def _camera(run: PipelineRun, camera: str, elapsed: float) -> dict[str, Any]:
     }
 
 
-def _processes(samples: list[dict[str, dict[str, float]]], elapsed: float) -> dict[str, Any]:
+def _processes(samples: list[dict[str, Sample]], elapsed: float) -> dict[str, Any]:
     found = {}
     for name in samples[-1]:
         early, late = growth(samples, name, "uss_mb")

@@ -86,7 +86,8 @@ ClipSource = Annotated[
 class FusionConfig(_Section):
     kind: FusionKind = "attention"
     alpha: Probability | None = Field(
-        default=None, description="weight of spatial, for weighted and score; learned if not given"
+        default=None,
+        description="weight of spatial; learned if not given. weighted; score, once it is trained",
     )
     aggregator: Aggregator = Field(default="gru", description="what looks along the window")
     hidden: int = Field(default=128, ge=8, le=1024, description="units of each recurrent layer")

@@ -1,8 +1,8 @@
 """Training and measuring: fold by fold on held-out groups, and once on everything to ship."""
 
 import hashlib
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -20,21 +20,19 @@ from training.data import (
     load_clips,
     load_episodes,
 )
-from training.evaluation import STREAMS, confusion, fused_late, predict, stream_scores
+from training.evaluation import STREAMS, confusion, predict, stream_scores
 from training.linear import FixedStreams, LinearTrainer
 from training.list_formats import NEVER_HELD_OUT
 from training.model import TwoStream
 from training.optimise import Run, Trainer
 from training.streams import (
     CHOICES,
-    ROUGHLY,
     Choice,
     ScoredStream,
     Sweeps,
     Tally,
     Thresholds,
     added,
-    best_worth,
     fit_thresholds,
     hours_of,
     quiet_figures,
@@ -50,6 +48,7 @@ FITTED_TO_ALL = (
     "Each fold's streams ran under thresholds that were fitted to the other folds; the pack's own "
     "are fitted to all of them."
 )
+GIVEN = "The thresholds are those of the recipe, the same for all folds."
 
 
 @dataclass(frozen=True)
@@ -187,8 +186,7 @@ def measure(
     """Predict held-out clips: ``predicted`` holds fused, spatial and temporal labels of each."""
 
     def scored(clip: Clip) -> ScoredStream:
-        said = stream_scores(model, clip, config.window)
-        return ScoredStream(said.fused, clip.strokes, (said.spatial, said.temporal))
+        return ScoredStream(stream_scores(model, clip, config.window).fused, clip.strokes)
 
     actions = [config.labels[clip.label] not in config.background for clip in clips]
     order = [place for place in stream_order(actions, config.seed) if place is not None]
@@ -204,56 +202,13 @@ def measure(
     )
 
 
-def fits_share(config: TrainConfig) -> bool:
-    """Whether the weight of appearance is fitted to held-out streams.
-
-    Late fusion is a stack of two models (Wolpert 1992): learned on the clips that taught the
-    streams, where both are right, their weights say nothing of which to trust elsewhere.
-    """
-    return config.fusion.kind == "score" and config.fusion.alpha is None
-
-
-def reweighed(measured: Measured, share: float, sharpness: float) -> Measured:
-    """Its streams as late fusion would score them with another weight of appearance."""
-
-    def again(stream: ScoredStream) -> ScoredStream:
-        assert stream.alone is not None
-        return replace(stream, scores=fused_late(*stream.alone, share, sharpness))
-
-    return replace(
-        measured,
-        rendered=[again(stream) for stream in measured.rendered],
-        looped=[again(stream) for stream in measured.looped],
-    )
-
-
-def fold_shares(config: TrainConfig, tried: Mapping[float, Sequence[Measured]]) -> list[float]:
-    """Of each fold, the weight of appearance that is best for the others, and last for all.
-
-    ``tried`` holds what the folds' models were measured to be with each weight.
-    """
-    sweeps = {
-        share: [_sweeps(fold, config, ROUGHLY) for fold in measured]
-        for share, measured in tried.items()
-    }
-    everyone = list(range(len(next(iter(sweeps.values())))))
-    fitted = []
-    for left_out in [*everyone, None]:
-        kept = [fold for fold in everyone if fold != left_out] or everyone
-        worths = {
-            share: best_worth(config, _together([part[fold] for fold in kept]))
-            for share, part in sweeps.items()
-        }
-        # Of equals, the one that trusts both streams alike.
-        fitted.append(max(worths, key=lambda share: (worths[share], -abs(share - 0.5))))
-    return fitted
-
-
 def fold_thresholds(config: TrainConfig, measured: Sequence[Measured]) -> list[Thresholds]:
     """Of each fold, the thresholds fitted to the others, and last those fitted to all.
 
-    A single fold's are its own, and tell too much of it.
+    A single fold's are its own, and tell too much of it. Those of the recipe are kept as they are.
     """
+    if are_given(config):
+        return [config.thresholds] * (len(measured) + 1)
     sweeps = [_sweeps(fold, config, CHOICES) for fold in measured]
     everyone = list(range(len(measured)))
     fitted: list[Thresholds] = []
@@ -262,6 +217,11 @@ def fold_thresholds(config: TrainConfig, measured: Sequence[Measured]) -> list[T
         kept_sweeps = _together([sweeps[fold] for fold in kept])
         fitted.append({**fit_thresholds(config, kept_sweeps), **config.thresholds})
     return fitted
+
+
+def are_given(config: TrainConfig) -> bool:
+    """Whether the recipe says all thresholds, and none is fitted."""
+    return set(config.labels) <= {*config.background, *config.thresholds}
 
 
 def _sweeps(measured: Measured, config: TrainConfig, choices: Sequence[Choice]) -> Sweeps:
@@ -308,7 +268,7 @@ def summary(
         "mistakes": mistakes,
         **stream_figures_of(config, measured, fitted),
         "thresholds": {label: value.model_dump() for label, value in fitted[-1].items()},
-        "thresholds_note": note,
+        "thresholds_note": GIVEN if are_given(config) else note,
     }
 
 

@@ -75,14 +75,6 @@ def stream_scores(model: TwoStream, clip: Clip, window: int) -> StreamScores:
     return StreamScores(*(np.asarray(x.numpy(), np.float32) for x in scores))
 
 
-def fused_late(spatial: Floats, temporal: Floats, share: float, sharpness: float) -> Floats:
-    """What fusion `score` makes of both streams' probabilities (S, C), where both are there."""
-    spatial, temporal = (np.log(np.maximum(scores, TINY)) for scores in (spatial, temporal))
-    logits = sharpness * (share * spatial + (1.0 - share) * temporal)
-    scores = np.exp(logits - logits.max(-1, keepdims=True))
-    return np.asarray(scores / scores.sum(-1, keepdims=True), np.float32)
-
-
 def background_mask(config: TrainConfig) -> npt.NDArray[np.bool_]:
     """(C,) bool, true for labels that mean nothing."""
     return np.array([label in config.background for label in config.labels])

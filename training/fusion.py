@@ -93,8 +93,9 @@ class FusionNetwork(nn.Module):
         self.temporal_head = StreamHead(feature_size, config, labels)
         size = self.spatial_head.aggregate.width if self.sums_first else feature_size
         if config.kind in ("weighted", "score"):
-            share = torch.tensor(0.5 if config.alpha is None else config.alpha)
-            self.balance = nn.Parameter(torch.logit(share, EPSILON), config.alpha is None)
+            given = config.alpha if config.kind == "weighted" else None
+            share = torch.tensor(0.5 if given is None else given)
+            self.balance = nn.Parameter(torch.logit(share, EPSILON), given is None)
         if config.kind == "score":
             # Two experts that know nothing of each other multiply: τ α = 1.
             self.log_sharpness = nn.Parameter(torch.tensor(math.log(2.0)))

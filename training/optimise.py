@@ -24,6 +24,8 @@ from training.model import TwoStream, new_model
 from training.state import Identity, read_state, write_state
 
 LARGEST_GRADIENT = 5.0
+SAID_LATER = ("version", "licence", "provenance", "limits", "thresholds")
+"""Settings that go onto a model's card or into its contract once it is trained."""
 # The first of several processes decodes and measures while the others wait for it.
 LONGEST_WAIT = timedelta(hours=12)
 Report = Callable[[int, float], None]
@@ -163,10 +165,18 @@ class Run:
     measure: Callable[[TwoStream], float] | None = None
 
 
+def settings_of(config: TrainConfig) -> dict[str, Any]:
+    """The settings that trained weights depend on: not what its card says, nor thresholds, nor the
+    weight that late fusion is given once its streams are trained."""
+    settings = config.model_dump(mode="json", exclude=set(SAID_LATER))
+    if config.fusion.kind == "score":
+        del settings["fusion"]["alpha"]
+    return settings
+
+
 def identity_of(config: TrainConfig, run: Run) -> Identity:
     """What a state or a checkpoint of this run can be told by."""
-    processes = run.accelerator.num_processes
-    return Identity(config.model_dump(mode="json"), run.data, processes)
+    return Identity(settings_of(config), run.data, run.accelerator.num_processes)
 
 
 def adamw(

@@ -17,25 +17,20 @@ from training.crossvalidation import (
     Data,
     Measured,
     accuracy,
-    fits_share,
-    fold_shares,
     fold_thresholds,
     measure_fold,
-    reweighed,
     summary,
     trainer_for,
 )
 from training.linear import LinearTrainer
 from training.model import TwoStream, load_checkpoint, save_checkpoint
-from training.optimise import Curves, Interrupted, Report, Run, Trainer, identity_of
+from training.optimise import Curves, Interrupted, Report, Run, Trainer, identity_of, settings_of
 from training.plots import confusion_matrix, learning_curves, save
 from training.state import Identity, check_identity
 from training.streams import Thresholds
 
 Metrics = Mapping[str, object]
 FINAL = "final"
-SHARES = (0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8)
-"""Weights of appearance that are tried."""
 STOPPING = (signal.SIGINT, signal.SIGTERM)
 
 
@@ -76,9 +71,7 @@ class RunFolder:
         model, config, metrics = load_checkpoint(path)
         run = metrics.get("run")
         there = run if isinstance(run, dict) else {}
-        identity = Identity(
-            config.model_dump(mode="json"), there.get("data", ""), there.get("processes", 1)
-        )
+        identity = Identity(settings_of(config), there.get("data", ""), there.get("processes", 1))
         check_identity(path, identity, wanted)
         return model, metrics
 
@@ -130,7 +123,7 @@ class Session:
             raise Interrupted(f"stopped before {name}")
         if found := self.folder.finished(name, identity_of(config, self.run)):
             self.say(f"{name}: finished before, not trained again")
-            return found[0]
+            return weighed(found[0], config)
         run = replace(self.run, state=self.folder.state(name))
         held_out = [clip for clip in self.data.clips if clip.fold == fold]
         if held_out:
@@ -143,7 +136,7 @@ class Session:
         run.accelerator.free_memory()
         if self.leads:
             self.folder.save_curves(name, trainer.curves)
-        return model
+        return weighed(model, config)
 
     def fold(self, config: TrainConfig, fold: int) -> list[Measured]:
         """Train without a fold and measure on it; nothing in processes that don't lead."""
@@ -167,66 +160,44 @@ class Session:
 
     def _summary(
         self, config: TrainConfig, folds: Sequence[int], measured: Sequence[Measured]
-    ) -> tuple[dict[str, object], float | None]:
-        """Figures of all folds, each of whose models is given what was fitted to the others:
-        thresholds, and the weight of appearance. With them, that weight as fitted to all."""
-        if len(measured) == 1:
-            return summary(config, measured, fold_thresholds(config, measured)), None
-        models, shares = [self._finished(config, fold) for fold in folds], None
-        if fits_share(config):
-            measured, shares = self._weigh(config, folds, models, measured)
+    ) -> dict[str, object]:
+        """Figures of all folds; each one's model is given thresholds fitted to the others."""
         fitted = fold_thresholds(config, measured)
-        for fold, model, part, thresholds in zip(folds, models, measured, fitted, strict=False):
-            self._save_fold(fold, model, config, part, [thresholds], FITTED_TO_OTHERS)
-        figures = summary(config, measured, fitted, FITTED_TO_ALL)
-        if shares is None:
-            return figures, None
-        return {**figures, "alpha": shares[-1], "alpha_per_fold": shares[:-1]}, shares[-1]
+        if len(measured) == 1:
+            return summary(config, measured, fitted)
+        for fold, part, thresholds in zip(folds, measured, fitted, strict=False):
+            found = self.folder.finished(fold_name(fold), identity_of(config, self.run))
+            assert found is not None
+            self._save_fold(fold, found[0], config, part, [thresholds], FITTED_TO_OTHERS)
+        return summary(config, measured, fitted, FITTED_TO_ALL)
 
-    def _finished(self, config: TrainConfig, fold: int) -> TwoStream:
-        found = self.folder.finished(fold_name(fold), identity_of(config, self.run))
-        assert found is not None
-        return found[0]
-
-    def _weigh(
-        self, config: TrainConfig, folds: Sequence[int], models: Sequence[TwoStream],
-        measured: Sequence[Measured],
-    ) -> tuple[list[Measured], list[float]]:  # fmt: skip
-        """Give each fold's model the weight of appearance that was best for the other folds;
-        measures them with it."""
-        tried = {
-            share: [
-                reweighed(part, share, model.fusion.sharpness)
-                for model, part in zip(models, measured, strict=True)
-            ]
-            for share in SHARES
-        }
-        shares = fold_shares(config, tried)
-        again = []
-        for fold, model, share in zip(folds, models, shares, strict=False):
-            model.fusion.set_share(share)
-            again.append(measure_fold(model, config, self.data, fold))
-        return again, shares
-
-    def final(self, config: TrainConfig, metrics: dict[str, object], share: float | None) -> None:
-        """Train on all clips; the model carries the figures of the folds, and weighs appearance
-        by ``share`` where there is one."""
+    def final(self, config: TrainConfig, metrics: dict[str, object]) -> None:
+        """Train on all clips; the model carries the figures of the folds."""
         model = self.model(FINAL, config, None)
-        if share is not None:
-            model.fusion.set_share(share)
         if self.leads and (metrics or not self.folder.checkpoint(FINAL).exists()):
             self.folder.save_model(FINAL, model, config, metrics, identity_of(config, self.run))
 
     def everything(self, config: TrainConfig, folds: list[int], final: bool) -> dict[str, object]:
         """All models of a run; returns its metrics."""
         measured = [part for fold in folds for part in self.fold(config, fold)]
-        metrics, share = self._summary(config, folds, measured) if measured else ({}, None)
+        metrics = self._summary(config, folds, measured) if measured else {}
         if final:
-            self.final(config.for_all_clips(), metrics, share)
+            self.final(config.for_all_clips(), metrics)
         metrics["data"] = self.data.counts(config)
         if self.leads and (measured or not self.folder.metrics.exists()):
             self.folder.save_metrics(config, metrics)
         return metrics
+
+
+def weighed(model: TwoStream, config: TrainConfig) -> TwoStream:
+    """The model, with the weight of appearance that the configuration gives late fusion.
+
+    Learned on the clips that taught the streams, where both are right, that weight says little of
+    which to trust elsewhere (Wolpert 1992, on stacking); so it may be set once they are trained.
+    """
+    if config.fusion.kind == "score" and config.fusion.alpha is not None:
+        model.fusion.set_share(config.fusion.alpha)
+    return model
 
 
 class StopRequest:

@@ -22,8 +22,6 @@ COMMON_S = 0.4
 """Longest minimum duration for all labels together: every event waits for it. A label that begins
 like another (a caret like a star) may need longer."""
 CHOICES: tuple[Choice, ...] = tuple(itertools.product(STARTS, DURATIONS_S))
-ROUGHLY: tuple[Choice, ...] = tuple(itertools.product((0.3, 0.4, 0.5, 0.6, 0.7, 0.8), (0.2, 0.4)))
-"""Fewer, for what is compared under the best of them."""
 FALSE_COST = 0.6
 QUIET_COST = 3.0
 RENDERED_WEIGHT = 0.15
@@ -34,12 +32,10 @@ LATEST_S = 1.5
 
 @dataclass(frozen=True)
 class ScoredStream:
-    """A held-out stream: fused scores (S, C) at its steps, the gestures drawn in it, and the scores
-    of appearance and motion alone, where they are kept."""
+    """A held-out stream: fused scores (S, C) at its steps, and the gestures drawn in it."""
 
     scores: Floats
     strokes: tuple[Stroke, ...]
-    alone: tuple[Floats, Floats] | None = None
 
 
 @dataclass(frozen=True)
@@ -167,12 +163,6 @@ def _common(values: Values) -> Choice:
     """The choice that is best for all labels together; of equals the stricter."""
     prompt = [choice for choice in values if choice[1] <= COMMON_S]
     return max(prompt, key=lambda choice: (sum(values[choice].values()), choice))
-
-
-def best_worth(config: TrainConfig, sweeps: Sweeps) -> float:
-    """What the best choice for all labels together is worth: gestures found, less false events."""
-    values = _values(config, sweeps)
-    return sum(values[_common(values)].values())
 
 
 def fit_thresholds(config: TrainConfig, sweeps: Sweeps) -> dict[str, Threshold]:

@@ -1,5 +1,6 @@
 """Cameras that misbehave: real servers, real faults, and what subscribers hear of them."""
 
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,7 @@ import numpy as np
 import pytest
 
 from benchmarks.harness import PipelineRun, panning_clip
+from tests.live.line import Fault, line_to
 from tests.live.servers import Server, rtsp_server
 
 pytestmark = pytest.mark.usefixtures("rtsp")
@@ -144,3 +146,23 @@ def test_who_comes_late_hears_the_state_too(scratch: Path, tiny: Path, moving: P
         run.wait_for(lambda: "failed" in states(run, "gone"), 20, "the failure")
         run.heard.clear()
         run.wait_for(lambda: states(run, "gone") == ["failed"], 8, "the state, again")
+
+
+@pytest.mark.parametrize("fault", ["cut", "garbage", "timestamps"])
+def test_a_line_that_was_bad_is_good_again(
+    scratch: Path, tiny: Path, server: Server, fault: Fault
+) -> None:
+    with line_to(server.port) as line:
+        door = {"source": line.url("door"), "retry_max_s": 2}
+        with PipelineRun(scratch, settings(tiny, door=door)) as run:
+            run.wait_for(lambda: run.scores("door"), 30, "a step")
+            line.fault = fault
+            if fault == "cut":
+                run.wait_for(lambda: "stalled" in states(run, "door"), 4, "the word of it")
+            time.sleep(6)
+            line.fault = ""
+            healed = time.monotonic()
+            run.wait_for(lambda: states(run, "door")[-1] == "online", 20, "the camera")
+            run.wait_for(lambda: run.scores("door")[-1].at > healed + 1, 20, "steps")
+            assert "died" not in run.log()
+            assert_windows_keep_to_their_segments(run, "door")

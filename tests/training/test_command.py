@@ -17,7 +17,6 @@ from tests.training.tiny import tiny_config, write_data
 from training.__main__ import app
 from training.crossvalidation import FITTED_TO_ALL, FITTED_TO_OTHERS
 from training.model import load_checkpoint
-from training.runs import SHARES
 
 ROOT = Path(__file__).parents[2]
 
@@ -74,20 +73,31 @@ def test_a_run_leaves_figures_checkpoints_and_pictures(folder: Path) -> None:
     assert carried["thresholds_note"] == metrics["thresholds_note"] == FITTED_TO_ALL
 
 
-def test_late_fusion_weighs_appearance_by_what_held_out_streams_say(folder: Path) -> None:
-    config = tiny_config(
-        optimiser={"iterations": 3, "batch": 2}, fusion={"kind": "score", "hidden": 8}
+def test_what_is_said_after_training_does_not_train_again(folder: Path) -> None:
+    def run(**changes: object) -> tuple[str, float, dict[str, object]]:
+        config = tiny_config(optimiser={"iterations": 3, "batch": 2}, **changes)
+        (folder / "tiny.yaml").write_text(config.model_dump_json(exclude_defaults=True))
+        result = train(folder)
+        assert result.exit_code == 0, result.output
+        model, carried, _ = load_checkpoint(folder / "runs/tiny/final.pt")
+        share = model.fusion.balance.sigmoid().item()
+        return result.output, share, carried.model_dump()
+
+    given = {"start": 0.9, "end": 0.2, "min_duration_s": 0.5}
+    run(fusion={"kind": "score", "hidden": 8})
+    again, share, carried = run(
+        fusion={"kind": "score", "hidden": 8, "alpha": 0.3},
+        thresholds={"left": given},
+        version="7.7.7",
     )
-    (folder / "tiny.yaml").write_text(config.model_dump_json(exclude_defaults=True))
-    result = train(folder)
-    assert result.exit_code == 0, result.output
-    metrics = json.loads((folder / "runs/tiny/metrics.json").read_text())
-    assert metrics["alpha"] in SHARES
-    for name, share in zip(
-        ("fold0", "fold1", "final"), (*metrics["alpha_per_fold"], metrics["alpha"]), strict=True
-    ):
-        model, _, _ = load_checkpoint(folder / f"runs/tiny/{name}.pt")
-        assert model.fusion.balance.sigmoid().item() == pytest.approx(share)
+    assert again.count("finished before") == 3
+    assert share == pytest.approx(0.3)
+    assert carried["version"] == "7.7.7"
+    other = tiny_config(optimiser={"iterations": 4, "batch": 2}, fusion={"kind": "score"})
+    (folder / "tiny.yaml").write_text(other.model_dump_json(exclude_defaults=True))
+    refused = train(folder)
+    assert refused.exit_code != 0
+    assert "iterations was 3, is 4" in refused.output.replace("\n", " ")
 
 
 def test_finished_models_are_not_trained_again_unless_asked(folder: Path) -> None:

@@ -118,7 +118,9 @@ def test_no_step_sees_a_later_one(kind: FusionKind, aggregator: Aggregator) -> N
 def test_alpha_can_be_set_by_hand(kind: FusionKind) -> None:
     for alpha in (0.0, 0.3, 1.0):
         model = FusionNetwork(FusionConfig(kind=kind, alpha=alpha, hidden=8), D, C).eval()
-        assert not model.balance.requires_grad
+        assert model.balance.requires_grad == (kind == "score")
+        if kind == "score":
+            model.set_share(alpha)
         torch.testing.assert_close(
             model(*window())[3], torch.full((N, T), alpha), atol=1e-5, rtol=0
         )

@@ -15,11 +15,10 @@ from training.batches import scenes
 from training.compose import Composer, make_pools, stretched
 from training.config import ConfigError, TrainConfig
 from training.crossvalidation import (
+    GIVEN,
     Data,
     Measured,
     composer_for,
-    fits_share,
-    fold_shares,
     fold_thresholds,
     measure,
     measure_fold,
@@ -167,27 +166,13 @@ def test_only_a_label_that_needs_it_waits_long() -> None:
     assert (counts.found, counts.false) == (16, 0)
 
 
-def test_each_fold_has_the_weight_of_appearance_that_is_best_for_the_others() -> None:
-    config = tiny_config(fusion={"kind": "score", "hidden": 8})
-    strokes = tiny_clip(1, steps=30).strokes
-
-    def measured(score: float) -> Measured:
-        scores = np.tile(np.array([0.98, 0.01, 0.01], np.float32), (60, 1))
-        scores[20:35] = (0.99 - score, score, 0.01)
-        stream = ScoredStream(scores, strokes)
-        return Measured([1], [[1, 1, 1]], ["clip"], [], [stream], [])
-
-    # Folds 0 and 1 are found with much motion only, fold 2 with much appearance only.
-    tried = {
-        0.2: [measured(0.9), measured(0.9), measured(0.1)],
-        0.5: [measured(0.9), measured(0.1), measured(0.1)],
-        0.8: [measured(0.1), measured(0.1), measured(0.9)],
-    }
-    assert fold_shares(config, tried) == [0.2, 0.5, 0.2, 0.2]  # of equals, nearest to a half
-    assert fold_shares(config, {share: tried[share][1:] for share in tried}) == [0.8, 0.2, 0.2]
-    assert fits_share(config)
-    assert not fits_share(tiny_config(fusion={"kind": "score", "alpha": 0.3}))
-    assert not fits_share(tiny_config())
+def test_thresholds_of_the_recipe_are_kept() -> None:
+    given = {"start": 0.9, "end": 0.2, "min_duration_s": 0.5}
+    config = tiny_config(thresholds={"left": given, "right": given})
+    measured = Measured([1], [[1, 1, 1]], ["clip"], [], [], [])
+    fitted = fold_thresholds(config, [measured, measured])
+    assert [t["left"].start for t in fitted] == [0.9] * 3
+    assert summary(config, [measured, measured], fitted)["thresholds_note"] == GIVEN
 
 
 def test_footage_without_gestures_raises_the_threshold_of_the_label_that_it_looks_like() -> None:

@@ -1,0 +1,111 @@
+"""A cable between a camera and the program, which can go bad.
+
+Carries RTSP with its media interleaved (TCP). While :attr:`Line.fault` is set, what the camera
+sends is cut, spoilt or misdated; the camera itself notices nothing.
+"""
+
+import random
+import socket
+import struct
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from typing import BinaryIO, Literal
+
+Fault = Literal["", "cut", "garbage", "timestamps"]
+
+RTP_HEADER = 12
+TIMESTAMP = struct.Struct(">I")
+RTP_HZ = 90_000
+CUT_POLL_S = 0.02
+
+
+class Line:
+    """Listens at :attr:`port` and carries each connection to the camera's ``port``.
+
+    ``cut``: nothing arrives, and nobody says goodbye. ``garbage``: three packets of ten carry noise
+    and some of them are short. ``timestamps``: packets claim to be ten seconds older.
+    """
+
+    def __init__(self, camera_port: int, seed: int = 0) -> None:
+        self.fault: Fault = ""
+        self._camera_port = camera_port
+        self._rng = random.Random(seed)
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self.port: int = self._listener.getsockname()[1]
+        threading.Thread(target=self._accept, daemon=True).start()
+
+    def url(self, stream: str, login: str = "") -> str:
+        return f"rtsp://{login + '@' if login else ''}127.0.0.1:{self.port}/{stream}"
+
+    def close(self) -> None:
+        self._listener.close()
+
+    def _accept(self) -> None:
+        with suppress(OSError):
+            while True:
+                near, _ = self._listener.accept()
+                threading.Thread(target=self._carry, args=(near,), daemon=True).start()
+
+    def _carry(self, near: socket.socket) -> None:
+        camera = ("127.0.0.1", self._camera_port)
+        with near, suppress(OSError), socket.create_connection(camera) as far:
+            threading.Thread(target=self._upward, args=(near, far), daemon=True).start()
+            self._downward(far, near)
+
+    def _upward(self, near: socket.socket, far: socket.socket) -> None:
+        with suppress(OSError):
+            while data := near.recv(65536):
+                far.sendall(data)
+            far.shutdown(socket.SHUT_RDWR)
+
+    def _downward(self, far: socket.socket, near: socket.socket) -> None:
+        arriving = far.makefile("rb")
+        while message := _read_message(arriving):
+            if self.fault == "cut":
+                continue
+            near.sendall(self._spoilt(message))
+        near.shutdown(socket.SHUT_RDWR)
+
+    def _spoilt(self, message: bytes) -> bytes:
+        """An interleaved packet of the picture as the fault leaves it; others as they are."""
+        is_media = message[:2] == b"$\x00" and len(message) > 4 + RTP_HEADER
+        if self.fault == "garbage" and is_media and self._rng.random() < 0.3:
+            length = len(message) - 4 - RTP_HEADER
+            noise = self._rng.randbytes(self._rng.choice((length, length // 2)))
+            size = struct.pack(">H", RTP_HEADER + len(noise))
+            return message[:2] + size + message[4 : 4 + RTP_HEADER] + noise
+        if self.fault == "timestamps" and is_media:
+            (stamp,) = TIMESTAMP.unpack(message[8:12])
+            return message[:8] + TIMESTAMP.pack((stamp - 10 * RTP_HZ) % 2**32) + message[12:]
+        return message
+
+
+def _read_message(stream: BinaryIO) -> bytes:
+    """One interleaved packet, or one answer with its body; empty at the end (RFC 2326, 10.12)."""
+    first = stream.read(1)
+    if first == b"$":
+        head = stream.read(3)
+        return (
+            first + head + stream.read(int.from_bytes(head[1:], "big")) if len(head) == 3 else b""
+        )
+    if not first:
+        return b""
+    lines = [first + stream.readline()]
+    while lines[-1] not in (b"\r\n", b""):
+        lines.append(stream.readline())
+    body = 0
+    for line in lines:
+        name, _, value = line.partition(b":")
+        if name.strip().lower() == b"content-length":
+            body = int(value)
+    return b"".join(lines) + stream.read(body)
+
+
+@contextmanager
+def line_to(camera_port: int) -> Iterator[Line]:
+    line = Line(camera_port)
+    try:
+        yield line
+    finally:
+        line.close()
