@@ -36,7 +36,8 @@ METADATA_KEY = "two_stream_pack"
 NETWORKS = ("spatial", "temporal", "fusion")
 MAX_DROP_POINTS = 1.0
 
-Size = Annotated[tuple[int, int], Field(description="(height, width) in pixels")]
+Pixels = Annotated[int, Field(ge=1, le=4096)]
+Size = Annotated[tuple[Pixels, Pixels], Field(description="(height, width) in pixels")]
 Score = Annotated[float, Field(ge=0.0, le=1.0)]
 Precision = Literal["float32", "float16", "int8"]
 # A label is a part of a topic, action/<camera>/<label>/, so it has no slash in it.
@@ -175,7 +176,7 @@ class Contract(_Contract):
     background: tuple[str, ...] = Field(description="labels that mean nothing and make no event")
     step_hz: float = Field(gt=0, le=120)
     window: int = Field(ge=1, le=1024, description="T, steps in a window")
-    feature_size: int = Field(ge=1, description="d")
+    feature_size: int = Field(ge=1, le=16384, description="d")
     spatial: SpatialContract
     temporal: TemporalContract
     fusion: FusionContract
@@ -218,6 +219,11 @@ class Contract(_Contract):
 def network_file(network: str) -> str:
     """File name of one of :data:`NETWORKS` inside a pack."""
     return f"{network}.onnx"
+
+
+def bytes_sha256(content: bytes) -> str:
+    """The content's SHA-256 in hexadecimal."""
+    return hashlib.sha256(content).hexdigest()
 
 
 def file_sha256(path: Path) -> str:

@@ -16,7 +16,7 @@ import numpy.typing as npt
 import onnxruntime as ort
 from pydantic import ValidationError
 
-from pipeline.model_pack import METADATA_KEY, Contract, ModelPack, PackError
+from pipeline.model_pack import METADATA_KEY, Contract, ModelPack, PackError, bytes_sha256
 
 Array = npt.NDArray[np.generic]
 Float = npt.NDArray[np.float32]
@@ -66,10 +66,24 @@ def _interface(contract: Contract, network: str) -> tuple[dict[str, _Tensor], di
     )
 
 
-def _open(
-    path: Path, model: str | bytes, threads: int, providers: Sequence[str]
-) -> ort.InferenceSession:
-    """A session of ``model``, a file's name or its bytes; :class:`PackError` names ``path``."""
+def _verified(pack: ModelPack, network: str) -> bytes:
+    """A network's file, whose hash is that of the contract.
+
+    A session gets these very bytes: a file that is exchanged after it was verified isn't opened,
+    and weights in other files, of which the contract has no hash, aren't found.
+    """
+    path = pack.path(network)
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise PackError(f"{path}: {error}") from None
+    if bytes_sha256(content) != pack.contract.sha256.get(path.name):
+        raise PackError(f"{path}: was changed since it was verified")
+    return content
+
+
+def _open(path: Path, model: bytes, threads: int, providers: Sequence[str]) -> ort.InferenceSession:
+    """A session of ``model``, the content of ``path``, which :class:`PackError` names."""
     options = ort.SessionOptions()
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
@@ -109,7 +123,7 @@ class Network:
     ) -> None:
         """Open ``network`` ("spatial", "temporal" or "fusion"); raises :class:`PackError`."""
         path = pack.path(network)
-        self._session = _open(path, str(path), threads, providers)
+        self._session = _open(path, _verified(pack, network), threads, providers)
         _verify_metadata(pack, network, self._session)
         inputs, outputs = _interface(pack.contract, network)
         _verify_tensors(f"{path}: input", self._session.get_inputs(), inputs)

@@ -191,7 +191,9 @@ class Capture:
         if self._state == "frozen":
             self._steps.new_segment()
             moment = self._steps.moment(grab, time_ns) or moment
-        if frame is not image:
+        fits = frame is image
+        del image  # _resize may close the ring, which can't be while a view of it is alive
+        if not fits:
             moment = self._resize(frame, moment, grab, time_ns)
         self._publish(moment)
 

@@ -18,8 +18,15 @@ ROOT = Path(__file__).parents[2]
 LARGEST_BYTES = 30 * 1024 * 1024
 
 
-@pytest.mark.parametrize("name", ["gestures", "gestures-int8"])
-def test_the_gesture_packs_are_whole_small_and_documented(name: str) -> None:
+@pytest.mark.parametrize(
+    ("name", "top1", "background"),
+    [
+        ("gestures", 0.95, "background"),
+        ("gestures-int8", 0.95, "background"),
+        ("fights", 0.84, "normal"),
+    ],
+)
+def test_the_packs_are_whole_small_and_documented(name: str, top1: float, background: str) -> None:
     pack = ModelPack.load(ROOT / "models" / name)
     for network in NETWORKS:
         Network(pack, network, providers=["CPUExecutionProvider"])
@@ -27,9 +34,9 @@ def test_the_gesture_packs_are_whole_small_and_documented(name: str) -> None:
     card = (pack.folder / "MODEL_CARD.md").read_text("utf-8")
     assert "EgoGestAR" in card
     assert "IPTA 2019" in card
-    assert pack.contract.metrics["top1"]["fused"] >= 0.95
+    assert pack.contract.metrics["top1"]["fused"] >= top1
     assert pack.contract.metrics["folds"] == 5
-    assert set(pack.contract.thresholds) == set(pack.contract.labels) - {"background"}
+    assert set(pack.contract.thresholds) == set(pack.contract.labels) - {background}
 
 
 @pytest.mark.skipif("TWO_STREAM_DATA" not in os.environ, reason="TWO_STREAM_DATA is not set")

@@ -246,6 +246,7 @@ def test_frames_of_a_new_size_open_a_new_segment(scratch: Path, tiny: Path) -> N
         )
         run.wait_for(lambda: len({h.body["window"]["segment"] for h in run.scores("a")}) > 2, 20,
                      "new segments")  # fmt: skip
+        assert "still in use" not in run.log()
         assert run.stages().keys() == {"capture:a", "flow:0", *STAGES[2:]}
         assert "died" not in run.log()
 

@@ -1,5 +1,6 @@
 """Sessions: what a network's file says of itself must be what the contract says of it."""
 
+import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -7,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
+from onnx.external_data_helper import set_external_data
 
 from pipeline.model_pack import (
     CONTRACT_FILE,
@@ -190,6 +192,59 @@ def test_a_file_that_is_no_network_is_refused(tiny: Path, tmp_path: Path) -> Non
     pack = rehashed(folder, "temporal")
     with pytest.raises(PackError, match=r"temporal\.onnx: onnxruntime can't load it: "):
         Network(pack, "temporal")
+
+
+def foreign_operator(model: onnx.ModelProto) -> None:
+    model.graph.node[0].domain = "elsewhere"
+    model.opset_import.append(onnx.helper.make_opsetid("elsewhere", 1))
+
+
+def weights_in(place: str) -> Callable[[onnx.ModelProto], None]:
+    """Moves one weight into a file of its own, ``place`` as seen from the pack."""
+
+    def move(model: onnx.ModelProto) -> None:
+        (tensor,) = (t for t in model.graph.initializer if t.name == "white")
+        set_external_data(tensor, place, offset=0, length=4)
+        tensor.ClearField("raw_data")
+        tensor.data_location = onnx.TensorProto.EXTERNAL
+
+    return move
+
+
+@pytest.mark.parametrize(
+    "change", [foreign_operator, *map(weights_in, ("../w.bin", "w.bin", "/etc/passwd"))]
+)
+def test_what_needs_more_than_its_own_file_is_refused(
+    tiny: Path, tmp_path: Path, change: Callable[[onnx.ModelProto], None]
+) -> None:
+    pack = with_network(tiny, tmp_path / "pack", "spatial", change)
+    for folder in (tmp_path, tmp_path / "pack"):
+        (folder / "w.bin").write_bytes(b"\0\0\x80\x3f")
+    with pytest.raises(PackError, match=r"spatial\.onnx: onnxruntime can't load it: "):
+        Network(pack, "spatial")
+
+
+def test_a_file_exchanged_after_it_was_verified_is_refused(tiny: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "pack"
+    shutil.copytree(tiny, folder)
+    pack = ModelPack.load(folder)
+    shutil.copy(folder / "temporal.onnx", folder / "spatial.onnx")
+    with pytest.raises(PackError, match=r"spatial\.onnx: was changed since it was verified"):
+        Network(pack, "spatial")
+
+
+@pytest.mark.parametrize("field", ["feature_size", "window"])
+def test_absurd_sizes_are_refused(tiny: Path, tmp_path: Path, field: str) -> None:
+    folder = tmp_path / "pack"
+    shutil.copytree(tiny, folder)
+    stated = json.loads((folder / CONTRACT_FILE).read_bytes())
+    (folder / CONTRACT_FILE).write_text(json.dumps({**stated, field: 10**9}))
+    with pytest.raises(PackError, match=field):
+        ModelPack.load(folder)
+    stated["spatial"]["size"] = [100_000, 100_000]
+    (folder / CONTRACT_FILE).write_text(json.dumps(stated))
+    with pytest.raises(PackError, match=r"spatial\.size"):
+        ModelPack.load(folder)
 
 
 def test_networks_of_two_packs_do_not_mix(tiny: Path, tmp_path: Path) -> None:
