@@ -90,6 +90,16 @@ def fuzz(
 
 
 @app.command()
+def replay(
+    events: Annotated[int, typer.Option(min=1000)] = 20_000, json_output: Json = False
+) -> None:
+    """Events a second that a client gets when it asks for what it missed."""
+    from benchmarks.replay import replay as measure
+
+    measure(events, json_output)
+
+
+@app.command()
 def rtsp(
     minutes: Annotated[float, typer.Option(min=0.2)] = 10.0,
     json_output: Json = False,
