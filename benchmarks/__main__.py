@@ -89,6 +89,33 @@ def fuzz(
     measure(inputs, minutes, seed, json_output)
 
 
+GESTURES = Path(__file__).parent.parent / "models" / "gestures"
+
+
+@app.command()
+def floor(
+    model: Annotated[Path, typer.Option(help="model pack folder")] = GESTURES,
+    json_output: Json = False,
+) -> None:
+    """What a camera-second costs at least: the bare work, in one thread."""
+    from benchmarks.floor import floor as measure
+
+    measure(model, json_output)
+
+
+@app.command()
+def overhead(
+    cameras: Annotated[int, typer.Option(min=1)] = 4,
+    seconds: Annotated[float, typer.Option(min=5)] = 60.0,
+    model: Annotated[Path, typer.Option(help="model pack folder")] = GESTURES,
+    json_output: Json = False,
+) -> None:
+    """What the pipeline takes for a camera-second over that, by stage."""
+    from benchmarks.floor import overhead as measure
+
+    measure(model, cameras, seconds, json_output)
+
+
 @app.command()
 def replay(
     events: Annotated[int, typer.Option(min=1000)] = 20_000, json_output: Json = False

@@ -1,0 +1,228 @@
+"""What a camera-second costs at least, and what the running pipeline takes for one.
+
+The floor is the bare work in one thread of one process: reading the stream, and each function and
+network called in a loop, no queue, no process, no message. The overhead is the pipeline's CPU time
+for a camera-second over that, measured between two measurements of the floor.
+"""
+
+import json
+import os
+import sys
+import time
+from collections.abc import Callable
+from contextlib import closing
+from functools import partial
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import cv2
+import numpy as np
+from rich.console import Console
+from rich.table import Table
+
+from benchmarks.harness import PipelineRun, Sample, sample, scratch_folder
+from pipeline import flow
+from pipeline.clock import SYSTEM_CLOCK, StepClock
+from pipeline.model_pack import ModelPack
+from pipeline.onnx_session import Network
+from pipeline.preprocess import Frame, flow_input, grey_for_flow, spatial_input
+from pipeline.sources import SourceOptions, create
+from tests.live.servers import rtsp_server
+
+BATCHES = (1, 2, 4, 8)
+METHODS = ("lucas_kanade", "farneback", "dis", "deep")
+READ_S = 10.0
+CALLS = 60
+SETTLE_S = 5.0
+
+
+def clips() -> list[Path | str]:
+    """Real clips of 640×480, from the folder that TWO_STREAM_DATA names."""
+    folder = os.environ.get("TWO_STREAM_DATA")
+    if not folder:
+        raise SystemExit("TWO_STREAM_DATA must name the folder of clips")
+    return sorted((Path(folder) / "vga").glob("*_3.mp4"))
+
+
+def read_stream(url: str, step_hz: float, seconds: float) -> tuple[float, list[Frame]]:
+    """CPU seconds for a second of the stream, and the frames of its steps."""
+    source = create(url, camera="floor", clock=SYSTEM_CLOCK, options=SourceOptions())
+    steps = StepClock(step_hz)
+    frames: list[Frame] = []
+    with closing(source):
+        source.open()
+        slot = np.empty((*source.size, 3), np.uint8)
+        began, cpu_s = time.monotonic(), time.process_time()
+        while time.monotonic() - began < seconds:
+            grab = source.grab()
+            if grab is not None and steps.step(grab.captured_ns) is not None:
+                # Into one place, as capture decodes into the ring.
+                frame = source.retrieve(slot)
+                if len(frames) < CALLS:
+                    frames.append(frame.copy())
+        return (time.process_time() - cpu_s) / (time.monotonic() - began), frames
+
+
+def cost_ms(work: Callable[[int], object], calls: int) -> float:
+    """Median CPU milliseconds of ``work(number)``."""
+    work(0)
+    taken = []
+    for number in range(calls):
+        began = time.thread_time_ns()
+        work(number)
+        taken.append((time.thread_time_ns() - began) / 1e6)
+    return median(taken)
+
+
+def bare_costs(pack: ModelPack, frames: list[Frame]) -> dict[str, float]:
+    """Milliseconds of CPU for one step of one camera, by what is done."""
+    contract, count = pack.contract, len(frames)
+    greys = [grey_for_flow(frame, contract) for frame in frames]
+    costs = {
+        "picture for appearance": cost_ms(lambda n: spatial_input(frames[n], contract), count),
+        "grey picture for flow": cost_ms(lambda n: grey_for_flow(frames[n], contract), count),
+    }
+    for name in METHODS:
+        method = flow.create(name)
+
+        def field(n: int, method: flow.FlowMethod = method) -> object:
+            return flow_input(greys[n - 1], greys[n], 1.0, method, contract)
+
+        costs[f"flow: {name}"] = cost_ms(field, count)
+    for name, inputs in network_inputs(pack, frames).items():
+        network = Network(pack, name, providers=["CPUExecutionProvider"])
+        for batch in BATCHES:
+            given = {key: np.repeat(value, batch, axis=0) for key, value in inputs.items()}
+            taken = cost_ms(partial(_run, network, given), count)
+            costs[f"{name}, batch of {batch}"] = taken / batch
+    return costs
+
+
+def _run(network: Network, inputs: dict[str, Any], _: int) -> object:
+    return network.run(inputs)
+
+
+def network_inputs(pack: ModelPack, frames: list[Frame]) -> dict[str, dict[str, Any]]:
+    """One camera's input of each network."""
+    contract = pack.contract
+    window = np.random.default_rng(1).normal(
+        size=(1, contract.window, contract.feature_size)
+    ).astype(np.float32)  # fmt: skip
+    stack = (1, contract.temporal.stack, *contract.temporal.size, 2)
+    return {
+        "spatial": {"frames": spatial_input(frames[0], contract)[None]},
+        "temporal": {"flow": np.full(stack, 128, np.uint8)},
+        "fusion": {
+            "spatial": window,
+            "temporal": window,
+            "mask": np.ones((1, contract.window, 2), np.float32),
+        },
+    }
+
+
+def by_stage(pack: ModelPack, read: float, costs: dict[str, float], batch: int) -> dict[str, float]:
+    """CPU milliseconds for a camera-second, of what each stage does."""
+    contract = pack.contract
+    per_step = {
+        "flow": costs["grey picture for flow"] + costs[f"flow: {contract.temporal.method}"],
+        "spatial": costs["picture for appearance"] + costs[f"spatial, batch of {batch}"],
+        "temporal": costs[f"temporal, batch of {batch}"],
+        "fusion": costs[f"fusion, batch of {batch}"],
+    }
+    return {"capture": 1000 * read} | {
+        stage: contract.step_hz * ms for stage, ms in per_step.items()
+    }
+
+
+def measure_floor(pack: ModelPack, url: str) -> tuple[float, dict[str, float]]:
+    cv2.setNumThreads(1)
+    read, frames = read_stream(url, pack.contract.step_hz, READ_S)
+    return read, bare_costs(pack, frames)
+
+
+def floor(model: Path, json_output: bool) -> None:
+    """Measure and print the floor."""
+    pack = ModelPack.load(model)
+    with rtsp_server({"door": clips()}) as server:
+        read, costs = measure_floor(pack, server.url("door"))
+    stages = by_stage(pack, read, costs, 1)
+    result = {
+        "model": f"{pack.contract.name} {pack.contract.version}",
+        "ms_per_step": {name: round(ms, 3) for name, ms in costs.items()},
+        "ms_per_camera_second": {name: round(ms, 1) for name, ms in stages.items()},
+        "cores_per_camera": round(sum(stages.values()) / 1000, 4),
+    }
+    if json_output:
+        sys.stdout.write(json.dumps(result, indent=1) + "\n")
+        return
+    table = Table(title="CPU for one step of one camera, one thread")
+    table.add_column("work")
+    table.add_column("ms", justify="right")
+    for name, ms in costs.items():
+        table.add_row(name, f"{ms:.3f}")
+    Console().print(table)
+    Console().print({key: value for key, value in result.items() if key != "ms_per_step"})
+
+
+def pipeline_costs(model: Path, urls: dict[str, str], seconds: float) -> dict[str, float]:
+    """CPU milliseconds for a camera-second, of each kind of stage of the running program."""
+    settings = {"model": str(model), "cameras": {name: {"source": u} for name, u in urls.items()}}
+    with scratch_folder() as folder, PipelineRun(folder, settings) as run:
+        run.wait_for(lambda: all(run.scores(name) for name in urls), 60, "all cameras")
+        time.sleep(SETTLE_S)
+        early, began = sample(run), time.monotonic()
+        time.sleep(seconds)
+        late, elapsed = sample(run), time.monotonic() - began
+        steps = sum(h.at > began for name in urls for h in run.scores(name))
+        costs = cpu_by_kind(early, late, elapsed * len(urls))
+        costs["steps per camera-second"] = steps / elapsed / len(urls)
+        return costs
+
+
+def cpu_by_kind(
+    early: dict[str, Sample], late: dict[str, Sample], camera_s: float
+) -> dict[str, float]:
+    """Milliseconds of CPU for a camera-second, stages of one kind together."""
+    found: dict[str, float] = {}
+    for name, of in late.items():
+        kind = name.partition(":")[0]
+        taken_s = of["cpu_s"] - early[name]["cpu_s"]
+        found[kind] = found.get(kind, 0.0) + 1000 * taken_s / camera_s
+    return found
+
+
+def overhead(model: Path, cameras: int, seconds: float, json_output: bool) -> None:
+    """Measure the floor, the pipeline, the floor again; print the one over the other."""
+    pack = ModelPack.load(model)
+    streams = {f"camera{number}": clips() for number in range(cameras)}
+    batch = max(b for b in BATCHES if b <= cameras)
+    with rtsp_server(streams) as server:
+        urls = {name: server.url(name) for name in streams}
+        floors = [by_stage(pack, *measure_floor(pack, urls["camera0"]), batch)]
+        running = pipeline_costs(model, urls, seconds)
+        floors.append(by_stage(pack, *measure_floor(pack, urls["camera0"]), batch))
+    bare = {stage: sum(f[stage] for f in floors) / len(floors) for stage in floors[0]}
+    steps_per_s = running.pop("steps per camera-second")
+    total, least = sum(running.values()), sum(bare.values())
+    result = {
+        "cameras": cameras,
+        "steps_per_camera_second": round(steps_per_s, 2),
+        "floor_ms": {k: round(v, 2) for k, v in bare.items()},
+        "pipeline_ms": {k: round(v, 2) for k, v in running.items()},
+        "floor_total_ms": round(least, 1),
+        "pipeline_total_ms": round(total, 1),
+        "overhead": round(total / least, 3),
+    }
+    if json_output:
+        sys.stdout.write(json.dumps(result, indent=1) + "\n")
+        return
+    table = Table(title=f"CPU ms for a camera-second, {cameras} cameras")
+    for column in ("stage", "floor", "pipeline"):
+        table.add_column(column, justify="left" if column == "stage" else "right")
+    for stage in running:
+        least_ms = f"{bare[stage]:.1f}" if stage in bare else "–"
+        table.add_row(stage, least_ms, f"{running[stage]:.1f}")
+    table.add_row("all", f"{least:.1f}", f"{total:.1f}", style="bold")
+    Console().print(table)
+    Console().print(f"overhead {total / least:.2f}, {steps_per_s:.2f} steps a second and camera")
