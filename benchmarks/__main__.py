@@ -117,6 +117,32 @@ def overhead(
 
 
 @app.command()
+def latency(
+    cameras: Annotated[list[int], typer.Option(help="may be given several times")] = [1, 2, 4, 8],  # noqa: B006
+    seconds: Annotated[float, typer.Option(min=5)] = 60.0,
+    model: Annotated[Path, typer.Option(help="model pack folder")] = GESTURES,
+    json_output: Json = False,
+) -> None:
+    """From the grab of a frame to the event in a subscriber's hands."""
+    from benchmarks.latency import latency as measure
+
+    measure(model, cameras, seconds, json_output)
+
+
+@app.command()
+def density(
+    first: Annotated[int, typer.Option(min=1, help="cameras to begin with")] = 4,
+    seconds: Annotated[float, typer.Option(min=5, help="that the last number must hold")] = 120.0,
+    model: Annotated[Path, typer.Option(help="model pack folder")] = GESTURES,
+    json_output: Json = False,
+) -> None:
+    """How many RTSP cameras this machine carries."""
+    from benchmarks.density import density as measure
+
+    measure(model, first, seconds, json_output)
+
+
+@app.command()
 def replay(
     events: Annotated[int, typer.Option(min=1000)] = 20_000, json_output: Json = False
 ) -> None:

@@ -1,0 +1,110 @@
+"""From the grab of a frame to a subscriber in another process that has the event of it.
+
+Every message names when its newest frame was grabbed; the subscriber runs on the same machine and
+reads the same clock when it has the message. What stages say of themselves stands beside that, so
+that what no stage accounts for would show.
+"""
+
+import json
+import sys
+import time
+from collections import defaultdict
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import psutil
+from rich.console import Console
+from rich.table import Table
+
+from benchmarks.floor import clips
+from benchmarks.harness import Heard, PipelineRun, sample, scratch_folder
+from tests.live.servers import Server, rtsp_server
+
+SETTLE_S = 5.0
+TOTAL = "grab → received"
+EVENT = "grab → event received"
+
+
+def measure(model: Path, cameras: int, seconds: float) -> dict[str, Any]:
+    """Milliseconds by stage and in total, of every step of ``cameras`` real RTSP cameras."""
+    streams = {f"camera{number}": clips() for number in range(cameras)}
+    with rtsp_server(streams) as server, scratch_folder() as folder:
+        sources = {name: {"source": server.url(name)} for name in streams}
+        with PipelineRun(folder, {"model": str(model), "cameras": sources}) as run:
+            run.wait_for(lambda: all(run.scores(name) for name in streams), 90, "all cameras")
+            time.sleep(SETTLE_S)
+            early, began, served_s = sample(run), time.monotonic(), cpu_of(server)
+            time.sleep(seconds)
+            late, elapsed = sample(run), time.monotonic() - began
+            served_s = cpu_of(server) - served_s
+            heard = [h for h in list(run.heard) if h.at > began]
+    taken = latencies(heard)
+    cpu_s = sum(of["cpu_s"] - early[name]["cpu_s"] for name, of in late.items())
+    steps = len(taken[TOTAL])
+    return {
+        "cameras": cameras,
+        "steps_per_camera_second": round(steps / elapsed / cameras, 2),
+        "events": len(taken.get(EVENT, [])),
+        "cores": round(cpu_s / elapsed, 3),
+        "server_cores": round(served_s / elapsed, 3),
+        "ms": {name: spread(values) for name, values in taken.items()},
+    }
+
+
+def cpu_of(server: Server) -> float:
+    """CPU seconds that a camera server has taken."""
+    times = psutil.Process(server.process.pid).cpu_times()
+    return times.user + times.system
+
+
+def latencies(heard: list[Heard]) -> dict[str, list[float]]:
+    """Milliseconds by what took them."""
+    offset_s = time.time() - time.monotonic()
+    found: dict[str, list[float]] = defaultdict(list)
+    grabbed = {}
+    for message in heard:
+        if not message.topic.startswith("score/"):
+            continue
+        body = message.body
+        grabbed_s = datetime.fromisoformat(body["time"]).timestamp()
+        grabbed[message.topic.split("/")[1], body["window"]["last_step"]] = grabbed_s
+        for stage, ms in body["latency_ms"].items():
+            if stage != "total":
+                found[stage].append(ms)
+        found[TOTAL].append(1000 * (message.at + offset_s - grabbed_s))
+    for message in heard:
+        if message.topic.startswith("action/"):
+            step = (message.body["camera"], message.body["window"]["last_step"])
+            if step in grabbed:
+                found[EVENT].append(1000 * (message.at + offset_s - grabbed[step]))
+    return dict(found)
+
+
+def spread(values: list[float]) -> dict[str, float]:
+    p50, p95, p99 = np.percentile(values, (50, 95, 99))
+    return {
+        "p50": round(float(p50), 1),
+        "p95": round(float(p95), 1),
+        "p99": round(float(p99), 1),
+        "max": round(max(values), 1),
+    }
+
+
+def latency(model: Path, cameras: list[int], seconds: float, json_output: bool) -> None:
+    """Measure and print."""
+    results = [measure(model, count, seconds) for count in cameras]
+    if json_output:
+        sys.stdout.write(json.dumps(results, indent=1) + "\n")
+        return
+    for result in results:
+        table = Table(
+            title=f"{result['cameras']} cameras, {result['steps_per_camera_second']} steps a "
+            f"second and camera, {result['cores']} cores: milliseconds"
+        )
+        for column in ("", "p50", "p95", "p99", "max"):
+            table.add_column(column, justify="right" if column else "left")
+        for name, of in result["ms"].items():
+            table.add_row(name, *(f"{value:.1f}" for value in of.values()))
+        Console().print(table)
