@@ -143,6 +143,17 @@ def density(
 
 
 @app.command()
+def transport(
+    seconds: Annotated[float, typer.Option(min=1, help="of each measurement")] = 3.0,
+    json_output: Json = False,
+) -> None:
+    """Frames from one process to another: the ring, and what others do."""
+    from benchmarks.transport import transport as measure
+
+    measure(seconds, json_output)
+
+
+@app.command()
 def replay(
     events: Annotated[int, typer.Option(min=1000)] = 20_000, json_output: Json = False
 ) -> None:
