@@ -7,7 +7,9 @@ lossless publisher waits until all its readers have subscribed (a publisher drop
 subscribed to yet).
 """
 
+import errno
 import logging
+import os
 import socket as socketlib
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
@@ -246,13 +248,38 @@ def new_key_pair() -> tuple[str, str]:
 
 
 def check_bind(endpoint: str) -> None:
-    """Bind and let go again; raises :class:`BusError`. For ``--check`` and before a start."""
-    context = zmq.Context()
-    socket = context.socket(zmq.PUB)
+    """Raise :class:`BusError` if :func:`bind` would; for ``--check`` and before a start.
+
+    Nobody can connect meanwhile. A client that is waiting for this program to come back would meet
+    a socket of another kind, or without keys, and ZeroMQ never tries again after such a meeting.
+    """
+    scheme, _, address = endpoint.partition("://")
+    if scheme == "ipc":
+        _check_path(endpoint, address)
+        return
+    host, _, port = address.rpartition(":")
     try:
-        bind(socket, endpoint)
-    finally:
-        context.destroy(linger=0)
+        family, kind, _, _, where = socketlib.getaddrinfo(
+            "0.0.0.0" if host == "*" else host.strip("[]"), port, type=socketlib.SOCK_STREAM
+        )[0]
+    except socketlib.gaierror:
+        return  # an interface's name, perhaps; who binds it will see
+    with socketlib.socket(family, kind) as probe:
+        probe.setsockopt(socketlib.SOL_SOCKET, socketlib.SO_REUSEADDR, 1)
+        try:
+            probe.bind(where)
+        except OSError as error:
+            reason = "already in use" if error.errno == errno.EADDRINUSE else error.strerror
+            raise BusError(f"can't bind {endpoint}: {reason}") from None
+
+
+def _check_path(endpoint: str, path: str) -> None:
+    if _is_served(path):
+        raise BusError(f"can't bind {endpoint}: already in use")
+    folder = Path(path).parent
+    if not path.startswith("@") and not os.access(folder, os.W_OK | os.X_OK):
+        what = "can't be written" if folder.is_dir() else "doesn't exist"
+        raise BusError(f"can't bind {endpoint}: the folder {folder} {what}")
 
 
 class _Wrapped:

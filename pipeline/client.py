@@ -28,6 +28,9 @@ from pipeline.messages import BadMessage, Event, event_from_json
 DEFAULT_EVENTS = "tcp://127.0.0.1:5555"
 DEFAULT_REPLAY = "tcp://127.0.0.1:5556"
 _CATCH_UP_S = 2.0
+_DEAF_S = 10.0
+"""After so long without an answer both connections are made anew. ZeroMQ connects again by itself,
+but not after meeting somebody else behind the address, as may be while a program starts."""
 _NOTHING = (1 << 63) - 1
 
 
@@ -61,21 +64,8 @@ class EventClient:
         self._key = read_client_keys(key) if key is not None else None
         self._context = zmq.Context()
         self._context.setsockopt(zmq.IPV6, 1)
-        self._events = self._context.socket(zmq.SUB)
-        # All events, whatever the filter: a hole in seq must be seen to be filled.
-        self._events.setsockopt(zmq.SUBSCRIBE, b"action/")
-        self._show_key(self._events)
-        self._events.connect(events)
-        self._replay = self._context.socket(zmq.DEALER)
-        self._replay.setsockopt(zmq.LINGER, 0)
-        # Requests to a server that is away are made anew every so often; they need not pile up.
-        self._replay.setsockopt(zmq.SNDHWM, 4)
-        self._show_key(self._replay)
-        self._replay.connect(replay)
-        self._replay_endpoint = replay
-        self._poller = zmq.Poller()
-        self._poller.register(self._events, zmq.POLLIN)
-        self._poller.register(self._replay, zmq.POLLIN)
+        self._events_endpoint, self._replay_endpoint = events, replay
+        self._connect()
         self._since = self._last = since
         self._camera = camera
         self._label = label
@@ -138,6 +128,30 @@ class EventClient:
     def close(self) -> None:
         self._context.destroy(linger=0)
 
+    def _connect(self) -> None:
+        self._events = self._context.socket(zmq.SUB)
+        self._events.setsockopt(zmq.LINGER, 0)
+        # All events, whatever the filter: a hole in seq must be seen to be filled.
+        self._events.setsockopt(zmq.SUBSCRIBE, b"action/")
+        self._replay = self._context.socket(zmq.DEALER)
+        self._replay.setsockopt(zmq.LINGER, 0)
+        # Requests to a server that is away are made anew every so often; they need not pile up.
+        self._replay.setsockopt(zmq.SNDHWM, 4)
+        self._poller = zmq.Poller()
+        for socket, endpoint in (
+            (self._events, self._events_endpoint),
+            (self._replay, self._replay_endpoint),
+        ):
+            self._show_key(socket)
+            socket.connect(endpoint)
+            self._poller.register(socket, zmq.POLLIN)
+        self._connected_at = time.monotonic()
+
+    def _connect_anew(self) -> None:
+        self._events.close()
+        self._replay.close()
+        self._connect()
+
     def _show_key(self, socket: "zmq.Socket[bytes]") -> None:
         if self._key is not None:
             socket.setsockopt(zmq.CURVE_PUBLICKEY, self._key.public.encode())
@@ -179,6 +193,8 @@ class EventClient:
     def _catch_up(self) -> None:
         """Ask now and then even when nothing seems missing: the last event may be the lost one."""
         now = time.monotonic()
+        if now - max(self._connected_at, self._answered_at) >= _DEAF_S:
+            self._connect_anew()
         if now - max(self._asked_at, self._answered_at) >= _CATCH_UP_S:
             self._ask()
 

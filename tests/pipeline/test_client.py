@@ -187,6 +187,21 @@ def test_a_late_client_gets_all_since(root: Path, servers: Callable[..., Server]
         assert seqs(take(client, 1)) == [6]
 
 
+def test_who_met_somebody_else_behind_the_address_connects_anew(
+    root: Path, servers: Callable[..., Server], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """ZeroMQ gives a connection up for good when its other end speaks otherwise."""
+    monkeypatch.setattr("pipeline.client._DEAF_S", 1.0)
+    with zmq.Context() as context, context.socket(zmq.PUB) as stranger:
+        stranger.bind(f"ipc://{root}/replay")
+        client = connect(root, since=0)
+        assert client.receive(0.5) is None
+    server = servers()
+    server.starts(3)
+    with client:
+        assert seqs(take(client, 3)) == [1, 2, 3]
+
+
 def test_more_than_one_answer_can_hold(root: Path, servers: Callable[..., Server]) -> None:
     server = servers()
     count = MAX_REPLAY + 20
