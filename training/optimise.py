@@ -169,6 +169,7 @@ def settings_of(config: TrainConfig) -> dict[str, Any]:
     """The settings that trained weights depend on: not what its card says, nor thresholds, nor the
     weight that late fusion is given once its streams are trained."""
     settings = config.model_dump(mode="json", exclude=set(SAID_LATER))
+    del settings["optimiser"]["final_iterations"]  # the iterations of the model that they are for
     if config.fusion.kind == "score":
         del settings["fusion"]["alpha"]
     return settings

@@ -93,11 +93,13 @@ def test_what_is_said_after_training_does_not_train_again(folder: Path) -> None:
     assert again.count("finished before") == 3
     assert share == pytest.approx(0.3)
     assert carried["version"] == "7.7.7"
-    other = tiny_config(optimiser={"iterations": 4, "batch": 2}, fusion={"kind": "score"})
+    longer = {"iterations": 3, "final_iterations": 4, "batch": 2}
+    other = tiny_config(optimiser=longer, fusion={"kind": "score", "hidden": 8})
     (folder / "tiny.yaml").write_text(other.model_dump_json(exclude_defaults=True))
     refused = train(folder)
     assert refused.exit_code != 0
     assert "iterations was 3, is 4" in refused.output.replace("\n", " ")
+    assert refused.output.count("finished before") == 2  # the folds
 
 
 def test_finished_models_are_not_trained_again_unless_asked(folder: Path) -> None:
