@@ -313,42 +313,42 @@ def progress(items: Any, what: str) -> Any:
 
 
 def chaos(kills: int, seed: int, json_output: bool) -> None:
-    """Measure and print."""
+    """Measure, and print each part as it ends."""
     from tests import tiny_pack
 
     rng = random.Random(seed)
     with scratch_folder() as folder:
         pack = tiny_pack.make(folder / "tiny")
         clip = panning_clip(folder / "panning.mp4", 60)
-        reports = {
-            "stages": stages(max(1, kills * 3 // 4), max(1, kills // 25), pack, clip, rng),
-            "whole program": whole(max(1, kills // 4), pack, clip, rng),
-            "cameras": cameras(max(2, kills // 50), pack, folder, rng),
+        parts: dict[str, Callable[[], Report]] = {
+            "stages": lambda: stages(max(1, kills * 3 // 4), max(1, kills // 25), pack, clip, rng),
+            "whole program": lambda: whole(max(1, kills // 4), pack, clip, rng),
+            "cameras": lambda: cameras(max(2, kills // 50), pack, folder, rng),
         }
-    if json_output:
-        sys.stdout.write(json.dumps({k: asdict(r) for k, r in reports.items()}, indent=1) + "\n")
-        return
-    show(reports)
+        for name, part in parts.items():
+            report = part()
+            if json_output:
+                print(json.dumps({"run": name} | asdict(report)), flush=True)
+            else:
+                show(name, report)
 
 
-def show(reports: dict[str, Report]) -> None:
+def show(name: str, report: Report) -> None:
     """Two tables: the faults, and the events."""
-    table = Table(title="faults at random moments, seconds")
+    table = Table(title=f"{name}: faults at random moments, seconds")
     for column in ("fault", "times", "noticed: p50", "max", "over: p50", "max"):
         table.add_column(column, justify="left" if column == "fault" else "right")
-    for report in reports.values():
-        by_fault = defaultdict(list)
-        for trial in report.trials:
-            by_fault[trial.fault].append(trial)
-        for fault, trials in sorted(by_fault.items()):
-            notices = [t.notice_s for t in trials if t.notice_s is not None]
-            recoveries = [t.recover_s for t in trials if t.recover_s is not None]
-            table.add_row(fault, str(len(trials)), *_spread(notices), *_spread(recoveries))
-    events = Table(title="events")
-    for column in ("run", "logged", "holes in seq", "without an end", "lost", "twice"):
-        events.add_column(column, justify="left" if column == "run" else "right")
-    for name, report in reports.items():
-        events.add_row(name, *(str(value) for value in asdict(report.events).values()))
+    by_fault = defaultdict(list)
+    for trial in report.trials:
+        by_fault[trial.fault].append(trial)
+    for fault, trials in sorted(by_fault.items()):
+        notices = [t.notice_s for t in trials if t.notice_s is not None]
+        recoveries = [t.recover_s for t in trials if t.recover_s is not None]
+        table.add_row(fault, str(len(trials)), *_spread(notices), *_spread(recoveries))
+    events = Table(title=f"{name}: events")
+    for column in ("logged", "holes in seq", "without an end", "lost", "twice"):
+        events.add_column(column, justify="right")
+    events.add_row(*(str(value) for value in asdict(report.events).values()))
     Console().print(table)
     Console().print(events)
 
