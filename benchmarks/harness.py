@@ -4,6 +4,7 @@ import json
 import os
 import queue
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
@@ -190,6 +191,11 @@ class PipelineRun:
         """Note the run's identity while it lives, so that its remains are known afterwards."""
         self._known_run = next(path.name for path in self.runs.glob("two-stream-*"))
         return self._known_run
+
+
+def free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        return int(server.getsockname()[1])
 
 
 @contextmanager

@@ -8,7 +8,6 @@ are thirty pictures a second.
 
 import json
 import multiprocessing as mp
-import socket
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -23,7 +22,7 @@ import zmq
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks.harness import scratch_folder
+from benchmarks.harness import free_port, scratch_folder
 from pipeline.frame_ring import RingOwner, RingReader, RingWriter, RunIdentity, Shape
 from pipeline.messages import FrameRef, Moment, decode, encode
 
@@ -301,11 +300,6 @@ def run_once(kind: Any, shape: Shape, seconds: float, paced: bool) -> dict[str, 
         "latency_ms_p99": float(np.percentile(late_ms, 99)),
         "cpu_ms": 1000 * (cpu_s + used.value) / count,
     }
-
-
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        return int(server.getsockname()[1])
 
 
 def available() -> list[Any]:

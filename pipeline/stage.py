@@ -43,6 +43,8 @@ EXIT_OK, EXIT_USAGE, EXIT_NO_SOURCE, EXIT_STAGE = 0, 2, 3, 4
 """Exit codes of the program: done, bad usage or config, no source opened, a stage kept failing."""
 
 DRAIN_LIVE_S = 0.4
+LOOK_UP_S = 0.05
+"""How long a stage that has work without end goes on before it looks for a word to it."""
 RING_GRANT_S = 5.0
 
 log = logging.getLogger(__name__)
@@ -192,6 +194,7 @@ def run_loop(stage: Stage, context: Context, alive: "Lifeline") -> None:
     """Work until told to stop and drained. Heartbeats come from here: a hung stage is silent."""
     link = context.link
     drain_ns: int | None = None
+    look_up_ns = 0
     while alive:
         wait = stage.work()
         if context.bus.rejected:
@@ -206,6 +209,9 @@ def run_loop(stage: Stage, context: Context, alive: "Lifeline") -> None:
             if stage.drained() or now > drain_ns:
                 return
             wait = min(wait or 0.02, 0.02)
+        elif wait == 0.0 and context.clock.monotonic_ns() < look_up_ns:
+            continue
+        look_up_ns = context.clock.monotonic_ns() + int(LOOK_UP_S * NS_PER_S)
         pause = link.until_heartbeat_s()
         context.bus.poll(pause if wait is None else min(wait, pause))
 

@@ -35,14 +35,13 @@ def stages(config: Config) -> list[StageSpec]:
     ]
 
 
-def writers(kind: str, config: Config, cameras: Collection[str]) -> Mapping[str, tuple[str, ...]]:
-    """Instances of ``kind`` that serve any of ``cameras``, and which of them each serves."""
-    served = {
-        spec.instance: tuple(camera for camera in spec.cameras if camera in cameras)
+def writers(kind: str, config: Config, cameras: Collection[str]) -> tuple[str, ...]:
+    """Instances of ``kind`` that serve any of ``cameras``."""
+    return tuple(
+        spec.instance
         for spec in stages(config)
-        if spec.kind == kind
-    }
-    return {instance: some for instance, some in served.items() if some}
+        if spec.kind == kind and not set(cameras).isdisjoint(spec.cameras)
+    )
 
 
 def flow_shards(config: Config) -> Mapping[int, tuple[str, ...]]:

@@ -68,8 +68,9 @@ class Capture:
             origin_ns=origin_ns,
         )
         readers = len(topics.FRAME.readers) if context.lossless else 0
-        self._publisher = context.bus.publisher(topics.FRAME, self._camera, readers)
-        context.bus.watch(self._publisher, lambda: None)
+        self._publisher = context.bus.publisher(topics.FRAME, self._camera, [self._camera], readers)
+        if context.lossless:
+            context.bus.watch(self._publisher, lambda: None)
 
     def work(self) -> float | None:
         if self._over:

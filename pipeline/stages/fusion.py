@@ -51,8 +51,8 @@ class Fusion:
         self._thresholds = thresholds(pack.contract, context.config)
         self._cameras = {name: self._camera(name) for name in context.spec.cameras}
         self._inputs = {
-            "spatial": context.bus.subscriber(topics.SPATIAL, "", context.spec.cameras),
-            "temporal": context.bus.subscriber(topics.TEMPORAL, "", context.spec.cameras),
+            "spatial": context.bus.subscriber(topics.SPATIAL, [""], context.spec.cameras),
+            "temporal": context.bus.subscriber(topics.TEMPORAL, [""], context.spec.cameras),
         }
         for subscriber in self._inputs.values():
             context.bus.watch(subscriber, lambda: None)

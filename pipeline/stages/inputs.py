@@ -3,7 +3,7 @@
 import logging
 from abc import ABC, abstractmethod
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import Generic, TypeVar
 
@@ -29,13 +29,13 @@ class StepQueue(Generic[Ref]):
 
     def __init__(
         self,
-        subscribers: Sequence[Subscriber],
+        subscriber: Subscriber,
         cameras: Iterable[str],
         kind: type[Ref],
         lossless: bool,
         counters: "Counter[str]",
     ) -> None:
-        self._subscribers = subscribers
+        self._subscriber = subscriber
         self._kind: type[Ref] = kind
         self._lossless = lossless
         self._counters = counters
@@ -45,14 +45,13 @@ class StepQueue(Generic[Ref]):
 
     def receive(self) -> None:
         """Take in what has arrived."""
-        for subscriber in self._subscribers:
-            for message in subscriber.drain():
-                if isinstance(message, EndOfStream):
-                    self._ends.append(message.camera)
-                    self._open.discard(message.camera)
-                elif isinstance(message, self._kind):
-                    self._waiting[message.moment.camera].append(message)
-                    self._open.add(message.moment.camera)
+        for message in self._subscriber.drain():
+            if isinstance(message, EndOfStream):
+                self._ends.append(message.camera)
+                self._open.discard(message.camera)
+            elif isinstance(message, self._kind):
+                self._waiting[message.moment.camera].append(message)
+                self._open.add(message.moment.camera)
         if not self._lossless:
             self._skip()
 
@@ -79,9 +78,14 @@ class StepQueue(Generic[Ref]):
         return done
 
     @property
+    def waiting(self) -> bool:
+        """Whether a step is to be taken."""
+        return any(self._waiting.values())
+
+    @property
     def empty(self) -> bool:
         """Whether every camera has ended and nothing waits."""
-        return not self._open and not self._ends and not any(self._waiting.values())
+        return not self._open and not self._ends and not self.waiting
 
 
 class StepStage(ABC, Generic[Ref, Input]):
@@ -104,17 +108,18 @@ class StepStage(ABC, Generic[Ref, Input]):
         """Connect to all that write what this stage reads, and bind what it writes."""
         context, bus = self._context, self._context.bus
         cameras = context.spec.cameras
-        inputs: list[Subscriber] = [
-            bus.subscriber(self._reads, instance, served)
-            for instance, served in writers(self._reads.writer, context.config, cameras).items()
-        ]
+        instances = writers(self._reads.writer, context.config, cameras)
+        subscriber = bus.subscriber(self._reads, instances, cameras)
         self._queue: StepQueue[Ref] = StepQueue(
-            inputs, cameras, self._kind, context.lossless, context.counters
+            subscriber, cameras, self._kind, context.lossless, context.counters
         )
-        readers = len(self._writes.readers) * len(cameras) if context.lossless else 0
-        self._publisher: Publisher = bus.publisher(self._writes, context.spec.instance, readers)
-        for socket in (*inputs, self._publisher):
-            bus.watch(socket, lambda: None)
+        bus.watch(subscriber, lambda: None)
+        readers = len(self._writes.readers) if context.lossless else 0
+        self._publisher: Publisher = bus.publisher(
+            self._writes, context.spec.instance, cameras, readers
+        )
+        if context.lossless:
+            bus.watch(self._publisher, lambda: None)
 
     @abstractmethod
     def take(self, ref: Ref, took_ns: int) -> Input | None:
@@ -169,7 +174,7 @@ class StepStage(ABC, Generic[Ref, Input]):
             self.process(batch)
         for camera in self._queue.take_ends():
             self._publisher.send(camera, EndOfStream(camera=camera))
-        return 0.0 if batch else None
+        return 0.0 if self._queue.waiting else None
 
     def drained(self) -> bool:
         return self._queue.empty

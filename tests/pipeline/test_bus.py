@@ -54,9 +54,9 @@ def feature(camera: str, step: int = 0) -> Feature:
 
 
 def test_door_does_not_hear_door2(bus: Bus) -> None:
-    publisher = bus.publisher(topics.SPATIAL, "", readers=2)
-    door = bus.subscriber(topics.SPATIAL, "", ["door"])
-    both = bus.subscriber(topics.SPATIAL, "", ["door2"])
+    publisher = bus.publisher(topics.SPATIAL, "", ["door", "door2"], readers=1)
+    door = bus.subscriber(topics.SPATIAL, [""], ["door"])
+    both = bus.subscriber(topics.SPATIAL, [""], ["door2"])
     until(publisher.ready)
     publisher.send("door2", feature("door2"))
     publisher.send("door", feature("door"))
@@ -68,11 +68,11 @@ def test_door_does_not_hear_door2(bus: Bus) -> None:
 
 def test_a_lossless_publisher_is_ready_when_all_its_readers_are_there(tmp_path: Path) -> None:
     bus = Bus(tmp_path, lossless=True)
-    publisher = bus.publisher(topics.FRAME, "door", readers=2)
-    early = bus.subscriber(topics.FRAME, "door", ["door"])
+    publisher = bus.publisher(topics.FRAME, "door", ["door"], readers=2)
+    early = bus.subscriber(topics.FRAME, ["door"], ["door"])
     time.sleep(0.2)
     assert not publisher.ready()
-    late = bus.subscriber(topics.FRAME, "door", ["door"])
+    late = bus.subscriber(topics.FRAME, ["door"], ["door"])
     until(publisher.ready)
     publisher.send("door", EndOfStream(camera="door"))
     for reader in (early, late):
@@ -89,8 +89,8 @@ def test_a_live_publisher_waits_for_nobody(bus: Bus) -> None:
 def test_lossless_queues_keep_all_in_order(tmp_path: Path) -> None:
     count = 5000
     bus = Bus(tmp_path, lossless=True)
-    publisher = bus.publisher(topics.SPATIAL, "", readers=1)
-    subscriber = bus.subscriber(topics.SPATIAL, "", ["door"])
+    publisher = bus.publisher(topics.SPATIAL, "", ["door"], readers=1)
+    subscriber = bus.subscriber(topics.SPATIAL, [""], ["door"])
     until(publisher.ready)
     for step in range(count):
         publisher.send("door", feature("door", step))

@@ -17,16 +17,17 @@ CAMERAS = ("door", "yard")
 
 
 class Wire:
-    """A queue at the end of real sockets, one per camera."""
+    """A queue at the end of real sockets, one publisher for each camera."""
 
     def __init__(self, folder: Path, lossless: bool) -> None:
         self.bus = Bus(folder, lossless)
         self.publishers: dict[str, Publisher] = {
-            camera: self.bus.publisher(topics.FRAME, camera, readers=1) for camera in CAMERAS
+            camera: self.bus.publisher(topics.FRAME, camera, [camera], readers=1)
+            for camera in CAMERAS
         }
-        subscribers = [self.bus.subscriber(topics.FRAME, camera, [camera]) for camera in CAMERAS]
+        subscriber = self.bus.subscriber(topics.FRAME, CAMERAS, CAMERAS)
         self.counters: Counter[str] = Counter()
-        self.queue = StepQueue(subscribers, CAMERAS, FrameRef, lossless, self.counters)
+        self.queue = StepQueue(subscriber, CAMERAS, FrameRef, lossless, self.counters)
         while not all(publisher.ready() for publisher in self.publishers.values()):
             time.sleep(0.005)
 
