@@ -159,10 +159,10 @@ class PipelineRun:
         found = {}
         for child in psutil.Process(self.process.pid).children():
             try:
-                command = child.cmdline()
+                command, status = child.cmdline(), child.status()
             except psutil.NoSuchProcess:
                 continue
-            if "pipeline.stage" in command and child.status() != psutil.STATUS_ZOMBIE:
+            if "pipeline.stage" in command and status != psutil.STATUS_ZOMBIE:
                 found[command[-1]] = child.pid
         return found
 
