@@ -11,6 +11,8 @@ from typing import Protocol
 
 NS_PER_S = 1_000_000_000
 NS_PER_MS = 1_000_000
+SETTLED_STEPS = 5
+"""Steps after which a camera's rate is believed; frames that arrive in a burst are fewer."""
 
 
 class Clock(Protocol):
@@ -68,12 +70,19 @@ class StepClock:
 
     A frame stands for the step it is nearest to; the first frame of a step is taken, so a step is
     known as soon as it can be. 10 fps and 60 fps cameras therefore look alike to the networks.
+
+    Steps begin with the first frame. With ``grid_ns`` they move, once the camera has proved to have
+    frames enough, to whole periods from that time, so that the steps of all cameras that share it
+    fall together. A camera of about one frame a step stays centred on its frames: a step whose
+    border lies where frames come has none of them or two.
     """
 
-    def __init__(self, step_hz: float) -> None:
+    def __init__(self, step_hz: float, grid_ns: int | None = None) -> None:
         if not step_hz > 0:
             raise ValueError(f"step_hz must be positive, got {step_hz}")
         self._period_ns = NS_PER_S / step_hz
+        self._grid_ns = grid_ns
+        self._rich, self._streak, self._frames = False, 0, 0
         self._origin_ns = 0
         self._last_ns = 0
         self._last_index = -1
@@ -81,9 +90,11 @@ class StepClock:
     def restart(self) -> None:
         """Begin a new segment: the next frame is step 0."""
         self._last_index = -1
+        self._streak = self._frames = 0
 
     def step(self, t_ns: int) -> Step | None:
         """The step this frame stands for, or None when its step already has a frame."""
+        self._frames += 1
         if self._last_index < 0:
             self._origin_ns = self._last_ns = t_ns
             self._last_index = 0
@@ -96,4 +107,20 @@ class StepClock:
             return None
         skipped = index - self._last_index - 1
         self._last_index, self._last_ns = index, t_ns
+        if self._grid_ns is not None:
+            self._settle(t_ns, self._grid_ns)
         return Step(index=index, elapsed_steps=elapsed, skipped=skipped)
+
+    def _settle(self, t_ns: int, grid_ns: int) -> None:
+        """Move to the grid after some steps of two frames and more each; after as many of fewer,
+        to where this frame is in the middle of its step."""
+        rich, self._frames = self._frames >= 2, 0
+        self._streak = self._streak + 1 if rich == self._rich else 1
+        self._rich = rich
+        if self._streak != SETTLED_STEPS:
+            return
+        if rich:
+            periods = int((self._origin_ns - grid_ns) / self._period_ns + 0.5)
+            self._origin_ns = grid_ns + round(periods * self._period_ns)
+        else:
+            self._origin_ns = t_ns - round(self._last_index * self._period_ns)

@@ -154,6 +154,20 @@ class RuntimeConfig(Section):
     delivery: Literal["live", "lossless"] = Field(
         default="live", description="live: newest wins; lossless: files, every step, repeatable"
     )
+    gather_ms: float = Field(
+        default=20.0,
+        ge=0,
+        le=1000,
+        description="live: how long one camera's step waits for those of the others, so that "
+        "networks take them together; 0: not at all",
+    )
+    latency_ms: float = Field(
+        default=200.0,
+        ge=0,
+        le=60_000,
+        description="live: when steps take longer than this to be scored, less of each is done "
+        "(status/_governor/ says what); 0: never",
+    )
     ring_slots: int = Field(default=8, ge=3, le=1024, description="frames in each rolling buffer")
     threads: int = Field(default=1, ge=1, le=64, description="threads a network may use")
     providers: list[str] = Field(

@@ -219,6 +219,18 @@ class RingGrant(Message, frozen=True, kw_only=True):
     reason: str | None
 
 
+class Pacing(Message, frozen=True, kw_only=True):
+    """How much is done of each step from now on (:mod:`pipeline.governor`), and why."""
+
+    level: int
+    """0: all of it."""
+    spatial_every: int
+    fast_flow: bool
+    step_every: int
+    reason: str
+    at_ns: int
+
+
 class Stop(Message, frozen=True, kw_only=True):
     """The supervisor's word to finish what has arrived and leave."""
 
@@ -240,6 +252,7 @@ AnyMessage = (
     | Failed
     | RingRequest
     | RingGrant
+    | Pacing
     | Stop
 )
 

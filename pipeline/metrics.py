@@ -6,7 +6,9 @@ from prometheus_client import CollectorRegistry, start_http_server
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-GAUGES = frozenset({"fps", "rss_bytes", "private_bytes", "open_files", "online"})
+GAUGES = frozenset(
+    {"fps", "rss_bytes", "private_bytes", "open_files", "online", "late_ms", "pace_level"}
+)
 
 
 class StageMetrics(Collector):

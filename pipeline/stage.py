@@ -24,12 +24,14 @@ from pipeline.clock import NS_PER_S, SYSTEM_CLOCK, Clock
 from pipeline.config import Config
 from pipeline.event_log import EventLogError
 from pipeline.frame_ring import RingError, RunIdentity, Shape
+from pipeline.governor import Pace
 from pipeline.messages import (
     CameraStatus,
     Failed,
     Heartbeat,
     Hello,
     Message,
+    Pacing,
     Quarantined,
     Ready,
     RingGrant,
@@ -88,6 +90,7 @@ class SupervisorLink:
         self._grants: list[RingGrant] = []
         self._dealer = bus.dealer(topics.CONTROL, stage)
         self.stop_requested = False
+        self.pace = Pace()
         bus.watch(self._dealer, self._receive)
 
     def send(self, message: Message) -> None:
@@ -116,6 +119,8 @@ class SupervisorLink:
                 self.stop_requested = True
             elif isinstance(message, RingGrant):
                 self._grants.append(message)
+            elif isinstance(message, Pacing):
+                self.pace = Pace(message.spatial_every, message.fast_flow, message.step_every)
 
 
 @dataclass

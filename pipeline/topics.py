@@ -66,7 +66,7 @@ TRANSITION = Topic(
 SCORE = Topic("score", (messages.StepScores,), Rule.ALL, "fusion", ("publish",))
 STATUS = Topic(
     "status",
-    (messages.CameraStatus, messages.Quarantined),
+    (messages.CameraStatus, messages.Quarantined, messages.Pacing),
     Rule.ALL,
     "every stage",
     ("publish",),
@@ -82,6 +82,7 @@ CONTROL = Topic(
         messages.Quarantined,
         messages.RingRequest,
         messages.RingGrant,
+        messages.Pacing,
         messages.Stop,
     ),
     Rule.ALL,
@@ -96,6 +97,8 @@ TABLE = (FRAME, FLOW, SPATIAL, TEMPORAL, TRANSITION, SCORE, STATUS, CONTROL, ACT
 PUBLIC_EVENT, PUBLIC_STATUS, PUBLIC_SCORE = "action", "status", "score"
 LOG = "_log"
 """In the place of a camera, in the status of the event log; no camera's name begins so."""
+GOVERNOR = "_governor"
+"""The same, in the status of the governor."""
 
 
 def ring_readers(content: str) -> tuple[str, ...]:

@@ -30,6 +30,9 @@ class Steps:
     Live, steps count from the start of the run (``origin_ns``, monotonic) by time, over segments
     and restarts, so that the numbers grow whoever was killed in between, and a gap shows as the
     steps that it lasted. Without an origin they count from media time 0.
+
+    ``on_grid``: steps lie at whole periods from the origin, for cameras timed by arrival; those of
+    all cameras then come within a frame's time, and networks can take them together.
     """
 
     def __init__(
@@ -40,9 +43,10 @@ class Steps:
         *,
         first_segment: int = 0,
         origin_ns: int | None = None,
+        on_grid: bool = False,
     ) -> None:
         self._camera = camera
-        self._clock = StepClock(step_hz)
+        self._clock = StepClock(step_hz, origin_ns if on_grid else None)
         self._period_ns = NS_PER_S / step_hz
         self._gap_ns = gap_s * NS_PER_S
         self._origin_ns = origin_ns
@@ -78,7 +82,7 @@ class Steps:
         if not self._begun:
             self._begun = True
             since_ns = time_ns if self._origin_ns is None else grab.captured_ns - self._origin_ns
-            self._base = max(self._last_step + 1, int(since_ns / self._period_ns))
+            self._base = max(self._last_step + 1, round(since_ns / self._period_ns))
         self._last_step = self._base + step.index
         return Moment(
             camera=self._camera,
@@ -100,7 +104,7 @@ class FlowSteps:
     """
 
     def __init__(self, method: FlowMethod, contract: TemporalInputs) -> None:
-        self._method = method
+        self.method = method
         self._contract = contract
         self._grey: Gray | None = None
         self._segment = -1
@@ -135,7 +139,7 @@ class FlowSteps:
         field, span = None, self._span
         if self._grey is not None and span <= MAX_SPAN_STEPS:
             elapsed = self._elapsed_steps
-            field = flow_input(self._grey, grey, elapsed, self._method, self._contract)
+            field = flow_input(self._grey, grey, elapsed, self.method, self._contract)
         self._grey, self._elapsed_steps, self._span = grey, 0.0, 0
         return field, span
 

@@ -19,6 +19,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 import torch
+from torch import Tensor, nn
 
 from pipeline import flow
 from pipeline.clock import NS_PER_MS, NS_PER_S, StepClock
@@ -26,6 +27,7 @@ from pipeline.preprocess import flow_input, grey_for_flow, spatial_input
 from pipeline.sources.demo import EPISODE_S, DemoScene
 from pipeline.windows import MAX_SPAN_STEPS
 from training.config import ClipList, Others, TrainConfig
+from training.frozen import Frozen
 from training.list_formats import NEVER_HELD_OUT, DataError, Entry, named
 from training.lists import as_clip_list, read_list
 from training.lite0 import load_imagenet
@@ -189,18 +191,28 @@ def step_clip(frames: Iterable[TimedFrame], config: TrainConfig) -> Stepped:
     )  # fmt: skip
 
 
+class _Headless(nn.Module):
+    def __init__(self, network: SpatialNetwork) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, frames: Tensor) -> Tensor:
+        return self.network.features(frames)
+
+
 class Backbone:
-    """The frozen appearance network, one thread of inference at a time."""
+    """The frozen part of the appearance network, one thread of inference at a time."""
 
     def __init__(self, config: TrainConfig) -> None:
-        self._network = SpatialNetwork(config.spatial, config.feature_size).eval()
-        load_imagenet(self._network.backbone)
+        network = SpatialNetwork(config.spatial, config.feature_size)
+        load_imagenet(network.backbone)
+        example = torch.zeros(BACKBONE_BATCH, *config.spatial.size, 3, dtype=torch.uint8)
+        self._grids = Frozen(_Headless(network), example)
 
-    @torch.inference_mode()
     def __call__(self, pictures: npt.NDArray[np.uint8]) -> npt.NDArray[np.float16]:
         """(S, h, w, 3) uint8 BGR -> (S, c, gh, gw) float16."""
         grids = torch.cat([
-            self._network.features(torch.from_numpy(pictures[first : first + BACKBONE_BATCH]))
+            self._grids(torch.from_numpy(pictures[first : first + BACKBONE_BATCH]))
             for first in range(0, len(pictures), BACKBONE_BATCH)
         ])  # fmt: skip
         return np.asarray(grids.numpy(), np.float16)

@@ -49,12 +49,18 @@ class ClipFeatures(NamedTuple):
 
 
 @torch.inference_mode()
-def clip_features(model: TwoStream, clip: Clip) -> ClipFeatures:
-    """Both streams' features at each step of a clip."""
+def clip_features(
+    model: TwoStream, clip: Clip, motion: Callable[[Tensor], Tensor] | None = None
+) -> ClipFeatures:
+    """Both streams' features at each step of a clip.
+
+    ``motion`` stands in for the model's :meth:`~training.temporal.TemporalNetwork.features`.
+    """
+    motion = motion or model.temporal.features
     grid, fields, mask = clip_tensors(clip, model.stack)
     stacks = model.stacks(model.temporal.resized(fields)[None])[0]
     spatial = [model.spatial.head(part) for part in torch.split(grid, BACKBONE_BATCH)]
-    temporal = [model.temporal.features(part) for part in torch.split(stacks, BACKBONE_BATCH)]
+    temporal = [motion(part) for part in torch.split(stacks, BACKBONE_BATCH)]
     return ClipFeatures(torch.cat(spatial), torch.cat(temporal), mask)
 
 

@@ -18,9 +18,11 @@ from training.aggregators import WindowStatistics
 from training.config import FusionKind, TrainConfig
 from training.data import Clip
 from training.evaluation import ClipFeatures, clip_features
+from training.frozen import Frozen
 from training.fusion import Classifier, FusionNetwork, StreamHead
 from training.model import TwoStream, new_model
 from training.optimise import Curves, Report
+from training.temporal import STILL
 
 Rng = np.random.Generator
 AT_ONCE = 16
@@ -31,14 +33,23 @@ class FixedStreams:
 
     def __init__(self, config: TrainConfig) -> None:
         self._model = new_model(config).eval()
+        backbone = self._model.temporal.backbone
+        self._motion = Frozen(backbone, _stacks_of_nothing(self._model, config))
         self._known: dict[int, tuple[Clip, ClipFeatures]] = {}
 
     def of(self, clip: Clip) -> ClipFeatures:
         """The features of a clip's steps."""
         # The clip is kept beside its features so that nothing else can get its identity.
         if id(clip) not in self._known:
-            self._known[id(clip)] = clip, clip_features(self._model, clip)
+            self._known[id(clip)] = clip, clip_features(self._model, clip, self._motion)
         return self._known[id(clip)][1]
+
+
+def _stacks_of_nothing(model: TwoStream, config: TrainConfig) -> Tensor:
+    """A few stacks as the motion network's :meth:`features` takes them."""
+    fields = torch.full((1, AT_ONCE, 2, *config.temporal.size), STILL)
+    planes = model.temporal.resized(fields.flatten(0, 1))
+    return model.stacks(planes.reshape(1, AT_ONCE, *planes.shape[1:]))[0]
 
 
 @dataclass(frozen=True)

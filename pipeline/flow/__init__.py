@@ -67,6 +67,25 @@ def create(name: str) -> FlowMethod:
         ) from None
 
 
+def create_fast(name: str) -> FlowMethod:
+    """The fastest that the method has, for when time is short; itself where it has nothing faster.
+
+    DIS by its ultrafast preset, Lucas-Kanade with one iteration a level; ``docs/flow.md`` has what
+    either costs in accuracy.
+    """
+    if name == "dis":
+        import cv2
+
+        from pipeline.flow.opencv import DIS
+
+        return DIS(cv2.DISOPTICAL_FLOW_PRESET_ULTRAFAST)
+    if name == "lucas_kanade":
+        from pipeline.flow.lucas_kanade import LucasKanade, Parameters
+
+        return LucasKanade(Parameters(iterations=1, finest_iterations=1))
+    return create(name)
+
+
 def quantise(flow: FlowField, bound: float) -> QuantisedFlow:
     """Flow in pixels per step as uint8, the form in which it is stored and given to the network.
 

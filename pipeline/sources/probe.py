@@ -14,6 +14,10 @@ Verdict = tuple[ErrorKind, str]
 _DEFAULT_PORTS = {"rtsp": 554, "http": 80, "https": 443}
 
 
+class _NotRTSP(Exception):
+    """What a server did instead; the text goes on from its address."""
+
+
 def why_closed(url: str, timeout_s: float) -> Verdict:
     """What is wrong with a camera at ``url``, as an error kind and half a sentence.
 
@@ -42,6 +46,8 @@ def why_closed(url: str, timeout_s: float) -> Verdict:
         return "unreachable", f"nothing listens at {host}:{port} (connection refused)"
     except TimeoutError:
         return "unreachable", f"{host}:{port} didn't answer within {timeout_s:g} s"
+    except _NotRTSP as error:
+        return "unreachable", f"{host}:{port} {error}"
     except (OSError, http.client.HTTPException, ValueError) as error:
         reason = getattr(error, "strerror", None) or type(error).__name__
         return "unreachable", f"{host}:{port} can't be reached ({reason})"
@@ -86,7 +92,8 @@ def _describe(
         reply += chunk
     match = re.match(rb"RTSP/1\.\d (\d{3})", reply)
     if match is None:
-        raise ValueError("not an RTSP server")
+        answers = "answers, but not in RTSP" if reply else "closes the connection without an answer"
+        raise _NotRTSP(answers)
     return int(match[1]), reply.decode("latin-1")
 
 

@@ -66,6 +66,7 @@ class Capture:
             self._settings.gap_s,
             first_segment=context.first_segment,
             origin_ns=origin_ns,
+            on_grid=not self._media_timed,
         )
         readers = len(topics.FRAME.readers) if context.lossless else 0
         self._publisher = context.bus.publisher(topics.FRAME, self._camera, [self._camera], readers)
@@ -181,7 +182,7 @@ class Capture:
         timed_ns = grab.pts_ns if self._media_timed and grab.pts_ns is not None else None
         time_ns = grab.captured_ns if timed_ns is None else timed_ns
         moment = self._steps.moment(grab, time_ns)
-        if moment is None:
+        if moment is None or moment.step_id % self._context.link.pace.step_every:
             return
         image = self._ring.reserve() if self._ring is not None else None
         frame = source.retrieve(image)

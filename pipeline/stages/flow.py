@@ -21,7 +21,7 @@ class _Camera:
         self.ring: RingWriter | None = None
 
 
-class Flow(StepStage[FrameRef, None]):
+class Flow(StepStage[FrameRef, tuple[QuantisedFlow | None, int]]):
     """Makes each step's frame grey and small, and its flow from the step before; quantised."""
 
     def __init__(self, context: Context) -> None:
@@ -31,10 +31,11 @@ class Flow(StepStage[FrameRef, None]):
     def open(self) -> None:
         config = self._context.config
         self._contract = ModelPack.load(config.model).contract
-        method = flow.create(config.flow.method or self._contract.temporal.method)
-        for name in self._context.spec.cameras:
-            self._cameras[name] = _Camera(FlowSteps(method, self._contract))
-        self.connect()
+        name = config.flow.method or self._contract.temporal.method
+        self._methods = {False: flow.create(name), True: flow.create_fast(name)}
+        for camera in self._context.spec.cameras:
+            self._cameras[camera] = _Camera(FlowSteps(self._methods[False], self._contract))
+        self.connect(self._contract.step_hz)
 
     def close(self) -> None:
         super().close()
@@ -42,7 +43,7 @@ class Flow(StepStage[FrameRef, None]):
             if camera.ring is not None:
                 camera.ring.close()
 
-    def take(self, ref: FrameRef, took_ns: int) -> None:
+    def take(self, ref: FrameRef, took_ns: int) -> tuple[QuantisedFlow | None, int] | None:
         moment = ref.moment
         camera = self._cameras[moment.camera]
         camera.steps.advance(moment)
@@ -52,15 +53,19 @@ class Flow(StepStage[FrameRef, None]):
                 grey = grey_for_flow(frame, self._contract)
         except FrameOverwritten:
             self._context.counters["frames_overwritten"] += 1
-            return
+            return None
         ring.done(ref.number)
+        camera.steps.method = self._methods[self._context.link.pace.fast_flow]
         field, span = camera.steps.field(grey)
         if field is not None:
             self._context.counters["fields"] += 1
-        self._send(camera, ref, field, span, took_ns)
+        return field, span
 
-    def finish(self, batch: list[tuple[FrameRef, None]], took_ns: int) -> None:
-        """Nothing: flow is a matter of one camera, and done."""
+    def finish(
+        self, batch: list[tuple[FrameRef, tuple[QuantisedFlow | None, int]]], took_ns: int
+    ) -> None:
+        for ref, (field, span) in batch:
+            self._send(self._cameras[ref.moment.camera], ref, field, span, took_ns)
 
     def pass_over(self, ref: FrameRef, took_ns: int) -> None:
         camera = self._cameras[ref.moment.camera]

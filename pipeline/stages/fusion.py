@@ -6,7 +6,7 @@ One process for all cameras.
 from dataclasses import dataclass, field
 
 from pipeline import topics
-from pipeline.clock import NS_PER_S
+from pipeline.clock import NS_PER_MS, NS_PER_S
 from pipeline.config import Config
 from pipeline.decisions import CameraDecisions
 from pipeline.messages import EndOfStream, Feature, Transition
@@ -21,6 +21,8 @@ from pipeline.windows import DecidedStep, StepJoin, score_windows
 
 PATIENCE_STEPS = 2.0
 """Live: how long a step waits for its second stream."""
+LATE_MEMORY = 0.1
+"""Weight of the newest step in the mean of how late steps are."""
 SILENCE_NS = 2 * NS_PER_S
 """Live: an active event is ended when its camera has brought no step for so long."""
 
@@ -41,6 +43,7 @@ class Fusion:
         self._context = context
         self._quiet_since_stop = False
         self._recorder: Recorder | None = None
+        self._late_ms = 0.0
 
     def open(self) -> None:
         context = self._context
@@ -137,7 +140,7 @@ class Fusion:
         """Move each camera on to its step, score them together, say what that changes."""
         if self._recorder is not None:
             self._recorder.advanced([step for _, step in batch], took_ns)
-        cameras = []
+        kept = []
         for camera, step in batch:
             self._context.counters["steps"] += 1
             if _lacks_a_stream(step):
@@ -145,19 +148,25 @@ class Fusion:
             with self._quarantine.guard(camera.name):
                 self._emit(camera.decisions.advance(step))
                 if not camera.decisions.window.empty:
-                    cameras.append(camera)
-        if not cameras:
+                    kept.append((camera, step))
+        if not kept:
             return
-        scored = score_windows(self._network.run, [c.decisions.window for c in cameras])
-        for camera, one in zip(cameras, scored, strict=True):
+        scored = score_windows(self._network.run, [c.decisions.window for c, _ in kept])
+        for (camera, step), one in zip(kept, scored, strict=True):
             with self._quarantine.guard(camera.name):
                 if one is None:
                     self._context.counters["scores_refused"] += 1
                     raise ValueError("the fusion network's scores are not finite")
                 now_ns = self._context.clock.monotonic_ns()
+                self._note_lateness(now_ns - step.moment.captured_ns)
                 self._emit(camera.decisions.judge(one, took_ns, now_ns))
                 if self._context.config.publish.scores:
                     self._scores.send(camera.decisions.step_scores(took_ns, now_ns))
+
+    def _note_lateness(self, late_ns: int) -> None:
+        """For the governor, who hears it with the heartbeats."""
+        self._late_ms += LATE_MEMORY * (late_ns / NS_PER_MS - self._late_ms)
+        self._context.counters["late_ms"] = round(self._late_ms)
 
     def _interrupt(self, camera: _Camera, reason: str, *, forget: bool = False) -> None:
         if not camera.decisions.active:

@@ -7,7 +7,9 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import Generic, TypeVar
 
+from pipeline import topics
 from pipeline.bus import Publisher, Subscriber
+from pipeline.clock import NS_PER_MS, NS_PER_S
 from pipeline.frame_ring import RingReaders
 from pipeline.messages import EndOfStream, FlowRef, FrameRef
 from pipeline.stage import Context
@@ -22,6 +24,8 @@ log = logging.getLogger(__name__)
 
 MAX_BACKLOG = 2
 """Live: steps of one camera that may wait; a stage that is slower skips to the newest."""
+ABSENT_PERIODS = 3
+"""A camera that has brought no step for so many step periods isn't waited for."""
 
 
 class StepQueue(Generic[Ref]):
@@ -34,8 +38,11 @@ class StepQueue(Generic[Ref]):
         kind: type[Ref],
         lossless: bool,
         counters: "Counter[str]",
+        period_ns: float,
     ) -> None:
         self._subscriber = subscriber
+        self._absent_ns = ABSENT_PERIODS * period_ns
+        self._heard_ns: dict[str, int] = {}
         self._kind: type[Ref] = kind
         self._lossless = lossless
         self._counters = counters
@@ -43,8 +50,8 @@ class StepQueue(Generic[Ref]):
         self._open = set(self._waiting)
         self._ends: list[str] = []
 
-    def receive(self) -> None:
-        """Take in what has arrived."""
+    def receive(self, now_ns: int) -> None:
+        """Take in what has arrived by ``now_ns``."""
         for message in self._subscriber.drain():
             if isinstance(message, EndOfStream):
                 self._ends.append(message.camera)
@@ -52,6 +59,7 @@ class StepQueue(Generic[Ref]):
             elif isinstance(message, self._kind):
                 self._waiting[message.moment.camera].append(message)
                 self._open.add(message.moment.camera)
+                self._heard_ns[message.moment.camera] = now_ns
         if not self._lossless:
             self._skip()
 
@@ -77,6 +85,14 @@ class StepQueue(Generic[Ref]):
         self._ends = [camera for camera in self._ends if camera not in done]
         return done
 
+    def incomplete(self, now_ns: int) -> bool:
+        """Whether steps wait, at most one of each camera, and a camera of late has none of them."""
+        counts = [len(waiting) for waiting in self._waiting.values()]
+        return max(counts) == 1 and any(
+            not waiting and now_ns - self._heard_ns.get(camera, 0) < self._absent_ns
+            for camera, waiting in self._waiting.items()
+        )
+
     @property
     def waiting(self) -> bool:
         """Whether a step is to be taken."""
@@ -94,6 +110,10 @@ class StepStage(ABC, Generic[Ref, Input]):
     A subclass says what it takes from each step, what it does with a batch of that, and how it says
     that a step has nothing. Waiting for readers, draining, skipping, passing on the ends of streams
     and leaving alone a camera whose data it fails on are the same for all.
+
+    Live, the readers of frames gather: the steps of all cameras come within a frame's time
+    (:class:`~pipeline.windows.Steps`), and whoever has some of them sleeps for a moment, once, and
+    then takes what is there. What comes of a batch is sent together, and so stays one downstream.
     """
 
     def __init__(self, context: Context, kind: type[Ref], reads: Topic, writes: Topic) -> None:
@@ -104,14 +124,16 @@ class StepStage(ABC, Generic[Ref, Input]):
         self._rings = RingReaders(context.run, reads.readers.index(context.spec.kind))
         self._quarantine = Quarantine(context)
 
-    def connect(self) -> None:
+    def connect(self, step_hz: float) -> None:
         """Connect to all that write what this stage reads, and bind what it writes."""
         context, bus = self._context, self._context.bus
+        gathers = self._reads is topics.FRAME and not context.lossless
+        self._gather_s = context.config.runtime.gather_ms * NS_PER_MS / NS_PER_S if gathers else 0.0
         cameras = context.spec.cameras
         instances = writers(self._reads.writer, context.config, cameras)
         subscriber = bus.subscriber(self._reads, instances, cameras)
         self._queue: StepQueue[Ref] = StepQueue(
-            subscriber, cameras, self._kind, context.lossless, context.counters
+            subscriber, cameras, self._kind, context.lossless, context.counters, NS_PER_S / step_hz
         )
         bus.watch(subscriber, lambda: None)
         readers = len(self._writes.readers) if context.lossless else 0
@@ -168,7 +190,10 @@ class StepStage(ABC, Generic[Ref, Input]):
     def work(self) -> float | None:
         if not self._publisher.ready():
             return None
-        self._queue.receive()
+        self._queue.receive(self._context.clock.monotonic_ns())
+        if self._gather_s and self._queue.incomplete(self._context.clock.monotonic_ns()):
+            self._context.clock.sleep(self._gather_s)
+            self._queue.receive(self._context.clock.monotonic_ns())
         batch = self._queue.next_batch()
         if batch:
             self.process(batch)

@@ -21,6 +21,7 @@ from pipeline.messages import (
     Event,
     ModelInfo,
     Outgoing,
+    Pacing,
     Quarantined,
     Stamp,
     StepScores,
@@ -70,6 +71,7 @@ class Publish:
         self._context = context
         self._log: EventLog | None = None
         self._states = CameraStates()
+        self._pacing: Pacing | None = None
         self._repeat_ns = 0
 
     def open(self) -> None:
@@ -184,7 +186,10 @@ class Publish:
 
     def _on_status(self) -> None:
         for message in self._status.drain():
-            if isinstance(message, CameraStatus | Quarantined) and self._states.note(message):
+            if isinstance(message, Pacing):
+                self._pacing = message
+                self._send_pacing(message)
+            elif isinstance(message, CameraStatus | Quarantined) and self._states.note(message):
                 status = self._states.get(message.camera)
                 if status is not None:
                     self._send_status(status)
@@ -196,6 +201,8 @@ class Publish:
             self._repeat_ns = now + int(REPEAT_STATUS_S * NS_PER_S)
             for status in self._states:
                 self._send_status(status)
+            if self._pacing is not None:
+                self._send_pacing(self._pacing)
             if self._keeping.problem is not None:
                 self._send_log_status()
         return (self._repeat_ns - now) / NS_PER_S
@@ -203,6 +210,21 @@ class Publish:
     def _send_log_status(self) -> None:
         public = {"schema": SCHEMA_VERSION, **self._public_log_status()}
         self._public.send(f"{topics.PUBLIC_STATUS}/{topics.LOG}/", to_json(public))
+
+    def _send_pacing(self, pacing: Pacing) -> None:
+        topic = f"{topics.PUBLIC_STATUS}/{topics.GOVERNOR}/"
+        self._public.send(topic, to_json(self._public_pacing(pacing)))
+
+    def _public_pacing(self, pacing: Pacing) -> dict[str, Any]:
+        return {
+            "schema": SCHEMA_VERSION,
+            "level": pacing.level,
+            "spatial_every": pacing.spatial_every,
+            "fast_flow": pacing.fast_flow,
+            "step_every": pacing.step_every,
+            "reason": pacing.reason,
+            "time": self._wall(pacing.at_ns),
+        }
 
     def _public_log_status(self) -> dict[str, Any]:
         problem = self._keeping.problem
@@ -274,4 +296,5 @@ class Publish:
             "cameras": {status.camera: self._public_status(status) for status in self._states},
             "active": [msgspec.Raw(event) for event in self._events.open_events()],
             "event_log": self._public_log_status(),
+            "governor": None if self._pacing is None else self._public_pacing(self._pacing),
         }

@@ -26,10 +26,14 @@ class Spatial(StepStage[FrameRef, Image]):
         self._network = Network(pack, "spatial", runtime.threads, runtime.providers)
         # The first run plans memory and is slow: it is done before the stage says that it is ready.
         self._network.run({"frames": np.zeros((1, *self._contract.spatial.size, 3), np.uint8)})
-        self.connect()
+        self.connect(self._contract.step_hz)
+        self._turns = {camera: turn for turn, camera in enumerate(self._context.spec.cameras)}
         self._sender = FeatureSender(self._publisher, "spatial", self._context.clock)
 
     def take(self, ref: FrameRef, took_ns: int) -> Image | None:
+        if not self._due(ref):
+            self.pass_over(ref, took_ns)
+            return None
         try:
             ring = self._rings.get(ref.moment.camera, ref.ring)
             with ring.view(ref.number) as frame:
@@ -39,6 +43,13 @@ class Spatial(StepStage[FrameRef, Image]):
             return None
         ring.done(ref.number)
         return small
+
+    def _due(self, ref: FrameRef) -> bool:
+        """Whether this step is looked at; cameras take turns, so that all steps cost alike."""
+        every, step = self._context.link.pace.spatial_every, ref.moment.step_id
+        # Where only every so many steps are made, those that there are are counted.
+        made = step // self._context.link.pace.step_every
+        return (made + self._turns[ref.moment.camera]) % every == 0
 
     def finish(self, batch: list[tuple[FrameRef, Image]], took_ns: int) -> None:
         frames = np.stack([frame for _, frame in batch])

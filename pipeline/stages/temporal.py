@@ -28,7 +28,7 @@ class Temporal(StepStage[FlowRef, FlowStack]):
         self._network = Network(pack, "temporal", runtime.threads, runtime.providers)
         self._network.run({"flow": np.full((1, *self._stack_shape), 128, np.uint8)})
         self._stacks = {camera: FlowStack(temporal.stack) for camera in self._context.spec.cameras}
-        self.connect()
+        self.connect(pack.contract.step_hz)
         self._sender = FeatureSender(self._publisher, "temporal", self._context.clock)
 
     def take(self, ref: FlowRef, took_ns: int) -> FlowStack | None:

@@ -221,6 +221,24 @@ def test_a_server_that_speaks_something_else(scheme: str) -> None:
     assert not thread.is_alive()
 
 
+def test_a_server_that_hangs_up_is_said_to_do_so() -> None:
+    def hang_up(server: socket.socket) -> None:
+        while True:
+            try:
+                connection, _ = server.accept()
+            except OSError:
+                return
+            with connection:
+                connection.recv(4096)
+
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        threading.Thread(target=hang_up, args=(server,), daemon=True).start()
+        with pytest.raises(SourceError, match="closes the connection without an answer") as caught:
+            opened(f"rtsp://127.0.0.1:{server.getsockname()[1]}/x")
+        assert caught.value.kind == "unreachable"
+        server.shutdown(socket.SHUT_RDWR)
+
+
 def test_nothing_prints_the_password(mjpeg: Server, request: pytest.FixtureRequest) -> None:
     """Streams that open, that are refused and that break: nothing reaches stdout or stderr."""
     urls = [mjpeg.url("door"), mjpeg.url("nothing")]

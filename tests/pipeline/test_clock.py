@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.clock import NS_PER_S, SYSTEM_CLOCK, Step, StepClock, isoformat
+from pipeline.clock import NS_PER_S, SETTLED_STEPS, SYSTEM_CLOCK, Step, StepClock, isoformat
 
 
 def steps_at(fps: float, step_hz: float, seconds: float = 4.0, start_ns: int = 0) -> list[Step]:
@@ -50,6 +50,45 @@ def test_steps_grow_and_account_for_all_time(pauses: list[int], step_hz: float, 
     for at, step in taken:
         # A frame stands for the step that it is nearest to.
         assert abs((at - taken[0][0]) * step_hz / NS_PER_S - step.index) <= 0.5 + 1e-6
+
+
+def on_grid(fps: float, start_ns: int, frames: int, clock: StepClock) -> list[tuple[int, Step]]:
+    times = (start_ns + round(i * NS_PER_S / fps) for i in range(frames))
+    return [(t, step) for t in times if (step := clock.step(t)) is not None]
+
+
+@given(st.floats(20.5, 60.0), st.integers(0, 10 * NS_PER_S))
+def test_steps_of_fast_cameras_on_one_grid_come_within_a_frame(fps: float, start: int) -> None:
+    grid = 7 * NS_PER_S
+    found = on_grid(fps, grid + start, 200, StepClock(10.0, grid))
+    assert [step.index for _, step in found] == list(range(len(found)))
+    assert all(0.5 <= step.elapsed_steps <= 1.5 + 10 / fps for _, step in found[1:])
+    for at, _ in found[SETTLED_STEPS + 2 :]:
+        # Of the frames nearest to a step the first is taken: within a frame of halfway.
+        since_border = ((at - grid) * 10 / NS_PER_S + 0.5) % 1.0
+        assert since_border <= 10 / fps + 1e-3 or since_border >= 1 - 1e-3
+
+
+@given(st.floats(9.9, 10.1), st.integers(0, NS_PER_S), st.lists(st.integers(-20, 20)))
+def test_a_camera_of_one_frame_a_step_has_them_all_wherever_the_grid_lies(
+    fps: float, start: int, jitter_ms: list[int]
+) -> None:
+    clock = StepClock(10.0, grid_ns=0)
+    jitter = [*jitter_ms, *[0] * 40][:40]
+    times = [start + round(i * NS_PER_S / fps) + j * 1_000_000 for i, j in enumerate(jitter, 1)]
+    found = [step for t in times if (step := clock.step(t)) is not None]
+    assert len(found) >= len(times) - 1
+
+
+def test_a_camera_that_gets_slow_leaves_the_grid() -> None:
+    clock = StepClock(10.0, grid_ns=0)
+    on_grid(30.0, 30_000_000, 60, clock)
+    # Ten frames a second, each on the border between two steps.
+    slow = [step for _, step in on_grid(10.0, 20 * NS_PER_S // 10 + 50_000_000, 40, clock)]
+    jittered = 6 * NS_PER_S + 50_000_000
+    late = [clock.step(jittered + i * NS_PER_S // 10 + (-1) ** i * 9_000_000) for i in range(40)]
+    assert len(slow) >= 39
+    assert sum(step is not None for step in late) >= 39
 
 
 def test_time_that_goes_backwards_makes_no_step() -> None:

@@ -9,6 +9,7 @@ import pytest
 
 from pipeline import topics
 from pipeline.bus import Bus, Publisher
+from pipeline.clock import NS_PER_S
 from pipeline.messages import EndOfStream, FrameRef
 from pipeline.stages.inputs import MAX_BACKLOG, StepQueue
 from tests.pipeline.test_messages import moment
@@ -27,7 +28,10 @@ class Wire:
         }
         subscriber = self.bus.subscriber(topics.FRAME, CAMERAS, CAMERAS)
         self.counters: Counter[str] = Counter()
-        self.queue = StepQueue(subscriber, CAMERAS, FrameRef, lossless, self.counters)
+        self.now_ns = 100 * NS_PER_S
+        self.queue = StepQueue(
+            subscriber, CAMERAS, FrameRef, lossless, self.counters, NS_PER_S / 10
+        )
         while not all(publisher.ready() for publisher in self.publishers.values()):
             time.sleep(0.005)
 
@@ -41,7 +45,7 @@ class Wire:
 
     def receive(self) -> None:
         time.sleep(0.1)
-        self.queue.receive()
+        self.queue.receive(self.now_ns)
 
     def batch(self) -> list[tuple[str, int]]:
         return [(ref.moment.camera, ref.number) for ref in self.queue.next_batch()]
@@ -120,3 +124,36 @@ def test_a_camera_that_was_started_again_is_open_again(live: Wire) -> None:
     assert not live.queue.empty
     assert live.batch() == [("door", 5)]
     assert not live.queue.empty
+
+
+def test_a_batch_that_lacks_a_camera_heard_of_late_is_incomplete(live: Wire) -> None:
+    assert not live.queue.incomplete(live.now_ns)
+    live.send("door", 1)
+    live.receive()
+    # Nobody waits for a camera that was never there.
+    assert not live.queue.incomplete(live.now_ns)
+    live.send("yard", 1)
+    live.receive()
+    assert not live.queue.incomplete(live.now_ns)
+    live.batch()
+    live.now_ns += NS_PER_S // 10
+    live.send("yard", 2)
+    live.receive()
+    assert live.queue.incomplete(live.now_ns)
+    live.send("yard", 3)
+    live.receive()
+    # Who is late already waits for nobody.
+    assert not live.queue.incomplete(live.now_ns)
+
+
+def test_a_camera_that_is_gone_is_not_waited_for(live: Wire) -> None:
+    live.send("door", 1)
+    live.send("yard", 1)
+    live.receive()
+    live.batch()
+    live.now_ns += NS_PER_S // 4
+    live.send("door", 4)
+    live.receive()
+    assert live.queue.incomplete(live.now_ns)
+    live.now_ns += NS_PER_S // 4
+    assert not live.queue.incomplete(live.now_ns)
