@@ -143,6 +143,21 @@ def density(
 
 
 @app.command()
+def peers(
+    model: Annotated[Path, typer.Option(help="model pack folder")] = GESTURES,
+    inference_python: Annotated[
+        str | None,
+        typer.Option(help="Python of an environment where Roboflow's inference is installed"),
+    ] = None,
+    json_output: Json = False,
+) -> None:
+    """How many cameras other people's loops carry, with the same networks and flow."""
+    from benchmarks.peers import peers as measure
+
+    measure(model, inference_python, json_output)
+
+
+@app.command()
 def transport(
     seconds: Annotated[float, typer.Option(min=1, help="of each measurement")] = 3.0,
     json_output: Json = False,

@@ -14,10 +14,13 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
+from benchmarks.floor import clips
 from benchmarks.latency import TOTAL, measure
 from pipeline.model_pack import ModelPack
+from tests.live.servers import Server, rtsp_server
 
 TRIAL_S = 15.0
+MOST = 32
 LIMIT_MS = 200.0
 MISSED = 0.005
 """Share of steps that may lack: a trial rarely begins and ends with a step."""
@@ -29,19 +32,21 @@ def holds(result: dict[str, Any], step_hz: float) -> bool:
     return bool(missed <= MISSED and result["ms"][TOTAL]["p99"] <= LIMIT_MS)
 
 
-def search(model: Path, first: int, seconds: float, step_hz: float) -> list[dict[str, Any]]:
+def search(
+    model: Path, first: int, seconds: float, step_hz: float, server: Server
+) -> list[dict[str, Any]]:
     """Trials upwards from ``first`` cameras to the first that fails, then long ones downwards."""
     trials = []
     cameras = first
-    while True:
-        trials.append(measure(model, cameras, TRIAL_S))
+    while cameras <= MOST:
+        trials.append(measure(model, cameras, TRIAL_S, server))
         say(trials[-1], step_hz)
         if not holds(trials[-1], step_hz):
             break
         cameras += 1
     while cameras > 1:
         cameras -= 1
-        trials.append(measure(model, cameras, seconds))
+        trials.append(measure(model, cameras, seconds, server))
         say(trials[-1], step_hz)
         if holds(trials[-1], step_hz):
             break
@@ -60,7 +65,9 @@ def say(result: dict[str, Any], step_hz: float) -> None:
 def density(model: Path, first: int, seconds: float, json_output: bool) -> None:
     """Measure and print."""
     step_hz = ModelPack.load(model).contract.step_hz
-    trials = search(model, first, seconds, step_hz)
+    streams = {f"camera{number}": clips() for number in range(MOST)}
+    with rtsp_server(streams) as server:
+        trials = search(model, first, seconds, step_hz, server)
     last = trials[-1]
     result = {"held": last["cameras"], "seconds": seconds, "trials": trials}
     if json_output:

@@ -8,7 +8,7 @@ that what no stage accounts for would show.
 import json
 import sys
 import time
-from collections import defaultdict
+from collections import Counter, defaultdict
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -27,13 +27,20 @@ TOTAL = "grab → received"
 EVENT = "grab → event received"
 
 
-def measure(model: Path, cameras: int, seconds: float) -> dict[str, Any]:
-    """Milliseconds by stage and in total, of every step of ``cameras`` real RTSP cameras."""
-    streams = {f"camera{number}": clips() for number in range(cameras)}
-    with rtsp_server(streams) as server, scratch_folder() as folder:
-        sources = {name: {"source": server.url(name)} for name in streams}
-        with PipelineRun(folder, {"model": str(model), "cameras": sources}) as run:
-            run.wait_for(lambda: all(run.scores(name) for name in streams), 90, "all cameras")
+def measure(model: Path, cameras: int, seconds: float, server: Server) -> dict[str, Any]:
+    """Milliseconds by stage and in total, of every step of ``cameras`` of the server's.
+
+    They are ``camera0``, ``camera1``, …. The governor is off: all of each step is done.
+    """
+    names = [f"camera{number}" for number in range(cameras)]
+    with scratch_folder() as folder:
+        config = {
+            "model": str(model),
+            "cameras": {name: {"source": server.url(name)} for name in names},
+            "runtime": {"latency_ms": 0},
+        }
+        with PipelineRun(folder, config) as run:
+            run.wait_for(lambda: all(run.scores(name) for name in names), 90, "all cameras")
             time.sleep(SETTLE_S)
             early, began, served_s = sample(run), time.monotonic(), cpu_of(server)
             time.sleep(seconds)
@@ -43,9 +50,11 @@ def measure(model: Path, cameras: int, seconds: float) -> dict[str, Any]:
     taken = latencies(heard)
     cpu_s = sum(of["cpu_s"] - early[name]["cpu_s"] for name, of in late.items())
     steps = len(taken[TOTAL])
+    each = Counter(h.topic for h in heard if h.topic.startswith("score/"))
     return {
         "cameras": cameras,
         "steps_per_camera_second": round(steps / elapsed / cameras, 2),
+        "rates": [round(each[f"score/{name}/"] / elapsed, 2) for name in names],
         "events": len(taken.get(EVENT, [])),
         "cores": round(cpu_s / elapsed, 3),
         "server_cores": round(served_s / elapsed, 3),
@@ -94,7 +103,9 @@ def spread(values: list[float]) -> dict[str, float]:
 
 def latency(model: Path, cameras: list[int], seconds: float, json_output: bool) -> None:
     """Measure and print."""
-    results = [measure(model, count, seconds) for count in cameras]
+    streams = {f"camera{number}": clips() for number in range(max(cameras))}
+    with rtsp_server(streams) as server:
+        results = [measure(model, count, seconds, server) for count in cameras]
     if json_output:
         sys.stdout.write(json.dumps(results, indent=1) + "\n")
         return

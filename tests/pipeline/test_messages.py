@@ -26,6 +26,7 @@ from pipeline.messages import (
     ModelInfo,
     Moment,
     Outgoing,
+    Pacing,
     Quarantined,
     Ready,
     RingGrant,
@@ -130,6 +131,7 @@ ONE_OF_EACH: list[AnyMessage] = [
     Failed(reason="no pack", exit_code=2),
     RingRequest(camera="door", content="flow", shape=(12, 16, 2)),
     RingGrant(camera="door", content="frame", ring=None, reason="too large"),
+    Pacing(level=1, spatial_every=2, fast_flow=False, step_every=1, reason="late", at_ns=17),
     Stop(),
 ]
 
