@@ -155,7 +155,7 @@ class RuntimeConfig(Section):
         default="live", description="live: newest wins; lossless: files, every step, repeatable"
     )
     gather_ms: float = Field(
-        default=20.0,
+        default=35.0,
         ge=0,
         le=1000,
         description="live: how long one camera's step waits for those of the others, so that "

@@ -4,11 +4,13 @@ A session is opened only after its file's hash was verified, and refused when it
 or output shapes disagree with the contract.
 """
 
+import ctypes
 import json
 import logging
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -28,7 +30,21 @@ log = logging.getLogger(__name__)
 _FATAL = 4
 ort.set_default_logger_severity(_FATAL)
 
-_PREFERRED = ("CUDAExecutionProvider", "CPUExecutionProvider")
+CUDA, CPU = "CUDAExecutionProvider", "CPUExecutionProvider"
+_PREFERRED = (CUDA, CPU)
+_DRIVER = "libcuda.so.1"
+
+
+_OPTIONS: dict[str, dict[str, str]] = {
+    CUDA: {
+        # A pool that doubles would take what other programs on the card need.
+        "arena_extend_strategy": "kSameAsRequested",
+        "gpu_mem_limit": str(2 << 30),
+        # Trying every algorithm at each new batch size takes seconds.
+        "cudnn_conv_algo_search": "HEURISTIC",
+    }
+}
+"""Of a provider; a network on a card takes two gigabytes of it at most."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,9 +106,12 @@ def _open(path: Path, model: bytes, threads: int, providers: Sequence[str]) -> o
     # A spinning pool burns a core that another stage needs.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     options.log_severity_level = _FATAL
+    chosen = list(providers or available_providers())
+    if CUDA in chosen and hasattr(ort, "preload_dlls"):
+        ort.preload_dlls()  # CUDA's libraries out of NVIDIA's packages, where they are installed
     try:
         return ort.InferenceSession(
-            model, options, providers=list(providers or available_providers())
+            model, options, providers=[(name, _OPTIONS.get(name, {})) for name in chosen]
         )
     except Exception as error:  # onnxruntime's errors share no base class but this
         reason = str(error).splitlines()[0]
@@ -107,8 +126,7 @@ class LoneNetwork:
     ) -> None:
         """Open ``model``, the content of ``path``; raises :class:`PackError`."""
         self._session = _open(path, model, threads, providers)
-        self.provider = self._session.get_providers()[0]
-        log.info("%s runs on %s", path.name, self.provider)
+        self.provider = _told(path, self._session, providers)
 
     def run(self, inputs: Mapping[str, Array]) -> list[Float]:
         """All outputs, in the graph's order."""
@@ -131,8 +149,7 @@ class Network:
         if strange := {arg.name for arg in self._session.get_inputs()} - inputs.keys():
             raise PackError(f"{path}: has inputs that the contract lacks: {sorted(strange)}")
         self._outputs = list(outputs)
-        self.provider = self._session.get_providers()[0]
-        log.info("%s runs on %s", path.name, self.provider)
+        self.provider = _told(path, self._session, providers)
 
     def run(self, inputs: Mapping[str, Array]) -> dict[str, Float]:
         """The network's outputs by name; shapes as in :mod:`pipeline.model_pack`."""
@@ -141,9 +158,36 @@ class Network:
 
 
 def available_providers() -> list[str]:
-    """The providers to try, best first; the CPU is always among them."""
+    """The providers to try, best first; the CPU is always among them.
+
+    A build that could use a card isn't asked to where there is no driver: it would search for
+    CUDA's libraries, half a gigabyte of them, only to fail.
+    """
     there = ort.get_available_providers()
-    return [name for name in _PREFERRED if name in there]
+    return [name for name in _PREFERRED if name in there and (name != CUDA or _has_driver())]
+
+
+@cache
+def _has_driver() -> bool:
+    try:
+        ctypes.CDLL(_DRIVER)
+    except OSError:
+        return False
+    return True
+
+
+def _told(path: Path, session: ort.InferenceSession, asked: Sequence[str]) -> str:
+    """The provider that a network got; said, and loudly if a better one was to be had."""
+    provider: str = session.get_providers()[0]
+    wanted = asked[0] if asked else available_providers()[0]
+    if provider != wanted:
+        log.warning(
+            "%s runs on %s, not on %s: its libraries are missing or don't fit this onnxruntime",
+            path.name, provider, wanted,
+        )  # fmt: skip
+    else:
+        log.info("%s runs on %s", path.name, provider)
+    return provider
 
 
 def _verify_metadata(pack: ModelPack, network: str, session: ort.InferenceSession) -> None:

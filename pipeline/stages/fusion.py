@@ -15,6 +15,7 @@ from pipeline.onnx_session import Network
 from pipeline.recording import About, Recorder, RecordingError
 from pipeline.sources import redact
 from pipeline.stage import Context, StartupError
+from pipeline.stages.inputs import TOGETHER_S
 from pipeline.stages.outbox import Outbox
 from pipeline.stages.quarantine import Quarantine
 from pipeline.windows import DecidedStep, StepJoin, score_windows
@@ -42,6 +43,7 @@ class Fusion:
     def __init__(self, context: Context) -> None:
         self._context = context
         self._quiet_since_stop = False
+        self._gathers = not context.lossless and len(context.spec.cameras) > 1
         self._recorder: Recorder | None = None
         self._late_ms = 0.0
 
@@ -98,7 +100,11 @@ class Fusion:
 
     def work(self) -> float | None:
         took_ns = self._context.clock.monotonic_ns()
-        self._receive(took_ns)
+        if self._receive(took_ns) and self._gathers:
+            # The other cameras' features are a moment behind, and often the other stream's too.
+            self._context.clock.sleep(TOGETHER_S)
+            took_ns = self._context.clock.monotonic_ns()
+            self._receive(took_ns)
         for camera in self._cameras.values():
             camera.decided += camera.join.decided(took_ns)
         while batch := self._next_batch():
@@ -110,16 +116,19 @@ class Fusion:
         waits = [self._outbox.work(), *(self._wait_s(c, took_ns) for c in self._cameras.values())]
         return min((wait for wait in waits if wait is not None), default=None)
 
-    def _receive(self, now_ns: int) -> None:
+    def _receive(self, now_ns: int) -> bool:
+        """Take in what has arrived; whether there was anything."""
+        arrived = False
         for stream, subscriber in self._inputs.items():
             for message in subscriber.drain():
-                self._quiet_since_stop = False
+                arrived, self._quiet_since_stop = True, False
                 if isinstance(message, EndOfStream):
                     self._cameras[message.camera].join.end(stream)
                 elif isinstance(message, Feature):
                     camera = self._cameras[message.moment.camera]
                     camera.heard_ns = now_ns
                     camera.join.push(message, now_ns)
+        return arrived
 
     def _next_batch(self) -> list[tuple[_Camera, DecidedStep]]:
         """The next decided step of each camera; lossless: of one at a time."""

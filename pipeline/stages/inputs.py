@@ -9,7 +9,7 @@ from typing import Generic, TypeVar
 
 from pipeline import topics
 from pipeline.bus import Publisher, Subscriber
-from pipeline.clock import NS_PER_MS, NS_PER_S
+from pipeline.clock import NS_PER_S
 from pipeline.frame_ring import RingReaders
 from pipeline.messages import EndOfStream, FlowRef, FrameRef
 from pipeline.stage import Context
@@ -24,6 +24,8 @@ log = logging.getLogger(__name__)
 
 MAX_BACKLOG = 2
 """Live: steps of one camera that may wait; a stage that is slower skips to the newest."""
+TOGETHER_S = 0.003
+"""Messages that were sent together have all arrived after so long."""
 ABSENT_PERIODS = 3
 """A camera that has brought no step for so many step periods isn't waited for."""
 
@@ -111,9 +113,10 @@ class StepStage(ABC, Generic[Ref, Input]):
     that a step has nothing. Waiting for readers, draining, skipping, passing on the ends of streams
     and leaving alone a camera whose data it fails on are the same for all.
 
-    Live, the readers of frames gather: the steps of all cameras come within a frame's time
+    Live, stages gather: the steps of all cameras come within a frame's time
     (:class:`~pipeline.windows.Steps`), and whoever has some of them sleeps for a moment, once, and
-    then takes what is there. What comes of a batch is sent together, and so stays one downstream.
+    then takes what is there. What comes of a batch is sent together, so that downstream the moment
+    is a short one (:data:`TOGETHER_S`).
     """
 
     def __init__(self, context: Context, kind: type[Ref], reads: Topic, writes: Topic) -> None:
@@ -127,8 +130,9 @@ class StepStage(ABC, Generic[Ref, Input]):
     def connect(self, step_hz: float) -> None:
         """Connect to all that write what this stage reads, and bind what it writes."""
         context, bus = self._context, self._context.bus
-        gathers = self._reads is topics.FRAME and not context.lossless
-        self._gather_s = context.config.runtime.gather_ms * NS_PER_MS / NS_PER_S if gathers else 0.0
+        from_cameras = self._reads is topics.FRAME
+        gather_s = context.config.runtime.gather_ms / 1000 if from_cameras else TOGETHER_S
+        self._gather_s = 0.0 if context.lossless else gather_s
         cameras = context.spec.cameras
         instances = writers(self._reads.writer, context.config, cameras)
         subscriber = bus.subscriber(self._reads, instances, cameras)

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import onnx
+import onnxruntime as ort
 import pytest
 from onnx.external_data_helper import set_external_data
 
@@ -76,6 +77,18 @@ def test_the_networks_run_with_the_shapes_of_the_contract(tiny: Path, batch: int
         "alpha": (batch, T),
     }
     assert [LABELS[int(best)] for best in outputs["scores"].argmax(axis=1)] == ["right"] * batch
+
+
+def test_a_provider_that_was_asked_for_and_is_not_to_be_had_is_told(
+    tiny: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    wanted = "CUDAExecutionProvider"
+    if wanted in available_providers() or wanted not in ort.get_available_providers():
+        pytest.skip("there is a card here, or this onnxruntime knows of none")
+    with caplog.at_level("WARNING"):
+        network = Network(ModelPack.load(tiny), "fusion", providers=[wanted])
+    assert network.provider == "CPUExecutionProvider"
+    assert f"runs on CPUExecutionProvider, not on {wanted}" in caplog.text
 
 
 def test_the_cpu_is_always_among_the_providers(tiny: Path) -> None:
