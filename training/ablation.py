@@ -25,7 +25,7 @@ from training.crossvalidation import Data, composer_for, is_linear
 from training.data import Clip
 from training.evaluation import STREAMS, ClipFeatures, clip_features, predict
 from training.fusion import FusionNetwork
-from training.linear import FixedStreams, LinearTrainer, heads_of
+from training.linear import HEADS, FixedStreams, LinearTrainer
 from training.model import TwoStream
 from training.optimise import Report, adamw, features_of, fix_gates, loss_of
 
@@ -38,7 +38,7 @@ Counts = dict[str, int]
 def rival_iterations(config: TrainConfig) -> int:
     """How long the fusions learn, once the streams are trained."""
     if is_linear(config):
-        return sum(heads_of(kind) for kind in KINDS) * config.optimiser.iterations
+        return len(KINDS) * HEADS * config.optimiser.iterations
     return max(1, round(SHARE * config.optimiser.iterations))
 
 

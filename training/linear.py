@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from training.aggregators import WindowStatistics
-from training.config import FusionKind, TrainConfig
+from training.config import TrainConfig
 from training.data import Clip
 from training.evaluation import ClipFeatures, clip_features
 from training.frozen import Frozen
@@ -26,6 +26,8 @@ from training.temporal import STILL
 
 Rng = np.random.Generator
 AT_ONCE = 16
+LEFT_OUT = 5
+"""Parts of the groups that are left out in turn to see what a stream is worth elsewhere."""
 
 
 class FixedStreams:
@@ -62,6 +64,14 @@ class Windows:
     mask: Tensor
     label: Tensor
     weight: Tensor
+
+    def of(self, rows: Tensor) -> "Windows":
+        """Those of some rows (int64)."""
+        share = self.weight[rows]
+        return Windows(
+            self.spatial[rows], self.temporal[rows], self.mask[rows], self.label[rows],
+            share / share.sum(),
+        )  # fmt: skip
 
 
 def spans(steps: int, config: TrainConfig, rng: Rng) -> list[slice]:
@@ -140,7 +150,7 @@ class LinearTrainer:
         """``clips`` to train on, of which the last ``negatives`` show no label."""
         self._config, self._streams = config, streams
         self._clips, self._negatives = clips, negatives
-        total = heads_of(config.fusion.kind) * config.optimiser.iterations
+        total = HEADS * config.optimiser.iterations
         self.iteration, self.total = 0, total
         self.curves = Curves()
 
@@ -149,7 +159,9 @@ class LinearTrainer:
         config, model = self._config, new_model(self._config).eval()
         weights = clip_weights(config, self._clips, self._negatives)
         windows = windows_of(config, self._streams, self._clips, weights)
-        for number, (parameters, logits) in enumerate(learned(model.fusion, windows), 1):
+        groups = [clip.group for clip in self._clips for _ in range(config.linear.windows)]
+        parts = learned(model.fusion, windows, groups, config)
+        for number, (parameters, logits) in enumerate(parts, 1):
             for loss in fitted(parameters, logits, windows, config):
                 self.curves.loss.append(loss)
                 self.iteration += 1
@@ -158,26 +170,32 @@ class LinearTrainer:
         return model
 
 
-def heads_of(kind: FusionKind) -> int:
-    """How many classifiers are fitted: each stream's, and what fuses them unless they multiply."""
-    return 2 if kind == "score" else 3
+HEADS = 3
+"""What is fitted of a model: each stream's classifier, and what fuses them."""
 
 
 def learned(
-    fusion: FusionNetwork, windows: Windows
+    fusion: FusionNetwork, windows: Windows, groups: Sequence[str], config: TrainConfig
 ) -> Iterator[tuple[list[nn.Parameter], Callable[[], Tensor]]]:
     """What is fitted, one after the other: parameters, and what comes of them, the logits (N, C)
-    of the windows.
+    of the windows. ``groups`` are those of the windows.
 
-    Late fusion multiplies two experts as they are: how well each does on windows that it was
-    fitted to says nothing of what it's worth elsewhere.
+    Late fusion's two numbers are fitted to what the streams say of groups that they weren't fitted
+    to (stacking: Wolpert 1992): how well each does on its own windows says nothing of what it's
+    worth elsewhere.
     """
     mask = windows.mask
     spatial = window_states(fusion.spatial_head, windows.spatial, mask[..., 0:1])
     temporal = window_states(fusion.temporal_head, windows.temporal, mask[..., 1:2])
     for head, states in ((fusion.spatial_head, spatial), (fusion.temporal_head, temporal)):
         yield [*head.classify.parameters()], partial(_said, head, states)
-    if fusion.kind != "score":
+    if fusion.kind == "score":
+        said = [
+            out_of_group(head, states, windows, groups, config)
+            for head, states in ((fusion.spatial_head, spatial), (fusion.temporal_head, temporal))
+        ]
+        yield [fusion.balance, fusion.log_sharpness], lambda: _product(fusion, *said)
+    else:
         seen = mask.amax(1, keepdim=True)
         known = {"foresee", "spatial_head", "temporal_head"}
         yield (
@@ -185,6 +203,41 @@ def learned(
              if p.requires_grad and known.isdisjoint(name.split("."))],
             lambda: _said(fusion.fused_head, fusion.mixed(spatial, temporal, seen)[0]),
         )  # fmt: skip
+
+
+def _product(fusion: FusionNetwork, spatial: Tensor, temporal: Tensor) -> Tensor:
+    share = torch.sigmoid(fusion.balance)
+    return torch.exp(fusion.log_sharpness) * (share * spatial + (1.0 - share) * temporal)
+
+
+def out_of_group(
+    head: StreamHead, states: Tensor, windows: Windows, groups: Sequence[str], config: TrainConfig
+) -> Tensor:
+    """Log-probabilities (N, C) of each window by a classifier like the head's that was fitted
+    without its group; by the head's own where there are too few groups to leave any out."""
+    # Takes a second to load, and only late fusion wants it.
+    from sklearn.model_selection import StratifiedGroupKFold  # type: ignore[import-untyped]
+
+    own = torch.log_softmax(head.classify(states[:, -1]), -1).detach()
+    parts = min(LEFT_OUT, len(set(groups)))
+    if parts < 2:
+        return own
+    said = own.clone()
+    splits = StratifiedGroupKFold(parts, shuffle=True, random_state=config.seed)
+    for kept, left_out in splits.split(states[:, -1], windows.label, groups):
+        classify = nn.Linear(head.classify.in_features, head.classify.out_features)
+        rows = windows.of(torch.from_numpy(kept))
+        logits = partial(_logits, classify, states[torch.from_numpy(kept), -1])
+        for _ in fitted([*classify.parameters()], logits, rows, config):
+            pass
+        left = states[torch.from_numpy(left_out), -1]
+        said[torch.from_numpy(left_out)] = torch.log_softmax(classify(left), -1).detach()
+    return said
+
+
+def _logits(classify: nn.Linear, states: Tensor) -> Tensor:
+    y: Tensor = classify(states)
+    return y
 
 
 def _said(head: Classifier, states: Tensor) -> Tensor:
@@ -207,8 +260,9 @@ def fitted(
     def objective() -> Tensor:
         optimiser.zero_grad()
         each = functional.cross_entropy(logits(), windows.label, reduction="none")
-        size = torch.stack([weight.square().sum() for weight in weights]).sum()
-        loss = (each * windows.weight).sum() + config.linear.decay * size
+        loss = (each * windows.weight).sum()
+        for weight in weights:
+            loss = loss + config.linear.decay * weight.square().sum()
         loss.backward()  # type: ignore[no-untyped-call]
         return loss
 
