@@ -1,5 +1,7 @@
 """Window statistics, and the linear classifier of them, on tiny data."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -128,3 +130,22 @@ def test_motion_of_the_camera_itself_is_left_out() -> None:
 def test_statistics_are_refused_where_they_mean_nothing() -> None:
     with pytest.raises(ValueError, match="spatial_head pooled"):
         linear_config(spatial_head="grid")
+
+
+@pytest.mark.parametrize("deaf", ["spatial", "temporal"])
+def test_late_fusion_learns_which_stream_is_worth_something_elsewhere(deaf: str) -> None:
+    """One stream's clips are shuffled, so that it tells its own clips by heart and no others."""
+    clips = [
+        replace(c, group=f"g{n}", grid=c.grid + np.float16(0.5 * c.label))
+        for n, c in enumerate(still_or_moving(8))
+    ]
+    shuffled = np.random.default_rng(3).permutation(len(clips))
+    parts = ("grid",) if deaf == "spatial" else ("fields", "moving")
+    clips = [
+        replace(clip, **{part: getattr(clips[other], part) for part in parts})
+        for clip, other in zip(clips, shuffled, strict=True)
+    ]
+    config = linear_config(fusion={"kind": "score", "aggregator": "statistics"})
+    model = LinearTrainer(config, FixedStreams(config), clips, 0).train(lambda *_: None)
+    share = torch.sigmoid(model.fusion.balance).item()
+    assert share < 0.35 if deaf == "spatial" else share > 0.65
