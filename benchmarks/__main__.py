@@ -8,6 +8,7 @@ import typer
 app = typer.Typer(no_args_is_help=True, add_completion=False)
 
 Json = Annotated[bool, typer.Option("--json", help="One JSON object on standard output.")]
+Picture = Annotated[Path | None, typer.Option(help="PNG of the figures")]
 
 
 @app.callback()
@@ -108,12 +109,13 @@ def overhead(
     cameras: Annotated[int, typer.Option(min=1)] = 4,
     seconds: Annotated[float, typer.Option(min=5)] = 60.0,
     model: Annotated[Path, typer.Option(help="model pack folder")] = GESTURES,
+    picture: Picture = None,
     json_output: Json = False,
 ) -> None:
     """What the pipeline takes for a camera-second over that, by stage."""
     from benchmarks.floor import overhead as measure
 
-    measure(model, cameras, seconds, json_output)
+    measure(model, cameras, seconds, picture, json_output)
 
 
 @app.command()
@@ -121,12 +123,13 @@ def latency(
     cameras: Annotated[list[int], typer.Option(help="may be given several times")] = [1, 2, 4, 8],  # noqa: B006
     seconds: Annotated[float, typer.Option(min=5)] = 60.0,
     model: Annotated[Path, typer.Option(help="model pack folder")] = GESTURES,
+    picture: Picture = None,
     json_output: Json = False,
 ) -> None:
     """From the grab of a frame to the event in a subscriber's hands."""
     from benchmarks.latency import latency as measure
 
-    measure(model, cameras, seconds, json_output)
+    measure(model, cameras, seconds, picture, json_output)
 
 
 @app.command()
@@ -134,12 +137,13 @@ def density(
     first: Annotated[int, typer.Option(min=1, help="cameras to begin with")] = 4,
     seconds: Annotated[float, typer.Option(min=5, help="that the last number must hold")] = 120.0,
     model: Annotated[Path, typer.Option(help="model pack folder")] = GESTURES,
+    picture: Picture = None,
     json_output: Json = False,
 ) -> None:
     """How many RTSP cameras this machine carries."""
     from benchmarks.density import density as measure
 
-    measure(model, first, seconds, json_output)
+    measure(model, first, seconds, picture, json_output)
 
 
 @app.command()
@@ -149,23 +153,25 @@ def peers(
         str | None,
         typer.Option(help="Python of an environment where Roboflow's inference is installed"),
     ] = None,
+    picture: Picture = None,
     json_output: Json = False,
 ) -> None:
     """How many cameras other people's loops carry, with the same networks and flow."""
     from benchmarks.peers import peers as measure
 
-    measure(model, inference_python, json_output)
+    measure(model, inference_python, picture, json_output)
 
 
 @app.command()
 def transport(
     seconds: Annotated[float, typer.Option(min=1, help="of each measurement")] = 3.0,
+    picture: Picture = None,
     json_output: Json = False,
 ) -> None:
     """Frames from one process to another: the ring, and what others do."""
     from benchmarks.transport import transport as measure
 
-    measure(seconds, json_output)
+    measure(seconds, picture, json_output)
 
 
 @app.command()

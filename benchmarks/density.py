@@ -62,7 +62,9 @@ def say(result: dict[str, Any], step_hz: float) -> None:
     )
 
 
-def density(model: Path, first: int, seconds: float, json_output: bool) -> None:
+def density(
+    model: Path, first: int, seconds: float, picture: Path | None, json_output: bool
+) -> None:
     """Measure and print."""
     step_hz = ModelPack.load(model).contract.step_hz
     streams = {f"camera{number}": clips() for number in range(MOST)}
@@ -70,6 +72,10 @@ def density(model: Path, first: int, seconds: float, json_output: bool) -> None:
         trials = search(model, first, seconds, step_hz, server)
     last = trials[-1]
     result = {"held": last["cameras"], "seconds": seconds, "trials": trials}
+    if picture is not None:
+        from benchmarks import pictures
+
+        pictures.density(result, picture)
     if json_output:
         sys.stdout.write(json.dumps(result, indent=1) + "\n")
         return

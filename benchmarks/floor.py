@@ -218,7 +218,9 @@ def cpu_by_kind(
     return found
 
 
-def overhead(model: Path, cameras: int, seconds: float, json_output: bool) -> None:
+def overhead(
+    model: Path, cameras: int, seconds: float, picture: Path | None, json_output: bool
+) -> None:
     """Measure the floor, the pipeline, the floor again; print the one over the other."""
     pack = ModelPack.load(model)
     streams = {f"camera{number}": clips() for number in range(cameras)}
@@ -240,6 +242,10 @@ def overhead(model: Path, cameras: int, seconds: float, json_output: bool) -> No
         "pipeline_total_ms": round(total, 1),
         "overhead": round(total / least, 3),
     }
+    if picture is not None:
+        from benchmarks import pictures
+
+        pictures.overhead(result, picture)
     if json_output:
         sys.stdout.write(json.dumps(result, indent=1) + "\n")
         return

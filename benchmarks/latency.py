@@ -101,11 +101,17 @@ def spread(values: list[float]) -> dict[str, float]:
     }
 
 
-def latency(model: Path, cameras: list[int], seconds: float, json_output: bool) -> None:
+def latency(
+    model: Path, cameras: list[int], seconds: float, picture: Path | None, json_output: bool
+) -> None:
     """Measure and print."""
     streams = {f"camera{number}": clips() for number in range(max(cameras))}
     with rtsp_server(streams) as server:
         results = [measure(model, count, seconds, server) for count in cameras]
+    if picture is not None:
+        from benchmarks import pictures
+
+        pictures.latency(results, picture)
     if json_output:
         sys.stdout.write(json.dumps(results, indent=1) + "\n")
         return

@@ -339,9 +339,13 @@ def measure(seconds: float) -> list[dict[str, Any]]:
     return rows
 
 
-def transport(seconds: float, json_output: bool) -> None:
+def transport(seconds: float, picture: Path | None, json_output: bool) -> None:
     """Measure and print."""
     rows = measure(seconds)
+    if picture is not None:
+        from benchmarks import pictures
+
+        pictures.transport(rows, picture)
     if json_output:
         sys.stdout.write(json.dumps(rows, indent=1) + "\n")
         return

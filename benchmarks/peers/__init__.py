@@ -140,7 +140,9 @@ def textbook(step_s: float = TRIAL_S) -> Trial:
     return Trial(1, **json.loads(done.stdout))
 
 
-def peers(model: Path, inference_python: str | None, json_output: bool) -> None:
+def peers(
+    model: Path, inference_python: str | None, picture: Path | None, json_output: bool
+) -> None:
     """Measure and print."""
     step_hz = ModelPack.load(model).contract.step_hz
     streams = {f"camera{number}": clips() for number in range(MOST)}
@@ -155,6 +157,10 @@ def peers(model: Path, inference_python: str | None, json_output: bool) -> None:
     found["textbook loop"] = {
         "cameras": round(trial.rates[0] / CAMERA_FPS, 3), "trials": [vars(trial)]
     }  # fmt: skip
+    if picture is not None:
+        from benchmarks import pictures
+
+        pictures.peers(found, picture)
     if json_output:
         sys.stdout.write(json.dumps(found) + "\n")
     else:
