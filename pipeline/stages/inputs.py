@@ -114,9 +114,9 @@ class StepStage(ABC, Generic[Ref, Input]):
     and leaving alone a camera whose data it fails on are the same for all.
 
     Live, stages gather: the steps of all cameras come within a frame's time
-    (:class:`~pipeline.windows.Steps`), and whoever has some of them sleeps for a moment, once, and
-    then takes what is there. What comes of a batch is sent together, so that downstream the moment
-    is a short one (:data:`TOGETHER_S`).
+    (:class:`~pipeline.windows.Steps`), and whoever has some of them waits a moment for the others.
+    What comes of a batch is sent together, so that downstream the moment is a short one
+    (:data:`TOGETHER_S`).
     """
 
     def __init__(self, context: Context, kind: type[Ref], reads: Topic, writes: Topic) -> None:
@@ -194,16 +194,24 @@ class StepStage(ABC, Generic[Ref, Input]):
     def work(self) -> float | None:
         if not self._publisher.ready():
             return None
-        self._queue.receive(self._context.clock.monotonic_ns())
-        if self._gather_s and self._queue.incomplete(self._context.clock.monotonic_ns()):
-            self._context.clock.sleep(self._gather_s)
-            self._queue.receive(self._context.clock.monotonic_ns())
+        self._gather()
         batch = self._queue.next_batch()
         if batch:
             self.process(batch)
         for camera in self._queue.take_ends():
             self._publisher.send(camera, EndOfStream(camera=camera))
         return 0.0 if self._queue.waiting else None
+
+    def _gather(self) -> None:
+        """Take in what has arrived; where some cameras' steps lack, wait a little for them."""
+        clock, queue = self._context.clock, self._queue
+        now = clock.monotonic_ns()
+        until = now + int(self._gather_s * NS_PER_S)
+        queue.receive(now)
+        while now < until and queue.incomplete(now):
+            self._context.bus.poll((until - now) / NS_PER_S)
+            now = clock.monotonic_ns()
+            queue.receive(now)
 
     def drained(self) -> bool:
         return self._queue.empty
