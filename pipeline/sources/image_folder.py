@@ -33,8 +33,20 @@ def _read(path: Path) -> Frame | None:
     return None if image is None else np.asarray(image, np.uint8)
 
 
+def _belongs(path: Path, folder: Path) -> bool:
+    """Whether an entry is a file that lies in ``folder``, which is real (resolved).
+
+    A link may lead anywhere, and a pipe or a device gives bytes for ever or none at all.
+    """
+    try:
+        return path.is_file() and path.resolve().is_relative_to(folder)
+    except OSError:
+        return False
+
+
 class ImageFolder:
-    """Frame i has media time i / fps; an unreadable image is skipped and logged."""
+    """Frame i has media time i / fps; an unreadable image is skipped and logged, and so is a link
+    that leads out of the folder."""
 
     def __init__(self, folder: Path, *, camera: str, clock: Clock, options: SourceOptions) -> None:
         self.live = options.realtime
@@ -62,12 +74,19 @@ class ImageFolder:
         self._close()
         where = f"camera {self._camera!r}: folder {self._folder}"
         try:
-            entries = [p for p in self._folder.iterdir() if p.suffix.lower() in SUFFIXES]
+            images = [p for p in self._folder.iterdir() if p.suffix.lower() in SUFFIXES]
+            entries = [p for p in images if _belongs(p, self._folder.resolve())]
         except FileNotFoundError:
             raise SourceError(f"{where}: there is none", kind="not_found", permanent=True) from None
         except OSError as error:
             reason = error.strerror
             raise SourceError(f"{where}: {reason}", kind="unreadable", permanent=True) from None
+        if len(images) > len(entries):
+            strangers = ", ".join(sorted(p.name for p in set(images) - set(entries))[:3])
+            log.warning(
+                "%s: %d left out that are no files in it: %s",
+                where, len(images) - len(entries), strangers,
+            )  # fmt: skip
         if not entries:
             kinds = " ".join(sorted(SUFFIXES))
             raise SourceError(

@@ -156,6 +156,9 @@ class VideoFile(_OpenCVSource):
     def _read_file(self) -> _Capture:
         where = f"camera {self._camera!r}: file {self._path}"
         try:
+            # To open a pipe that nobody writes into would wait for ever.
+            if self._path.exists() and not self._path.is_file():
+                raise SourceError(f"{where}: it is no file", kind="unreadable", permanent=True)
             with self._path.open("rb") as file:
                 empty = not file.read(1)
         except FileNotFoundError:

@@ -231,10 +231,11 @@ def headless(path: Path) -> None:
     [
         (lambda path: None, "not_found", "there is none"),
         (lambda path: path.touch(), "unreadable", "it is empty"),
+        (os.mkfifo, "unreadable", "it is no file"),
         (text, "unreadable", "it is not a video"),
         (headless, "unreadable", "it is not a video"),
     ],
-    ids=["missing", "empty", "text", "headless"],
+    ids=["missing", "empty", "pipe", "text", "headless"],
 )
 def test_a_bad_file_is_one_clear_line(
     tmp_path: Path, spoil: Callable[[Path], None], kind: str, says: str
@@ -321,6 +322,23 @@ def test_an_unreadable_image_is_skipped_and_logged(
         ("door", folder / "2.png"),
         ("door", folder / "3.png"),
     ]
+
+
+def test_what_only_seems_to_lie_in_a_folder_is_left_out(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Links out of it, and what would give bytes for ever or none at all."""
+    elsewhere = write_images(tmp_path / "elsewhere", ["secret.png"])
+    folder = write_images(tmp_path / "images", ["1.png", "9.png"])
+    (folder / "2.png").symlink_to(elsewhere / "secret.png")
+    (folder / "3.png").symlink_to("/dev/zero")
+    (folder / "4.png").symlink_to(folder / "9.png")
+    (folder / "5.png").symlink_to(folder / "5.png")
+    os.mkfifo(folder / "6.png")
+    (tmp_path / "link").symlink_to(folder)
+    frames = read_all(make(tmp_path / "link"))
+    assert [int(frame[0, 0, 0]) for _, frame in frames] == [0, 20, 20]
+    assert "4 left out that are no files in it: 2.png, 3.png, 5.png" in caplog.text
 
 
 def test_images_may_change_size(tmp_path: Path) -> None:
