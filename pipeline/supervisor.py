@@ -11,7 +11,7 @@ import signal
 import subprocess
 import sys
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import FrameType
@@ -25,7 +25,7 @@ from pipeline.camera_states import CameraStates
 from pipeline.clock import NS_PER_S, SYSTEM_CLOCK, Clock
 from pipeline.config import PROJECT, Config, default_run_root, is_file
 from pipeline.frame_ring import RingError, RingOwner, RunIdentity
-from pipeline.governor import LADDER, Governor
+from pipeline.governor import LADDER
 from pipeline.messages import (
     AnyMessage,
     CameraState,
@@ -41,6 +41,7 @@ from pipeline.messages import (
     Stop,
 )
 from pipeline.metrics import StageMetrics
+from pipeline.pacemaker import Pacemaker
 from pipeline.run_folder import RunFolder
 from pipeline.stage import EXIT_NO_SOURCE, EXIT_OK, EXIT_STAGE, Launch
 from pipeline.stages.publish import log_path
@@ -128,10 +129,8 @@ class Supervisor:
         self._cameras = CameraStates()
         self._stalled: set[str] = set()
         target_ms = 0.0 if config.lossless else config.runtime.latency_ms
-        self._governor = Governor(target_ms) if target_ms else None
+        self._pacemaker = Pacemaker(target_ms, list(self._children)) if target_ms else None
         self._pacing: Pacing | None = None
-        self._skipped: dict[str, float] = {}
-        self._steps = 0.0
         self._segments: dict[str, int] = {}
         self._opened: set[str] = set()
         self._metrics = StageMetrics()
@@ -227,8 +226,10 @@ class Supervisor:
         name = child.spec.name
         if isinstance(message, Heartbeat):
             self._metrics.update(name, message.counters)
-            if child.spec.kind == "fusion" and self._governor is not None:
-                self._govern(self._governor, message.counters)
+            if child.spec.kind == "fusion" and self._pacemaker is not None:
+                pacing = self._pacemaker.hear(self._clock.monotonic_ns(), self._metrics)
+                if pacing is not None:
+                    self._set_pace(pacing)
             child.private_bytes = message.counters.get("private_bytes", 0.0)
         elif isinstance(message, Ready):
             child.ready = True
@@ -253,40 +254,14 @@ class Supervisor:
         elif isinstance(message, Hello):
             log.debug("%s runs as process %d", name, message.pid)
 
-    def _govern(self, governor: Governor, fusion: Mapping[str, float]) -> None:
-        """Judge by what fusion says of lateness, if it had steps, and by all that was skipped."""
-        steps, before = fusion.get("steps", 0.0), self._steps
-        self._steps = steps
-        skipped = self._newly_skipped()
-        if steps <= before:  # none came, or fusion was started again
-            return
-        now, late_ms = self._clock.monotonic_ns(), fusion.get("late_ms", 0.0)
-        level = governor.level
-        if not governor.observe(now, late_ms, skipped):
-            return
-        what = "steps were skipped" if skipped else f"steps took {late_ms:.0f} ms"
-        if governor.level < level:
-            what = f"steps take {late_ms:.0f} ms again"
-        self._pacing = Pacing(
-            level=governor.level,
-            reason=f"{what}; {governor.target_ms:g} ms are aimed at",
-            at_ns=now,
-            **governor.pace._asdict(),
-        )
-        log.warning("pace %d of %d: %s", governor.level, len(LADDER) - 1, self._pacing.reason)
-        self._metrics.update("supervisor", {"pace_level": governor.level})
+    def _set_pace(self, pacing: Pacing) -> None:
+        self._pacing = pacing
+        log.warning("pace %d of %d: %s", pacing.level, len(LADDER) - 1, pacing.reason)
+        self._metrics.update("supervisor", {"pace_level": pacing.level})
         for child in self._children.values():
             if child.ready:
-                self._control.send(child.spec.name, self._pacing)
-        self._status.send(self._pacing)
-
-    def _newly_skipped(self) -> bool:
-        """Whether a stage had to pass over steps since it was last asked."""
-        before = self._skipped
-        self._skipped = {
-            name: self._metrics.of(name).get("steps_skipped", 0.0) for name in self._children
-        }
-        return any(count > before.get(name, 0.0) for name, count in self._skipped.items())
+                self._control.send(child.spec.name, pacing)
+        self._status.send(pacing)
 
     def _note(self, message: CameraStatus | Quarantined) -> None:
         before = self._cameras.get(message.camera)

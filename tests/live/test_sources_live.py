@@ -6,7 +6,8 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import cv2
@@ -198,45 +199,44 @@ def test_a_server_that_accepts_and_says_nothing(scheme: str) -> None:
         assert time.monotonic() - started < 8.0
 
 
-@pytest.mark.parametrize("scheme", ["rtsp", "http"])
-def test_a_server_that_speaks_something_else(scheme: str) -> None:
-    def babble(server: socket.socket) -> None:
+@contextmanager
+def answering(answer: Callable[[socket.socket], object]) -> Iterator[int]:
+    """A server that does this with each connection, and hangs up; gives its port."""
+
+    def serve(server: socket.socket) -> None:
         while True:
             try:
                 connection, _ = server.accept()
             except OSError:
                 return
             with connection:
-                connection.sendall(b"220 mail.example ready\r\n\r\n")
+                answer(connection)
 
     with socket.create_server(("127.0.0.1", 0)) as server:
-        thread = threading.Thread(target=babble, args=(server,), daemon=True)
+        thread = threading.Thread(target=serve, args=(server,), daemon=True)
         thread.start()
-        with pytest.raises(SourceError) as caught:
-            opened(f"{scheme}://u:MARKED@127.0.0.1:{server.getsockname()[1]}/x")
-        assert caught.value.kind == "unreachable"
-        assert "MARKED" not in str(caught.value)
+        yield server.getsockname()[1]
         server.shutdown(socket.SHUT_RDWR)
     thread.join(timeout=5.0)
     assert not thread.is_alive()
 
 
-def test_a_server_that_hangs_up_is_said_to_do_so() -> None:
-    def hang_up(server: socket.socket) -> None:
-        while True:
-            try:
-                connection, _ = server.accept()
-            except OSError:
-                return
-            with connection:
-                connection.recv(4096)
-
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        threading.Thread(target=hang_up, args=(server,), daemon=True).start()
-        with pytest.raises(SourceError, match="closes the connection without an answer") as caught:
-            opened(f"rtsp://127.0.0.1:{server.getsockname()[1]}/x")
+@pytest.mark.parametrize("scheme", ["rtsp", "http"])
+def test_a_server_that_speaks_something_else(scheme: str) -> None:
+    with answering(
+        lambda connection: connection.sendall(b"220 mail.example ready\r\n\r\n")
+    ) as port:
+        with pytest.raises(SourceError) as caught:
+            opened(f"{scheme}://u:MARKED@127.0.0.1:{port}/x")
         assert caught.value.kind == "unreachable"
-        server.shutdown(socket.SHUT_RDWR)
+        assert "MARKED" not in str(caught.value)
+
+
+def test_a_server_that_hangs_up_is_said_to_do_so() -> None:
+    with answering(lambda connection: connection.recv(4096)) as port:
+        with pytest.raises(SourceError, match="closes the connection without an answer") as caught:
+            opened(f"rtsp://127.0.0.1:{port}/x")
+        assert caught.value.kind == "unreachable"
 
 
 def test_nothing_prints_the_password(mjpeg: Server, request: pytest.FixtureRequest) -> None:
