@@ -16,12 +16,13 @@ from training.ablation import (
     ablate_fold,
     ablate_linear,
     rival_iterations,
+    shortened,
     table,
     with_flow,
-    with_iterations,
 )  # fmt: skip
 from training.config import ConfigError, TrainConfig
 from training.crossvalidation import (
+    HELD_OUT_EPISODES,
     Data,
     check_fold,
     fold_thresholds,
@@ -88,10 +89,15 @@ def chosen_folds(text: str, there: list[int]) -> list[int]:
     return folds
 
 
-def load(config: TrainConfig, data: Path, cache: Path | None) -> Data:
+def load(
+    config: TrainConfig, data: Path, cache: Path | None, held_out_episodes: int = HELD_OUT_EPISODES
+) -> Data:
+    """Clips and episodes, those of the cache and new ones; what can't be read is said."""
     with progress_bar() as bar:
-        task = bar.add_task("clips", total=listed(config, data), note="")
-        loaded = load_data(config, data, cache or default_cache(), lambda: bar.advance(task))
+        task = bar.add_task("clips", total=listed(config, data, held_out_episodes), note="")
+        loaded = load_data(
+            config, data, cache or default_cache(), lambda: bar.advance(task), held_out_episodes
+        )
     for path, reason in loaded.unreadable:
         say(f"left out: {path}: {reason}")
     return loaded
@@ -211,6 +217,10 @@ def ablate(
     iterations: Annotated[
         int | None, typer.Option(min=1, help="in place of the configurations' own")
     ] = None,
+    episodes: Annotated[
+        int | None,
+        typer.Option(min=0, help="rendered ones at most; the configurations' own if not given"),
+    ] = None,
     cache: CacheFolder = None,
     threads: Threads = 1,
     workers: Workers = 1,
@@ -223,8 +233,8 @@ def ablate(
         try:
             for settings in map(TrainConfig.load, config):
                 for method in flow or [settings.temporal.method]:
-                    recipe = with_iterations(with_flow(settings, method), iterations)
-                    loaded = load(recipe, data, cache)
+                    recipe = shortened(with_flow(settings, method), iterations, episodes)
+                    loaded = load(recipe, data, cache, held_out_episodes=0)
                     run = Run(accelerator_for("cpu"), workers, data=loaded.digest, stop=stop)
                     folder = RunFolder(out / f"{recipe.name}-{method}")
                     session = Session(loaded, folder, run, partial(reporter, bar), say)
@@ -247,20 +257,20 @@ def ablated(
     """A fold's counts: those of the ledger, or new ones, written into it."""
     key = Ledger.key(config, session.data, fold)
     if key not in ledger.rows:
-        linear = session.data.streams is not None
-        if not linear:
-            session.fold(config, fold)
+        linear, name = session.data.streams is not None, fold_name(fold)
+        # Not measured by itself: what is asked is what becomes of it under each fusion.
+        model = None if linear else session.model(name, config, fold)
         task = bar.add_task("fusions", total=rival_iterations(config), note="")
 
         def report(iteration: int, loss: float) -> None:
             bar.update(task, completed=iteration, note=f"loss {loss:.3f}")
 
-        if linear:
+        if model is None:
             counts = ablate_linear(config, session.data, fold, report)
         else:
-            model = session.model(fold_name(fold), config, fold)
             counts = ablate_fold(model, config, session.data, fold, session.run.workers, report)
         ledger.add(key, counts)
+        session.folder.clear(name)
     return ledger.rows[key]
 
 

@@ -49,12 +49,17 @@ def with_flow(config: TrainConfig, method: str) -> TrainConfig:
     )
 
 
-def with_iterations(config: TrainConfig, iterations: int | None) -> TrainConfig:
-    """The recipe, trained for as long as that; None: for as long as it says itself."""
-    if iterations is None:
-        return config
-    optimiser = config.optimiser.model_copy(update={"iterations": iterations})
-    return config.model_copy(update={"optimiser": optimiser})
+def shortened(config: TrainConfig, iterations: int | None, episodes: int | None) -> TrainConfig:
+    """The recipe, trained for as long and with as many rendered episodes; None: as it says itself.
+
+    A recipe that has no episodes gets none.
+    """
+    if iterations is not None:
+        optimiser = config.optimiser.model_copy(update={"iterations": iterations})
+        config = config.model_copy(update={"optimiser": optimiser})
+    if episodes is not None:
+        config = config.model_copy(update={"episodes": min(episodes, config.episodes)})
+    return config
 
 
 def with_fusion(config: TrainConfig, kind: FusionKind) -> TrainConfig:

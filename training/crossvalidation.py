@@ -96,16 +96,20 @@ class Data:
 
 
 def load_data(
-    config: TrainConfig, data: Path, cache: Path, advance: Callable[[], None] = lambda: None
-) -> Data:
-    """Read, or decode and cache, what the configuration names; raises DataError."""
+    config: TrainConfig, data: Path, cache: Path, advance: Callable[[], None] = lambda: None,
+    held_out_episodes: int = HELD_OUT_EPISODES,
+) -> Data:  # fmt: skip
+    """Read, or decode and cache, what the configuration names; raises DataError.
+
+    ``held_out_episodes`` to measure on are rendered besides the recipe's, at most as many as those.
+    """
     check_labels(config, (x for _, x in labelled_entries(config, data, config.clips)), "the lists")
     lists = [load_clips(config, data, cache, config.clips, advance)]
     if config.negatives is not None:
         lists.append(load_clips(config, data, cache, config.negatives, advance, "background"))
     check_readable(config, lists)
     clips, negatives = lists[0].clips, [clip for part in lists[1:] for clip in part.clips]
-    held_out = min(HELD_OUT_EPISODES, config.episodes)
+    held_out = min(held_out_episodes, config.episodes)
     episodes = load_episodes(config, cache, config.episodes + held_out, advance)
     return Data(
         clips, negatives, episodes[: config.episodes], episodes[config.episodes :],
@@ -119,12 +123,12 @@ def is_linear(config: TrainConfig) -> bool:
     return config.fusion.aggregator == "statistics"
 
 
-def listed(config: TrainConfig, data: Path) -> int:
+def listed(config: TrainConfig, data: Path, held_out_episodes: int = HELD_OUT_EPISODES) -> int:
     """How many clips and episodes :func:`load_data` is going to load; raises DataError."""
     count = len(labelled_entries(config, data, config.clips))
     if config.negatives is not None:
         count += len(labelled_entries(config, data, config.negatives, "background"))
-    return count + config.episodes + min(HELD_OUT_EPISODES, config.episodes)
+    return count + config.episodes + min(held_out_episodes, config.episodes)
 
 
 def check_fold(config: TrainConfig, data: Data, fold: int) -> None:

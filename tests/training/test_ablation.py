@@ -15,6 +15,7 @@ from training.ablation import (
     ablate_linear,
     rival_iterations,
     rivals,
+    shortened,
     table,
     train_rivals,
     with_flow,
@@ -101,3 +102,12 @@ def test_the_table_weighs_folds_by_their_clips() -> None:
     lines = table({"tiny, dis": [one, three]}).splitlines()
     assert lines[0] == "| set, flow | clips | " + " | ".join(COLUMNS) + " |"
     assert lines[2] == "| tiny, dis | 4 | " + " | ".join(["25.0"] * len(COLUMNS)) + " |"
+
+
+def test_a_recipe_is_shortened_and_never_lengthened() -> None:
+    config = tiny_config(episodes=3, optimiser={"iterations": 8})
+    assert shortened(config, None, None) == config
+    assert shortened(config, 2, None).optimiser.iterations == 2
+    assert shortened(config, None, 1).episodes == 1
+    assert shortened(config, None, 99).episodes == 3
+    assert shortened(config, 2, 1).labels == config.labels

@@ -150,8 +150,8 @@ def test_an_ablation_prints_a_row_for_each_flow(folder: Path) -> None:
     rows = [line.split("|")[1:3] for line in result.stdout.splitlines()]
     assert rows[2:] == [[" tiny, dis ", " 3 "], [" tiny, farneback ", " 3 "]]
     assert len(json.loads((folder / "runs/ablation.json").read_text())) == 2
-    _, config, _ = load_checkpoint(folder / "runs/tiny-dis/fold0.pt")
-    assert config.optimiser.iterations == 2
+    # A learning curve is left of the models.
+    assert [path.name for path in (folder / "runs/tiny-dis").iterdir()] == ["fold0_curves.png"]
 
 
 def test_an_ablation_of_a_linear_recipe_leaves_counts_alone(folder: Path) -> None:
