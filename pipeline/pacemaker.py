@@ -21,9 +21,9 @@ class Pacemaker:
     def hear(self, now_ns: int, metrics: StageMetrics) -> Pacing | None:
         """After a heartbeat of fusion: the pace to go on at, if it changes."""
         fusion, governor = metrics.of(FUSION), self._governor
-        before, self._steps = self._steps, fusion.get("steps", 0.0)
+        before, self._steps = self._steps, fusion.get("steps_timed", 0.0)
         skipped = self._newly_skipped(metrics)
-        if self._steps <= before:  # none came, or fusion was started again
+        if self._steps <= before:  # none came whole, or fusion was started again
             return None
         late_ms, level = fusion.get("late_ms", 0.0), governor.level
         if not governor.observe(now_ns, late_ms, skipped):

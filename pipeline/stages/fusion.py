@@ -167,15 +167,23 @@ class Fusion:
                     self._context.counters["scores_refused"] += 1
                     raise ValueError("the fusion network's scores are not finite")
                 now_ns = self._context.clock.monotonic_ns()
-                self._note_lateness(now_ns - step.moment.captured_ns)
+                self._note_lateness(step, now_ns)
                 self._emit(camera.decisions.judge(one, took_ns, now_ns))
                 if self._context.config.publish.scores:
                     self._scores.send(camera.decisions.step_scores(took_ns, now_ns))
 
-    def _note_lateness(self, late_ns: int) -> None:
-        """For the governor, who hears it with the heartbeats."""
-        self._late_ms += LATE_MEMORY * (late_ns / NS_PER_MS - self._late_ms)
+    def _note_lateness(self, step: DecidedStep, now_ns: int) -> None:
+        """For the governor, who hears it with the heartbeats.
+
+        A step for which a stream was waited for in vain says nothing of how busy the machine is:
+        its stage may be dead.
+        """
+        if step.spatial is None or step.temporal is None:
+            return
+        late_ms = (now_ns - step.moment.captured_ns) / NS_PER_MS
+        self._late_ms += LATE_MEMORY * (late_ms - self._late_ms)
         self._context.counters["late_ms"] = round(self._late_ms)
+        self._context.counters["steps_timed"] += 1
 
     def _interrupt(self, camera: _Camera, reason: str, *, forget: bool = False) -> None:
         if not camera.decisions.active:

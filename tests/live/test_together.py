@@ -58,6 +58,26 @@ def test_networks_take_the_steps_of_several_cameras_at_once(scratch: Path, tiny:
         assert max(last) - min(last) <= 2
 
 
+def test_a_stage_that_hangs_is_no_reason_to_do_less(scratch: Path, tiny: Path) -> None:
+    """Steps wait for its stream in vain, and are late for it."""
+    config = {
+        "model": str(tiny),
+        "cameras": {"a": {"source": "demo", "width": 160, "height": 120}},
+        "runtime": {"latency_ms": 150},
+        "supervisor": {"hang_s": 60},
+    }
+    with PipelineRun(scratch, config) as run:
+        run.wait_for(lambda: len(run.scores("a")) > 20, 30, "steps")
+        spatial = run.stages()["spatial"]
+        os.kill(spatial, signal.SIGSTOP)
+        before = len(run.scores("a"))
+        run.wait_for(lambda: len(run.scores("a")) > before + 60, 30, "steps of motion alone")
+        late = [h.body["latency_ms"]["total"] for h in run.scores("a")[-10:]]
+        assert min(late) > 150
+        assert not [h for h in run.heard if h.topic == "status/_governor/"]
+        os.kill(spatial, signal.SIGCONT)
+
+
 def test_less_is_done_when_steps_come_late_and_everybody_is_told(scratch: Path, tiny: Path) -> None:
     config = {
         "model": str(tiny),

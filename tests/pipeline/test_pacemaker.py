@@ -18,7 +18,7 @@ class Run:
         for _ in range(round(2 * seconds)):
             self.now_ns += NS_PER_S // 2
             self.steps, self.skipped = self.steps + steps, self.skipped + skips
-            self.metrics.update("fusion", {"steps": self.steps, "late_ms": late_ms})
+            self.metrics.update("fusion", {"steps_timed": self.steps, "late_ms": late_ms})
             self.metrics.update("flow:0", {"steps_skipped": self.skipped})
             pacing = self.pacemaker.hear(self.now_ns, self.metrics)
             if pacing is not None:
