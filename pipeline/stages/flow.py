@@ -31,10 +31,11 @@ class Flow(StepStage[FrameRef, tuple[QuantisedFlow | None, int]]):
     def open(self) -> None:
         config = self._context.config
         self._contract = ModelPack.load(config.model).contract
-        name = config.flow.method or self._contract.temporal.method
-        self._methods = {False: flow.create(name), True: flow.create_fast(name)}
+        self._name = config.flow.method or self._contract.temporal.method
+        self._method = flow.create(self._name)
+        self._fast_method: flow.FlowMethod | None = None
         for camera in self._context.spec.cameras:
-            self._cameras[camera] = _Camera(FlowSteps(self._methods[False], self._contract))
+            self._cameras[camera] = _Camera(FlowSteps(self._method, self._contract))
         self.connect(self._contract.step_hz)
 
     def close(self) -> None:
@@ -55,11 +56,18 @@ class Flow(StepStage[FrameRef, tuple[QuantisedFlow | None, int]]):
             self._context.counters["frames_overwritten"] += 1
             return None
         ring.done(ref.number)
-        camera.steps.method = self._methods[self._context.link.pace.fast_flow]
+        camera.steps.method = self._method_of_the_pace()
         field, span = camera.steps.field(grey)
         if field is not None:
             self._context.counters["fields"] += 1
         return field, span
+
+    def _method_of_the_pace(self) -> flow.FlowMethod:
+        if not self._context.link.pace.fast_flow:
+            return self._method
+        if self._fast_method is None:
+            self._fast_method = flow.create_fast(self._name)
+        return self._fast_method
 
     def finish(
         self, batch: list[tuple[FrameRef, tuple[QuantisedFlow | None, int]]], took_ns: int

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipeline.flow import METHODS, FlowField, Gray, create, dequantise, quantise
+from pipeline.flow import METHODS, FlowField, Gray, create, create_fast, dequantise, quantise
 from pipeline.flow.evaluation import end_point_error
 
 Coordinates = npt.NDArray[np.float64]
@@ -278,3 +278,15 @@ def test_a_part_of_a_larger_picture_is_a_picture(name: str) -> None:
     part = np.s_[20:100, 30:130]
     flow = create(name)(prev[part], following[part])
     assert (flow == create(name)(prev[part].copy(), following[part].copy())).all()
+
+
+@pytest.mark.parametrize("name", sorted(METHODS))
+def test_the_fastest_of_a_method_sees_the_same_motion(name: str) -> None:
+    rng = np.random.default_rng(2)
+    picture = cv2.GaussianBlur(rng.integers(0, 255, (120, 160), np.uint8), (0, 0), 2.0)
+    moved = np.roll(picture, 3, axis=1)
+    flow = create_fast(name)(picture, moved)
+    inner = flow[20:-20, 20:-20]
+    assert flow.shape == (120, 160, 2)
+    assert abs(float(np.median(inner[..., 0])) - 3.0) < 0.5
+    assert abs(float(np.median(inner[..., 1]))) < 0.5
