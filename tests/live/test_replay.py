@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -52,6 +53,13 @@ def test_a_live_run_is_decided_again(scratch: Path, tiny: Path, panning: Path) -
     assert first["start_time"][:-5] == twin["start_time"][:-5]
 
 
+WALL_TIMES = ("start_time", "end_time")
+
+
+def wall_s(time: str | None) -> float:
+    return 0.0 if time is None else datetime.fromisoformat(time).timestamp()
+
+
 def test_a_lossless_recording_gives_every_line_again(
     scratch: Path, tiny: Path, panning: Path
 ) -> None:
@@ -63,10 +71,14 @@ def test_a_lossless_recording_gives_every_line_again(
     assert done.returncode == 0, done.stderr
     events, again = ([json.loads(line) for line in one.stdout.splitlines()] for one in (live, done))
     assert len(events) > 10
+    told = ("latency_ms", "log", *WALL_TIMES)
     for event, twin in zip(events, again, strict=True):
-        assert {k: v for k, v in event.items() if k not in ("latency_ms", "log")} == {
-            k: v for k, v in twin.items() if k not in ("latency_ms", "log")
+        assert {k: v for k, v in event.items() if k not in told} == {
+            k: v for k, v in twin.items() if k not in told
         }
+        # Publish and the recording read the wall clock each for itself, and round to milliseconds.
+        for name in WALL_TIMES:
+            assert abs(wall_s(event[name]) - wall_s(twin[name])) <= 0.005
     again_there = subprocess.run(command, cwd=PROJECT, capture_output=True, text=True, timeout=60)
     assert again_there.returncode == 2
     assert "holds a recording already" in again_there.stderr
