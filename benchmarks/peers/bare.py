@@ -40,7 +40,7 @@ class TwoStream:
         }
         self._cameras: dict[int, _Camera] = {}
 
-    def __call__(self, camera: int, frame: Picture, farneback: bool = False) -> Picture:
+    def __call__(self, camera: int, frame: Picture) -> Picture:
         """Scores (C,) of a camera that shows ``frame``, (H, W, 3) uint8 BGR."""
         contract = self.contract
         state = self._cameras.get(camera)
@@ -49,7 +49,7 @@ class TwoStream:
         height, width = contract["spatial"]["size"]
         small = cv2.resize(frame, (width, height), interpolation=cv2.INTER_AREA)
         spatial = self._run["spatial"](None, {"frames": small[None]})[0]
-        stack = state.stacked(frame, farneback)
+        stack = state.stacked(frame)
         temporal = None
         if stack is not None:
             temporal = self._run["temporal"](None, {"flow": stack[None]})[0][0]
@@ -70,21 +70,16 @@ class _Camera:
         self.temporal = np.zeros((steps, size), np.float32)
         self.mask = np.zeros((steps, 2), np.float32)
 
-    def stacked(self, frame: Picture, farneback: bool) -> Picture | None:
+    def stacked(self, frame: Picture) -> Picture | None:
         """The stack (L, h, w, 2) uint8 that ends with ``frame``."""
         contract = self._contract["temporal"]
-        height, width = frame.shape[:2] if farneback else contract["flow_size"]
+        height, width = contract["flow_size"]
         resized = cv2.resize(frame, (width, height), interpolation=cv2.INTER_AREA)
         grey = cv2.cvtColor(resized, cv2.COLOR_BGR2GRAY)
         before, self._grey = self._grey, grey
         if before is None:
             return None
-        flow: Any
-        if farneback:
-            start = np.zeros((*grey.shape, 2), np.float32)
-            flow = cv2.calcOpticalFlowFarneback(before, grey, start, 0.5, 3, 15, 3, 5, 1.2, 0)
-        else:
-            flow = self._dis.calc(before, grey, None)  # type: ignore[call-overload]
+        flow = self._dis.calc(before, grey, None)  # type: ignore[call-overload]
         height, width = contract["size"]
         small = cv2.resize(flow, (width, height), interpolation=cv2.INTER_AREA)
         scaled = np.clip(np.rint(small * (127.0 / contract["bound"])), -127.0, 127.0) + 128.0
