@@ -27,7 +27,7 @@ import logging
 import os
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from multiprocessing import resource_tracker, shared_memory
 from pathlib import Path
@@ -307,6 +307,31 @@ class RingWriter:
         self._map.close()
 
 
+class _View(contextlib.AbstractContextManager[Image]):
+    """One image of a ring while it is looked at; entered for every step, hence no generator."""
+
+    __slots__ = ("_number", "_ring", "_slot")
+
+    def __init__(self, ring: _Mapping, number: int) -> None:
+        self._ring = ring
+        self._number = number
+        self._slot = number % ring.slots
+
+    def __enter__(self) -> Image:
+        self._check()
+        _fence()
+        return self._ring.images[self._slot]
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        if kind is None:
+            _fence()
+            self._check()
+
+    def _check(self) -> None:
+        if self._ring.sequences[self._slot] != 2 * self._number + 2:
+            raise FrameOverwritten(f"image {self._number} of ring {self._ring.name}")
+
+
 class RingReader:
     """Reads images of a ring by their number."""
 
@@ -327,22 +352,13 @@ class RingReader:
     def shape(self) -> Shape:
         return self._map.shape
 
-    @contextlib.contextmanager
-    def view(self, number: int) -> Iterator[Image]:
-        """Image ``number`` in place, (H, W, C) uint8, read-only by agreement.
+    def view(self, number: int) -> contextlib.AbstractContextManager[Image]:
+        """Image ``number`` in place, (H, W, C) uint8, read-only by agreement; for a ``with`` block.
 
         Raises :class:`FrameOverwritten` on entry when it is gone, and on exit when it went while
         it was used; what was computed from it must then be thrown away.
         """
-        ring = self._map
-        slot, whole = number % ring.slots, 2 * number + 2
-        if ring.sequences[slot] != whole:
-            raise FrameOverwritten(f"image {number} of ring {ring.name}")
-        _fence()
-        yield ring.images[slot]
-        _fence()
-        if ring.sequences[slot] != whole:
-            raise FrameOverwritten(f"image {number} of ring {ring.name}")
+        return _View(self._map, number)
 
     def read(self, number: int) -> Image:
         """A copy of image ``number``; raises :class:`FrameOverwritten`."""
@@ -356,7 +372,9 @@ class RingReader:
         return int(self._map.words[_HEAD])
 
     def done(self, number: int) -> None:
-        """Tell a lossless writer that this reader is past image ``number``."""
+        """Tell a lossless writer that this reader is past image ``number``; no other waits."""
+        if not self._map.readers:
+            return
         _fence()
         self._map.words[self._cursor] = number + 1
 

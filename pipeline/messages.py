@@ -5,6 +5,7 @@ a decoder that meets another version, an unknown type or a malformed body raises
 :class:`BadMessage`. Pixels never travel: a :class:`FrameRef` says where in which ring they lie.
 """
 
+from collections.abc import Sequence
 from typing import Any, Literal
 
 import msgspec
@@ -258,6 +259,7 @@ AnyMessage = (
 
 _encoder = msgspec.msgpack.Encoder()
 _decoder = msgspec.msgpack.Decoder(AnyMessage)
+_decoder_of_many = msgspec.msgpack.Decoder(list[AnyMessage])
 # RecursionError: what is nested a thousand deep, even in a field that would be skipped.
 _UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 
@@ -267,17 +269,38 @@ def encode(message: Message) -> bytes:
     return _encoder.encode(message)
 
 
+def encode_all(messages: Sequence[Message]) -> bytes:
+    """Some messages as one msgpack array."""
+    return _encoder.encode(messages)
+
+
 def decode(data: bytes) -> AnyMessage:
     """The message in ``data``; raises :class:`BadMessage`."""
+    message: AnyMessage = _decoded(data, _decoder)
+    _check_schema(message)
+    return message
+
+
+def decode_all(data: bytes) -> list[AnyMessage]:
+    """The messages in ``data``; raises :class:`BadMessage` if one of them is none."""
+    messages: list[AnyMessage] = _decoded(data, _decoder_of_many)
+    for message in messages:
+        _check_schema(message)
+    return messages
+
+
+def _decoded(data: bytes, decoder: "msgspec.msgpack.Decoder[Any]") -> Any:
     if len(data) > MAX_BYTES:
         raise BadMessage(f"{len(data)} bytes; a message has at most {MAX_BYTES}")
     try:
-        message: AnyMessage = _decoder.decode(data)
+        return decoder.decode(data)
     except _UNREADABLE as error:
         raise BadMessage(str(error)) from None
+
+
+def _check_schema(message: AnyMessage) -> None:
     if message.schema != SCHEMA_VERSION:
         raise BadMessage(f"schema {message.schema}; this program speaks {SCHEMA_VERSION}")
-    return message
 
 
 class ModelInfo(msgspec.Struct, frozen=True, kw_only=True):

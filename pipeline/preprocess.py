@@ -84,6 +84,8 @@ def flow_input(
     if previous.shape != current.shape:
         raise ValueError(f"flow needs two pictures alike, got {previous.shape}, {current.shape}")
     height, width = contract.temporal.size
-    field = method(previous, current) / np.float32(elapsed_steps)
+    field = method(previous, current)
     small = cv2.resize(field, (width, height), interpolation=cv2.INTER_AREA)
-    return quantise(np.asarray(small, np.float32), contract.temporal.bound)
+    # Divided only now: a mean of quotients is the quotient of the mean, and this is smaller.
+    per_step = np.asarray(small, np.float32) / np.float32(elapsed_steps)
+    return quantise(per_step, contract.temporal.bound)

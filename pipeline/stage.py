@@ -45,6 +45,8 @@ EXIT_OK, EXIT_USAGE, EXIT_NO_SOURCE, EXIT_STAGE = 0, 2, 3, 4
 """Exit codes of the program: done, bad usage or config, no source opened, a stage kept failing."""
 
 DRAIN_LIVE_S = 0.4
+GAUGES_S = 2.0
+"""How old what a heartbeat says of memory and files may be."""
 LOOK_UP_S = 0.05
 """How long a stage that has work without end goes on before it looks for a word to it."""
 RING_GRANT_S = 5.0
@@ -86,7 +88,9 @@ class SupervisorLink:
         self._clock = clock
         self._stage = stage
         self._period_ns = int(heartbeat_s * NS_PER_S)
-        self._last_ns = 0
+        self._due_ns = 0
+        self._gauges: dict[str, float] = {}
+        self._gauged_ns: int | None = None
         self._grants: list[RingGrant] = []
         self._dealer = bus.dealer(topics.CONTROL, stage)
         self.stop_requested = False
@@ -100,15 +104,17 @@ class SupervisorLink:
         self.send(Hello(stage=self._stage, pid=os.getpid()))
 
     def heartbeat(self, counters: "Counter[str]") -> None:
-        """Send a heartbeat when one is due."""
+        """Send a heartbeat when one is due: all stages' at the same moments, which wakes the
+        supervisor for many at once."""
         now = self._clock.monotonic_ns()
-        if now - self._last_ns >= self._period_ns:
-            self._last_ns = now
-            self.send(Heartbeat(counters={**counters, **_process_gauges()}))
+        if now >= self._due_ns:
+            self._due_ns = now - now % self._period_ns + self._period_ns
+            if self._gauged_ns is None or now - self._gauged_ns >= GAUGES_S * NS_PER_S:
+                self._gauges, self._gauged_ns = _process_gauges(), now
+            self.send(Heartbeat(counters={**counters, **self._gauges}))
 
     def until_heartbeat_s(self) -> float:
-        due = self._last_ns + self._period_ns - self._clock.monotonic_ns()
-        return max(0.0, due / NS_PER_S)
+        return max(0, self._due_ns - self._clock.monotonic_ns()) / NS_PER_S
 
     def take_grant(self) -> RingGrant | None:
         return self._grants.pop(0) if self._grants else None

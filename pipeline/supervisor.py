@@ -5,6 +5,7 @@ from liveness (its work loop sends heartbeats). A start-up failure is not restar
 is, with growing pauses, until the budget is used up.
 """
 
+import contextlib
 import logging
 import os
 import signal
@@ -47,7 +48,10 @@ from pipeline.stage import EXIT_NO_SOURCE, EXIT_OK, EXIT_STAGE, Launch
 from pipeline.stages.publish import log_path
 from pipeline.topology import KINDS, StageSpec, stages
 
-TICK_S = 0.1
+LOOK_S = 0.25
+"""How often the stages are looked after when none has ended."""
+TOGETHER_S = 0.02
+"""Heartbeats that follow each other so closely are heard together."""
 FIRST_BACKOFF_S = 0.1
 MAX_BACKOFF_S = 5.0
 MEBI = 1 << 20
@@ -76,6 +80,8 @@ class Child:
     restarts: deque[int] = field(default_factory=deque)
     total_restarts: int = 0
     private_bytes: float = 0.0
+    end_fd: int | None = None
+    """Can be read when the process has ended."""
     aside: bool = False
     """A capture that used up its restarts, while other cameras go on."""
 
@@ -135,6 +141,7 @@ class Supervisor:
         self._opened: set[str] = set()
         self._metrics = StageMetrics()
         self._signals = 0
+        self._one_ended = False
         self._verdict: int | None = None
 
     def run(self) -> int:
@@ -183,12 +190,21 @@ class Supervisor:
             self._spawn(child)
 
     def _loop(self) -> None:
+        look_ns = 0
         while not self._over():
-            self._bus.poll(TICK_S)
-            for child in self._children.values():
-                self._look_after(child)
+            now = self._clock.monotonic_ns()
+            if self._one_ended or now >= look_ns:
+                self._one_ended = False
+                for child in self._children.values():
+                    self._look_after(child)
+                look_ns = min(now + int(LOOK_S * NS_PER_S), *self._restarts_due_ns())
             for output in self._outputs:
                 output.tick()
+            if self._bus.poll(max(0, look_ns - self._clock.monotonic_ns()) / NS_PER_S):
+                self._clock.sleep(TOGETHER_S)
+
+    def _restarts_due_ns(self) -> list[int]:
+        return [c.restart_at_ns for c in self._children.values() if c.process is None] or [1 << 62]
 
     def _over(self) -> bool:
         if self._verdict is not None or self._signals:
@@ -319,8 +335,25 @@ class Supervisor:
         assert child.process.stdin is not None
         child.process.stdin.write(msgspec.json.encode(launch) + b"\n")
         child.process.stdin.flush()
+        self._watch_end(child, child.process.pid)
         child.ready = False
         child.heard_ns = self._clock.monotonic_ns()
+
+    def _watch_end(self, child: Child, pid: int) -> None:
+        """Have the end of a process wake this one; where it can't, looking after it has to do."""
+        if sys.platform == "linux":
+            with contextlib.suppress(OSError):
+                child.end_fd = os.pidfd_open(pid)
+                self._bus.watch(child.end_fd, self._on_end)
+
+    def _unwatch_end(self, child: Child) -> None:
+        if child.end_fd is not None:
+            self._bus.unwatch(child.end_fd)
+            os.close(child.end_fd)
+            child.end_fd = None
+
+    def _on_end(self) -> None:
+        self._one_ended = True
 
     def _look_after(self, child: Child) -> None:
         """Restart what has died, kill what hangs."""
@@ -362,7 +395,7 @@ class Supervisor:
         if silent_s > self._config.supervisor.stall_s and status.state == "online":
             self._stalled.add(camera)
             self._say(camera, "stalled", f"no frame for {silent_s:.1f} s")
-        elif camera in self._stalled and silent_s < TICK_S:
+        elif camera in self._stalled and silent_s < self._config.supervisor.stall_s:
             self._stalled.discard(camera)
             # Heard again, and it has said nothing of its own: the pause was no gap to it.
             if status.state == "stalled" and child.ready:
@@ -380,6 +413,7 @@ class Supervisor:
 
     def _bury(self, child: Child, code: int, now: int) -> None:
         """A stage has died: plan its restart, or give up."""
+        self._unwatch_end(child)
         self._control_drain()
         if self._verdict is not None:
             return
@@ -445,6 +479,8 @@ class Supervisor:
 
     def _stop(self) -> None:
         """Stop kind by kind, in the order of the data, so that each drains what it was sent."""
+        for child in self._children.values():
+            self._unwatch_end(child)
         finished = self._config.lossless and self._verdict == EXIT_OK and not self._signals
         began = self._clock.monotonic_ns()
         stop_s = self._config.supervisor.stop_s
@@ -491,6 +527,7 @@ class Supervisor:
         for child in alive:
             assert child.process is not None
             child.process.wait()
+            self._unwatch_end(child)
             self._close_pipe(child)
 
     @staticmethod

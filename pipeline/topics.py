@@ -1,7 +1,8 @@
 """Topics: where each message travels, with what delivery rule, and who reads it. One table.
 
 A topic on the wire is ``<name>/<camera>/``: ZeroMQ subscriptions are prefix matches, so the slash
-at the end keeps ``door`` from hearing ``door2``.
+at the end keeps ``door`` from hearing ``door2``. Where messages of several cameras travel together
+a ``*`` stands in the camera's place.
 """
 
 from dataclasses import dataclass
@@ -33,10 +34,12 @@ class Topic:
     writer: str
     readers: tuple[str, ...]
     per_camera_socket: bool = False
+    together: bool = False
+    """Whether messages of several cameras travel as one. Its readers read all cameras."""
 
     def of(self, camera: str) -> bytes:
         """The topic of one camera on the wire."""
-        return f"{self.name}/{camera}/".encode()
+        return f"{self.name}/{'*' if self.together else camera}/".encode()
 
 
 _STREAM_END = messages.EndOfStream
@@ -49,12 +52,24 @@ FRAME = Topic(
     ("spatial", "flow"),
     per_camera_socket=True,
 )
-FLOW = Topic("flow", (messages.FlowRef, _STREAM_END), Rule.STEPS, "flow", ("temporal",))
+FLOW = Topic(
+    "flow", (messages.FlowRef, _STREAM_END), Rule.STEPS, "flow", ("temporal",), together=True
+)
 SPATIAL = Topic(
-    "feature/spatial", (messages.Feature, _STREAM_END), Rule.STEPS, "spatial", ("fusion",)
+    "feature/spatial",
+    (messages.Feature, _STREAM_END),
+    Rule.STEPS,
+    "spatial",
+    ("fusion",),
+    together=True,
 )
 TEMPORAL = Topic(
-    "feature/temporal", (messages.Feature, _STREAM_END), Rule.STEPS, "temporal", ("fusion",)
+    "feature/temporal",
+    (messages.Feature, _STREAM_END),
+    Rule.STEPS,
+    "temporal",
+    ("fusion",),
+    together=True,
 )
 TRANSITION = Topic(
     "transition",

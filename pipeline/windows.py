@@ -4,6 +4,7 @@ Pure: no sockets, no clocks; time comes in as numbers. The stages and the offlin
 (:mod:`pipeline.offline`) are built of the same classes, so both compute the same.
 """
 
+import math
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -230,6 +231,11 @@ class StepJoin:
         return self.ended
 
     @property
+    def waiting(self) -> bool:
+        """Whether a step has come that isn't decided."""
+        return bool(self._pending)
+
+    @property
     def ended(self) -> bool:
         return len(self._ended) == 2 and not self._pending
 
@@ -266,12 +272,27 @@ class FeatureWindow:
     def __init__(self, length: int, size: int) -> None:
         self._length = length
         self._size = size
-        self.spatial: Vector = np.zeros((length, size), np.float32)
-        self.temporal: Vector = np.zeros((length, size), np.float32)
-        self.mask: Vector = np.zeros((length, 2), np.float32)
+        # Twice the length: a step writes one row, and only every T-th moves the others back.
+        self._features = np.zeros((2 * length, 2, size), np.float32)
+        self._mask = np.zeros((2 * length, 2), np.float32)
+        self._end = length
         self.segment = -1
         self._last_step = -1
         self._held = 0
+        self.empty = True
+        """Whether the newest step has no feature at all."""
+
+    @property
+    def spatial(self) -> Vector:
+        return self._features[self._end - self._length : self._end, 0]
+
+    @property
+    def temporal(self) -> Vector:
+        return self._features[self._end - self._length : self._end, 1]
+
+    @property
+    def mask(self) -> Vector:
+        return self._mask[self._end - self._length : self._end]
 
     def push(
         self, segment: int, step_id: int, spatial: Vector | None, temporal: Vector | None
@@ -281,42 +302,43 @@ class FeatureWindow:
         Raises ValueError on a feature whose size is not d or that is not finite.
         """
         if segment != self.segment:
-            for rows in (self.spatial, self.temporal, self.mask):
-                rows[:] = 0.0
-            self.segment, self._held = segment, 0
+            self._features[:] = self._mask[:] = 0.0
+            self.segment, self._held, self._end = segment, 0, self._length
             shift = 1
         else:
             shift = step_id - self._last_step
             if shift < 1:
                 raise ValueError(f"step {step_id} after step {self._last_step}")
-        self._roll(min(shift, self._length))
+        self._advance(min(shift, self._length))
         self._last_step = step_id
         self._held = min(self._held + shift, self._length)
-        for stream, (rows, vector) in enumerate(
-            ((self.spatial, spatial), (self.temporal, temporal))
-        ):
+        self.empty = True
+        for stream, vector in enumerate((spatial, temporal)):
             if vector is None:
                 continue
             if vector.shape != (self._size,):
                 raise ValueError(f"feature has shape {vector.shape}, expected ({self._size},)")
-            if not np.isfinite(vector).all():
+            # A finite sum of squares has finite terms; one that overflows is looked at again.
+            if not math.isfinite(vector.dot(vector)) and not np.isfinite(vector).all():
                 raise ValueError("feature is not finite")
-            rows[-1] = vector
-            self.mask[-1, stream] = 1.0
+            self._features[self._end - 1, stream] = vector
+            self._mask[self._end - 1, stream] = 1.0
+            self.empty = False
 
-    def _roll(self, shift: int) -> None:
-        for rows in (self.spatial, self.temporal, self.mask):
-            rows[:-shift] = rows[shift:]
-            rows[-shift:] = 0.0
-
-    @property
-    def empty(self) -> bool:
-        """Whether the newest step has no feature at all."""
-        return not self.mask[-1].any()
+    def _advance(self, shift: int) -> None:
+        """Make ``shift`` empty rows the newest."""
+        begin = self._end
+        if begin + shift > 2 * self._length:
+            kept = self._length - shift
+            for rows in (self._features, self._mask):
+                rows[:kept] = rows[begin - kept : begin]
+            begin = kept
+        self._end = begin + shift
+        self._features[begin : self._end] = self._mask[begin : self._end] = 0.0
 
     def info(self) -> WindowInfo:
         """The steps that the window holds and how many of them lack a stream."""
-        held = self.mask[self._length - self._held :]
+        held = self._mask[self._end - self._held : self._end]
         return WindowInfo(
             first_step=self._last_step - self._held + 1,
             last_step=self._last_step,
@@ -347,18 +369,24 @@ def score_windows(
 
     ``run`` is the fusion network (:meth:`pipeline.onnx_session.Network.run`).
     """
-    names = ("spatial", "temporal", "mask")
-    outputs = run({name: np.stack([getattr(w, name) for w in windows]) for name in names})
-    scored: list[Scored | None] = []
-    for place, window in enumerate(windows):
-        scores = outputs["scores"][place]
-        seen = window.mask.max(axis=0) > 0.0
-        both = np.flatnonzero(window.mask.min(axis=1) > 0.0)
-        one = Scored(
-            scores=scores,
-            spatial=outputs["spatial_scores"][place] if seen[0] else None,
-            temporal=outputs["temporal_scores"][place] if seen[1] else None,
-            alpha=float(outputs["alpha"][place][both[-1]]) if len(both) else None,
+    inputs = {
+        name: np.stack([getattr(window, name) for window in windows])
+        for name in ("spatial", "temporal", "mask")
+    }
+    outputs = run(inputs)
+    there = inputs["mask"] > 0.0
+    finite = np.logical_and.reduce(np.isfinite(outputs["scores"]), axis=1)
+    seen = np.logical_or.reduce(there, axis=1)
+    both = np.logical_and.reduce(there, axis=2)
+    newest = both.shape[1] - 1 - both[:, ::-1].argmax(axis=1)
+    return [
+        Scored(
+            scores=outputs["scores"][place],
+            spatial=outputs["spatial_scores"][place] if seen[place, 0] else None,
+            temporal=outputs["temporal_scores"][place] if seen[place, 1] else None,
+            alpha=float(outputs["alpha"][place, row]) if both[place, row] else None,
         )
-        scored.append(one if np.isfinite(scores).all() else None)
-    return scored
+        if finite[place]
+        else None
+        for place, row in enumerate(newest)
+    ]

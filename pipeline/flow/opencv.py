@@ -60,7 +60,9 @@ class DIS:
         prev_gray, next_gray = np.ascontiguousarray(prev_gray), np.ascontiguousarray(next_gray)
         # A fresh output each call: OpenCV takes a given one as the start of the search.
         flow = self._dis.calc(prev_gray, next_gray, None)  # type: ignore[call-overload]
-        return np.ascontiguousarray(flow[:height, :width], np.float32)
+        if below or right:
+            flow = np.ascontiguousarray(flow[:height, :width])
+        return np.asarray(flow, np.float32)
 
 
 def _pad(image: Gray, below: int, right: int) -> Gray:

@@ -72,35 +72,27 @@ class Flow(StepStage[FrameRef, tuple[QuantisedFlow | None, int]]):
     def finish(
         self, batch: list[tuple[FrameRef, tuple[QuantisedFlow | None, int]]], took_ns: int
     ) -> None:
-        for ref, (field, span) in batch:
-            self._send(self._cameras[ref.moment.camera], ref, field, span, took_ns)
+        said = [self._said(ref, field, span, took_ns) for ref, (field, span) in batch]
+        self._publisher.send(batch[0][0].moment.camera, *said)
 
     def pass_over(self, ref: FrameRef, took_ns: int) -> None:
-        camera = self._cameras[ref.moment.camera]
-        camera.steps.forget()
-        self._send(camera, ref, None, 1, took_ns)
+        camera = ref.moment.camera
+        self._cameras[camera].steps.forget()
+        self._publisher.send(camera, self._said(ref, None, 1, took_ns))
 
-    def _send(
-        self, camera: _Camera, ref: FrameRef, field: QuantisedFlow | None, span: int, took_ns: int
-    ) -> None:
+    def _said(self, ref: FrameRef, field: QuantisedFlow | None, span: int, took_ns: int) -> FlowRef:
         name, number = None, -1
         if field is not None:
-            ring = self._ring(camera, ref.moment.camera)
+            ring = self._ring(ref.moment.camera)
             np.copyto(ring.reserve(), field)
             name, number = ring.name, ring.commit()
         stamp = Stamp("flow", took_ns, self._context.clock.monotonic_ns())
-        self._publisher.send(
-            ref.moment.camera,
-            FlowRef(
-                moment=ref.moment,
-                ring=name,
-                number=number,
-                span=span,
-                trail=(*ref.trail, stamp),
-            ),
+        return FlowRef(
+            moment=ref.moment, ring=name, number=number, span=span, trail=(*ref.trail, stamp)
         )
 
-    def _ring(self, camera: _Camera, name: str) -> RingWriter:
+    def _ring(self, name: str) -> RingWriter:
+        camera = self._cameras[name]
         if camera.ring is None:
             height, width = self._contract.temporal.size
             context = self._context

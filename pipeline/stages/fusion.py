@@ -99,14 +99,10 @@ class Fusion:
         )
 
     def work(self) -> float | None:
-        took_ns = self._context.clock.monotonic_ns()
-        if self._receive(took_ns) and self._gathers:
-            # The other cameras' features are a moment behind, and often the other stream's too.
+        took_ns = self._decide()
+        if self._gathers and self._others_follow():
             self._context.clock.sleep(TOGETHER_S)
-            took_ns = self._context.clock.monotonic_ns()
-            self._receive(took_ns)
-        for camera in self._cameras.values():
-            camera.decided += camera.join.decided(took_ns)
+            took_ns = self._decide()
         while batch := self._next_batch():
             self._run(batch, took_ns)
         for camera in self._cameras.values():
@@ -116,19 +112,31 @@ class Fusion:
         waits = [self._outbox.work(), *(self._wait_s(c, took_ns) for c in self._cameras.values())]
         return min((wait for wait in waits if wait is not None), default=None)
 
-    def _receive(self, now_ns: int) -> bool:
-        """Take in what has arrived; whether there was anything."""
-        arrived = False
+    def _decide(self) -> int:
+        """Take in what has arrived, and see which steps that decides; the time of it."""
+        now_ns = self._context.clock.monotonic_ns()
+        self._receive(now_ns)
+        for camera in self._cameras.values():
+            camera.decided += camera.join.decided(now_ns)
+        return now_ns
+
+    def _others_follow(self) -> bool:
+        """Whether a camera's step is decided, and another's only wants its second stream."""
+        cameras = self._cameras.values()
+        return any(c.decided for c in cameras) and any(
+            c.join.waiting and not c.decided for c in cameras
+        )
+
+    def _receive(self, now_ns: int) -> None:
         for stream, subscriber in self._inputs.items():
             for message in subscriber.drain():
-                arrived, self._quiet_since_stop = True, False
+                self._quiet_since_stop = False
                 if isinstance(message, EndOfStream):
                     self._cameras[message.camera].join.end(stream)
                 elif isinstance(message, Feature):
                     camera = self._cameras[message.moment.camera]
                     camera.heard_ns = now_ns
                     camera.join.push(message, now_ns)
-        return arrived
 
     def _next_batch(self) -> list[tuple[_Camera, DecidedStep]]:
         """The next decided step of each camera; lossless: of one at a time."""

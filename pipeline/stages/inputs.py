@@ -3,13 +3,12 @@
 import logging
 from abc import ABC, abstractmethod
 from collections import Counter
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
-from typing import Generic, TypeVar
+from collections.abc import Iterable
+from typing import Any, Generic, TypeVar
 
 from pipeline import topics
-from pipeline.bus import Publisher, Subscriber
-from pipeline.clock import NS_PER_S
+from pipeline.bus import Bus, Publisher, Subscriber
+from pipeline.clock import NS_PER_MS, NS_PER_S, Clock
 from pipeline.frame_ring import RingReaders
 from pipeline.messages import EndOfStream, FlowRef, FrameRef
 from pipeline.stage import Context
@@ -26,6 +25,8 @@ MAX_BACKLOG = 2
 """Live: steps of one camera that may wait; a stage that is slower skips to the newest."""
 TOGETHER_S = 0.003
 """Messages that were sent together have all arrived after so long."""
+SHORT_OF_NS = 2 * NS_PER_MS
+"""A nap ends so long before the last camera's step came last time, lest they drift."""
 ABSENT_PERIODS = 3
 """A camera that has brought no step for so many step periods isn't waited for."""
 
@@ -106,6 +107,41 @@ class StepQueue(Generic[Ref]):
         return not self._open and not self._ends and not self.waiting
 
 
+class Gathering:
+    """How a stage waits for the steps that all cameras bring at about the same time.
+
+    Cameras lie apart as they did the step before. So that each doesn't wake the process by itself,
+    it sleeps until the last of them is about to come.
+    """
+
+    def __init__(self, queue: StepQueue[Any], bus: Bus, clock: Clock, longest_s: float) -> None:
+        self._queue = queue
+        self._bus = bus
+        self._clock = clock
+        self._longest_ns = int(longest_s * NS_PER_S)
+        self._apart_ns = 0
+
+    def gather(self) -> None:
+        """Take in what has arrived; where some cameras' steps lack, wait a little for them."""
+        clock, queue = self._clock, self._queue
+        began = now = clock.monotonic_ns()
+        until = began + self._longest_ns
+        queue.receive(now)
+        if now >= until or not queue.incomplete(now):
+            return
+        nap_ns = min(self._apart_ns, self._longest_ns) - SHORT_OF_NS
+        if nap_ns > 0:
+            clock.sleep(nap_ns / NS_PER_S)
+            now = clock.monotonic_ns()
+            queue.receive(now)
+        while now < until and queue.incomplete(now):
+            self._bus.poll((until - now) / NS_PER_S)
+            now = clock.monotonic_ns()
+            queue.receive(now)
+        if now < until:
+            self._apart_ns = now - began
+
+
 class StepStage(ABC, Generic[Ref, Input]):
     """A stage between two step topics: flow, spatial and temporal.
 
@@ -132,12 +168,14 @@ class StepStage(ABC, Generic[Ref, Input]):
         context, bus = self._context, self._context.bus
         from_cameras = self._reads is topics.FRAME
         gather_s = context.config.runtime.gather_ms / 1000 if from_cameras else TOGETHER_S
-        self._gather_s = 0.0 if context.lossless else gather_s
         cameras = context.spec.cameras
         instances = writers(self._reads.writer, context.config, cameras)
         subscriber = bus.subscriber(self._reads, instances, cameras)
         self._queue: StepQueue[Ref] = StepQueue(
             subscriber, cameras, self._kind, context.lossless, context.counters, NS_PER_S / step_hz
+        )
+        self._gathering = Gathering(
+            self._queue, bus, context.clock, 0.0 if context.lossless else gather_s
         )
         bus.watch(subscriber, lambda: None)
         readers = len(self._writes.readers) if context.lossless else 0
@@ -160,17 +198,22 @@ class StepStage(ABC, Generic[Ref, Input]):
         """Say that a step has nothing: its camera is in quarantine, or failed just now."""
 
     def process(self, refs: list[Ref]) -> None:
-        """Work off one step of each of some cameras; what fails stays with its camera."""
+        """Work off one step of each of some cameras; what fails stays with its camera.
+
+        What stands after a guarded block that ends in ``continue`` is done when it has failed.
+        """
         took_ns = self._context.clock.monotonic_ns()
         batch: list[tuple[Ref, Input]] = []
         for ref in refs:
             if self._quarantine.holds(ref.moment.camera):
                 self.pass_over(ref, took_ns)
                 continue
-            with self._guard(ref, took_ns):
+            with self._quarantine.guard(ref.moment.camera):
                 taken = self.take(ref, took_ns)
                 if taken is not None:
                     batch.append((ref, taken))
+                continue
+            self.pass_over(ref, took_ns)
         if len(batch) > 1:
             try:
                 self.finish(batch, took_ns)
@@ -180,38 +223,22 @@ class StepStage(ABC, Generic[Ref, Input]):
                     raise
                 log.warning("a batch of %d cameras failed; one by one now", len(batch))
         for one in batch:
-            with self._guard(one[0], took_ns):
+            ref = one[0]
+            with self._quarantine.guard(ref.moment.camera):
                 self.finish([one], took_ns)
-
-    @contextmanager
-    def _guard(self, ref: Ref, took_ns: int) -> Iterator[None]:
-        camera = ref.moment.camera
-        with self._quarantine.guard(camera):
-            yield
-        if self._quarantine.holds(camera):
+                continue
             self.pass_over(ref, took_ns)
 
     def work(self) -> float | None:
         if not self._publisher.ready():
             return None
-        self._gather()
+        self._gathering.gather()
         batch = self._queue.next_batch()
         if batch:
             self.process(batch)
         for camera in self._queue.take_ends():
             self._publisher.send(camera, EndOfStream(camera=camera))
         return 0.0 if self._queue.waiting else None
-
-    def _gather(self) -> None:
-        """Take in what has arrived; where some cameras' steps lack, wait a little for them."""
-        clock, queue = self._context.clock, self._queue
-        now = clock.monotonic_ns()
-        until = now + int(self._gather_s * NS_PER_S)
-        queue.receive(now)
-        while now < until and queue.incomplete(now):
-            self._context.bus.poll((until - now) / NS_PER_S)
-            now = clock.monotonic_ns()
-            queue.receive(now)
 
     def drained(self) -> bool:
         return self._queue.empty

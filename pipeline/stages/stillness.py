@@ -46,4 +46,4 @@ class Stillness:
 def _alike(one: Image, other: Image) -> bool:
     if one.shape != other.shape:
         return False
-    return not one.size or int(cv2.absdiff(one, other).max()) <= TOLERANCE
+    return not one.size or cv2.norm(one, other, cv2.NORM_INF) <= TOLERANCE

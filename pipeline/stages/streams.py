@@ -33,13 +33,13 @@ class FeatureSender:
     ) -> None:
         """``features`` is (N, d) for N refs, None where they have none."""
         let_go_ns = self._clock.monotonic_ns()
-        for place, ref in enumerate(refs):
-            self._publisher.send(
-                ref.moment.camera,
-                Feature(
-                    moment=ref.moment,
-                    stream=self._stream,
-                    vector=None if features is None else features[place].tobytes(),
-                    trail=(*ref.trail, Stamp(self._stream, took_ns, let_go_ns)),
-                ),
+        said = [
+            Feature(
+                moment=ref.moment,
+                stream=self._stream,
+                vector=None if features is None else features[place].tobytes(),
+                trail=(*ref.trail, Stamp(self._stream, took_ns, let_go_ns)),
             )
+            for place, ref in enumerate(refs)
+        ]
+        self._publisher.send(refs[0].moment.camera, *said)

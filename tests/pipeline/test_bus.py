@@ -54,16 +54,41 @@ def feature(camera: str, step: int = 0) -> Feature:
 
 
 def test_door_does_not_hear_door2(bus: Bus) -> None:
-    publisher = bus.publisher(topics.SPATIAL, "", ["door", "door2"], readers=1)
-    door = bus.subscriber(topics.SPATIAL, [""], ["door"])
-    both = bus.subscriber(topics.SPATIAL, [""], ["door2"])
+    publisher = bus.publisher(topics.FRAME, "", ["door", "door2"], readers=1)
+    door = bus.subscriber(topics.FRAME, [""], ["door"])
+    other = bus.subscriber(topics.FRAME, [""], ["door2"])
     until(publisher.ready)
-    publisher.send("door2", feature("door2"))
-    publisher.send("door", feature("door"))
+    publisher.send("door2", EndOfStream(camera="door2"))
     publisher.send("door", EndOfStream(camera="door"))
-    assert collect(door, 2) == [feature("door"), EndOfStream(camera="door")]
-    assert collect(both, 1) == [feature("door2")]
-    assert door.drain() == []
+    assert collect(door, 1) == [EndOfStream(camera="door")]
+    assert collect(other, 1) == [EndOfStream(camera="door2")]
+    assert door.drain() == other.drain() == []
+
+
+def test_features_of_several_cameras_travel_together_and_in_order(bus: Bus) -> None:
+    publisher = bus.publisher(topics.SPATIAL, "", ["door", "yard"], readers=1)
+    reader = bus.subscriber(topics.SPATIAL, [""], ["door", "yard"])
+    until(publisher.ready)
+    sent = [feature("door", 1), feature("yard", 1), EndOfStream(camera="door")]
+    publisher.send("door", *sent[:2])
+    publisher.send("door", sent[2])
+    assert collect(reader, 3) == sent
+
+
+def test_one_bad_message_takes_those_that_came_with_it_along(
+    bus: Bus, caplog: pytest.LogCaptureFixture
+) -> None:
+    publisher = bus.publisher(topics.SPATIAL, "", ["door"], readers=1)
+    reader = bus.subscriber(topics.SPATIAL, [""], ["door"])
+    until(publisher.ready)
+    with caplog.at_level(logging.WARNING):
+        publisher.send("door", feature("door", 1), Hello(stage="x", pid=1))
+        publisher.socket.send(topics.SPATIAL.of("door") + b"\x93nonsense")
+        publisher.socket.send(b"feature/spatial/*")
+        publisher.send("door", feature("door", 2))
+        assert collect(reader, 1) == [feature("door", 2)]
+    assert bus.rejected == 2
+    assert "a Hello does not belong here" in caplog.text
 
 
 def test_a_lossless_publisher_is_ready_when_all_its_readers_are_there(tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 """The queue of steps: newest wins when live, nothing is skipped when lossless, ends come last."""
 
+import threading
 import time
 from collections import Counter
 from collections.abc import Iterator
@@ -9,29 +10,31 @@ import pytest
 
 from pipeline import topics
 from pipeline.bus import Bus, Publisher
-from pipeline.clock import NS_PER_S
+from pipeline.clock import NS_PER_S, SYSTEM_CLOCK
 from pipeline.messages import EndOfStream, FrameRef
-from pipeline.stages.inputs import MAX_BACKLOG, StepQueue
+from pipeline.stages.inputs import MAX_BACKLOG, Gathering, StepQueue
 from tests.pipeline.test_messages import moment
 
 CAMERAS = ("door", "yard")
+MANY = tuple(f"camera{number}" for number in range(6))
 
 
 class Wire:
     """A queue at the end of real sockets, one publisher for each camera."""
 
-    def __init__(self, folder: Path, lossless: bool) -> None:
+    def __init__(self, folder: Path, lossless: bool, cameras: tuple[str, ...] = CAMERAS) -> None:
         self.bus = Bus(folder, lossless)
         self.publishers: dict[str, Publisher] = {
             camera: self.bus.publisher(topics.FRAME, camera, [camera], readers=1)
-            for camera in CAMERAS
+            for camera in cameras
         }
-        subscriber = self.bus.subscriber(topics.FRAME, CAMERAS, CAMERAS)
+        subscriber = self.bus.subscriber(topics.FRAME, cameras, cameras)
         self.counters: Counter[str] = Counter()
         self.now_ns = 100 * NS_PER_S
         self.queue = StepQueue(
-            subscriber, CAMERAS, FrameRef, lossless, self.counters, NS_PER_S / 10
+            subscriber, cameras, FrameRef, lossless, self.counters, NS_PER_S / 10
         )
+        self.bus.watch(subscriber, lambda: None)
         while not all(publisher.ready() for publisher in self.publishers.values()):
             time.sleep(0.005)
 
@@ -157,3 +160,41 @@ def test_a_camera_that_is_gone_is_not_waited_for(live: Wire) -> None:
     assert live.queue.incomplete(live.now_ns)
     live.now_ns += NS_PER_S // 4
     assert not live.queue.incomplete(live.now_ns)
+
+
+def test_cameras_that_come_apart_are_taken_together_and_wake_nobody_one_by_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    wire = Wire(tmp_path, lossless=False, cameras=MANY)
+    gathering = Gathering(wire.queue, wire.bus, SYSTEM_CLOCK, 0.2)
+    polls: list[int] = []
+    poll, rounds = wire.bus.poll, 8
+
+    def counted(timeout_s: float | None) -> bool:
+        polls[-1] += 1
+        return poll(timeout_s)
+
+    monkeypatch.setattr(wire.bus, "poll", counted)
+
+    def cameras() -> None:
+        for step in range(rounds):
+            for camera in MANY:
+                wire.send(camera, step)
+                time.sleep(0.02)
+            time.sleep(0.1)
+
+    sender = threading.Thread(target=cameras)
+    sender.start()
+    batches = []
+    for _ in range(rounds):
+        poll(5.0)
+        polls.append(0)
+        gathering.gather()
+        batches.append(len(wire.batch()))
+    sender.join()
+    wire.bus.close()
+    # In the first round nobody is waited for: no camera was ever heard.
+    assert sum(batches[2:]) == len(MANY) * (rounds - 2)
+    whole = [step for step in range(2, rounds) if batches[step] == len(MANY)]
+    assert len(whole) >= rounds - 3
+    assert sum(polls[step] for step in whole[1:]) <= 2 * len(whole)
