@@ -119,6 +119,20 @@ def overhead(
 
 
 @app.command()
+def profile(
+    cameras: Annotated[int, typer.Option(min=1)] = 4,
+    seconds: Annotated[float, typer.Option(min=2)] = 20.0,
+    model: Annotated[Path, typer.Option(help="model pack folder")] = GESTURES,
+    picture: Picture = None,
+    json_output: Json = False,
+) -> None:
+    """Where its CPU time goes, by stage and by whose code runs (perf)."""
+    from benchmarks.profile import profile as measure
+
+    measure(model, cameras, seconds, picture, json_output)
+
+
+@app.command()
 def latency(
     cameras: Annotated[list[int], typer.Option(help="may be given several times")] = [1, 2, 4, 8],  # noqa: B006
     seconds: Annotated[float, typer.Option(min=5)] = 60.0,

@@ -1,8 +1,9 @@
 """What a camera-second costs at least, and what the running pipeline takes for one.
 
-The floor is the bare work in one thread of one process: reading the stream, and each function and
-network called in a loop, no queue, no process, no message. The overhead is the pipeline's CPU time
-for a camera-second over that, measured between two measurements of the floor.
+The floor is the bare work in one thread of one process, no queue, no process, no message, in two
+ways: each function and network called again and again by itself, with all that it needs in the
+caches, and all of them in turn on the frames of live cameras (:mod:`benchmarks.bare_loop`). The
+overhead is the pipeline's CPU time for a camera-second over either, measured in between.
 """
 
 import json
@@ -23,6 +24,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from rich.console import Console
 from rich.table import Table
 
+from benchmarks.bare_loop import BareLoop
 from benchmarks.harness import PipelineRun, Sample, free_port, sample, scratch_folder
 from pipeline import flow
 from pipeline.clock import SYSTEM_CLOCK, StepClock
@@ -221,26 +223,35 @@ def cpu_by_kind(
 def overhead(
     model: Path, cameras: int, seconds: float, picture: Path | None, json_output: bool
 ) -> None:
-    """Measure the floor, the pipeline, the floor again; print the one over the other."""
+    """Measure the bare work, the pipeline, the bare work again; print the one over the other."""
     pack = ModelPack.load(model)
     streams = {f"camera{number}": clips() for number in range(cameras)}
     batch = max(b for b in BATCHES if b <= cameras)
+    floors, loops = [], []
     with rtsp_server(streams) as server:
         urls = {name: server.url(name) for name in streams}
-        floors = [by_stage(pack, *measure_floor(pack, urls["camera0"]), batch)]
+
+        def measure_bare() -> None:
+            floors.append(by_stage(pack, *measure_floor(pack, urls["camera0"]), batch))
+            loops.append(BareLoop(pack, list(urls.values())).run(SETTLE_S, seconds / 2))
+
+        measure_bare()
         running = pipeline_costs(model, urls, seconds)
-        floors.append(by_stage(pack, *measure_floor(pack, urls["camera0"]), batch))
-    bare = {stage: sum(f[stage] for f in floors) / len(floors) for stage in floors[0]}
+        measure_bare()
+    bare, loop = mean(floors), mean(loops)
     steps_per_s = running.pop("steps per camera-second")
-    total, least = sum(running.values()), sum(bare.values())
+    total, least, interleaved = sum(running.values()), sum(bare.values()), sum(loop.values())
     result = {
         "cameras": cameras,
         "steps_per_camera_second": round(steps_per_s, 2),
         "floor_ms": {k: round(v, 2) for k, v in bare.items()},
+        "loop_ms": {k: round(v, 2) for k, v in loop.items()},
         "pipeline_ms": {k: round(v, 2) for k, v in running.items()},
         "floor_total_ms": round(least, 1),
+        "loop_total_ms": round(interleaved, 1),
         "pipeline_total_ms": round(total, 1),
         "overhead": round(total / least, 3),
+        "overhead_over_loop": round(total / interleaved, 3),
     }
     if picture is not None:
         from benchmarks import pictures
@@ -250,11 +261,19 @@ def overhead(
         sys.stdout.write(json.dumps(result, indent=1) + "\n")
         return
     table = Table(title=f"CPU ms for a camera-second, {cameras} cameras")
-    for column in ("stage", "floor", "pipeline"):
+    for column in ("stage", "each alone", "in turn", "pipeline"):
         table.add_column(column, justify="left" if column == "stage" else "right")
     for stage in running:
-        least_ms = f"{bare[stage]:.1f}" if stage in bare else "–"
-        table.add_row(stage, least_ms, f"{running[stage]:.1f}")
-    table.add_row("all", f"{least:.1f}", f"{total:.1f}", style="bold")
+        cells = (f"{of[stage]:.1f}" if stage in of else "–" for of in (bare, loop, running))
+        table.add_row(stage, *cells)
+    table.add_row("all", f"{least:.1f}", f"{interleaved:.1f}", f"{total:.1f}", style="bold")
     Console().print(table)
-    Console().print(f"overhead {total / least:.2f}, {steps_per_s:.2f} steps a second and camera")
+    Console().print(
+        f"{total / least:.2f} of the work done each alone, {total / interleaved:.2f} of the same "
+        f"done in turn; {steps_per_s:.2f} steps a second and camera"
+    )
+
+
+def mean(measurements: list[dict[str, float]]) -> dict[str, float]:
+    """Of each stage."""
+    return {k: sum(m[k] for m in measurements) / len(measurements) for k in measurements[0]}

@@ -20,6 +20,7 @@ from rich.table import Table
 
 from benchmarks.floor import clips
 from benchmarks.harness import Heard, PipelineRun, sample, scratch_folder
+from pipeline.frame_ring import SHM_FOLDER
 from tests.live.servers import Server, rtsp_server
 
 SETTLE_S = 5.0
@@ -46,6 +47,7 @@ def measure(model: Path, cameras: int, seconds: float, server: Server) -> dict[s
             time.sleep(seconds)
             late, elapsed = sample(run), time.monotonic() - began
             served_s = cpu_of(server) - served_s
+            rings_mb = shared_mb(run)
             heard = [h for h in list(run.heard) if h.at > began]
     taken = latencies(heard)
     cpu_s = sum(of["cpu_s"] - early[name]["cpu_s"] for name, of in late.items())
@@ -58,8 +60,16 @@ def measure(model: Path, cameras: int, seconds: float, server: Server) -> dict[s
         "events": len(taken.get(EVENT, [])),
         "cores": round(cpu_s / elapsed, 3),
         "server_cores": round(served_s / elapsed, 3),
+        "private_mb": round(sum(of["uss_mb"] for of in late.values())),
+        "rings_mb": round(rings_mb),
         "ms": {name: spread(values) for name, values in taken.items()},
     }
+
+
+def shared_mb(run: PipelineRun) -> float:
+    """What the run's rings take of the memory."""
+    prefix = next(run.runs.glob("two-stream-*")).name[:23]
+    return sum(path.stat().st_blocks * 512 for path in SHM_FOLDER.glob(f"{prefix}*")) / 2**20
 
 
 def cpu_of(server: Server) -> float:

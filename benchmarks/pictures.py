@@ -59,6 +59,24 @@ def overhead(result: dict[str, Any], path: Path) -> None:
     _save(path)
 
 
+def profile(found: dict[str, dict[str, float]], cameras: int, path: Path) -> None:
+    """CPU milliseconds of a camera-second by stage, and by whose code ran."""
+    kinds = sorted({kind for of in found.values() for kind in of})
+    kinds.sort(key=lambda kind: -sum(of.get(kind, 0.0) for of in found.values()))
+    _, axes = pyplot.subplots(figsize=(WIDTH, 3.6))
+    places, left = range(len(found)), [0.0] * len(found)
+    for kind, colour in zip(kinds, pyplot.get_cmap("tab10").colors, strict=False):  # type: ignore[attr-defined]
+        values = [of.get(kind, 0.0) for of in found.values()]
+        axes.barh(places, values, left=left, height=0.65, color=colour, label=kind)
+        left = [before + value for before, value in zip(left, values, strict=True)]
+    axes.set_yticks(places, list(found))
+    axes.invert_yaxis()
+    axes.set_xlabel(f"CPU ms for a camera-second, {cameras} cameras")
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.legend(frameon=False, loc="lower right", ncols=2)
+    _save(path)
+
+
 def latency(results: list[dict[str, Any]], path: Path) -> None:
     """From grab to a subscriber's hands, median and 99th percentile, by the number of cameras."""
     from benchmarks.latency import TOTAL

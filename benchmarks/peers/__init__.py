@@ -16,7 +16,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks.density import LIMIT_MS, MISSED
+from benchmarks.density import LIMIT_MS
 from benchmarks.floor import clips
 from benchmarks.harness import PROJECT
 from benchmarks.latency import TOTAL, measure
@@ -26,6 +26,8 @@ from tests.live.servers import Server, rtsp_server
 CAMERA_FPS = 30.0
 SETTLE_S, TRIAL_S = 8.0, 15.0
 PATIENCE_S = 90.0
+MISSED = 0.02
+"""Share of its frames that the worst camera may lack: three steps of a trial."""
 MOST = 24
 RECIPE = PROJECT / "configs" / "train" / "gestures.yaml"
 HERE = Path(__file__).parent
