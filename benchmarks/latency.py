@@ -9,6 +9,8 @@ import json
 import sys
 import time
 from collections import Counter, defaultdict
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -34,21 +36,13 @@ def measure(model: Path, cameras: int, seconds: float, server: Server) -> dict[s
     They are ``camera0``, ``camera1``, …. The governor is off: all of each step is done.
     """
     names = [f"camera{number}" for number in range(cameras)]
-    with scratch_folder() as folder:
-        config = {
-            "model": str(model),
-            "cameras": {name: {"source": server.url(name)} for name in names},
-            "runtime": {"latency_ms": 0},
-        }
-        with PipelineRun(folder, config) as run:
-            run.wait_for(lambda: all(run.scores(name) for name in names), 90, "all cameras")
-            time.sleep(SETTLE_S)
-            early, began, served_s = sample(run), time.monotonic(), cpu_of(server)
-            time.sleep(seconds)
-            late, elapsed = sample(run), time.monotonic() - began
-            served_s = cpu_of(server) - served_s
-            rings_mb = shared_mb(run)
-            heard = [h for h in list(run.heard) if h.at > began]
+    with scratch_folder() as folder, settled(folder, model, names, server) as run:
+        early, began, served_s = sample(run), time.monotonic(), cpu_of(server)
+        time.sleep(seconds)
+        late, elapsed = sample(run), time.monotonic() - began
+        served_s = cpu_of(server) - served_s
+        rings_mb = shared_mb(run)
+        heard = [h for h in list(run.heard) if h.at > began]
     taken = latencies(heard)
     cpu_s = sum(of["cpu_s"] - early[name]["cpu_s"] for name, of in late.items())
     steps = len(taken[TOTAL])
@@ -64,6 +58,23 @@ def measure(model: Path, cameras: int, seconds: float, server: Server) -> dict[s
         "rings_mb": round(rings_mb),
         "ms": {name: spread(values) for name, values in taken.items()},
     }
+
+
+@contextmanager
+def settled(
+    folder: Path, model: Path, names: Sequence[str], server: Server
+) -> Iterator[PipelineRun]:
+    """The program with the server's cameras of these names, the governor off, some seconds after
+    the first scores of all."""
+    config = {
+        "model": str(model),
+        "cameras": {name: {"source": server.url(name)} for name in names},
+        "runtime": {"latency_ms": 0},
+    }
+    with PipelineRun(folder, config) as run:
+        run.wait_for(lambda: all(run.scores(name) for name in names), 90, "all cameras")
+        time.sleep(SETTLE_S)
+        yield run
 
 
 def shared_mb(run: PipelineRun) -> float:

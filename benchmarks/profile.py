@@ -10,15 +10,15 @@ import re
 import shutil
 import subprocess
 import sys
-import time
 from collections import Counter, defaultdict
 from pathlib import Path
 
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks.floor import SETTLE_S, clips
-from benchmarks.harness import PipelineRun, scratch_folder
+from benchmarks.floor import clips
+from benchmarks.harness import scratch_folder
+from benchmarks.latency import settled
 from tests.live.servers import rtsp_server
 
 HZ = 999
@@ -60,28 +60,24 @@ def by_stage_and_kind(
 def measure(model: Path, cameras: int, seconds: float) -> dict[str, dict[str, float]]:
     """CPU milliseconds for a camera-second, by kind of stage and of code."""
     names = [f"camera{number}" for number in range(cameras)]
-    with rtsp_server({name: clips() for name in names}) as server, scratch_folder() as folder:
-        config = {
-            "model": str(model),
-            "cameras": {name: {"source": server.url(name)} for name in names},
-            "runtime": {"latency_ms": 0},
+    with (
+        rtsp_server({name: clips() for name in names}) as server,
+        scratch_folder() as folder,
+        settled(folder, model, names, server) as run,
+    ):
+        pids = {run.process.pid: "supervisor"} | {
+            pid: name.partition(":")[0] for name, pid in run.stages().items()
         }
-        with PipelineRun(folder, config) as run:
-            run.wait_for(lambda: all(run.scores(name) for name in names), 90, "all cameras")
-            time.sleep(SETTLE_S)
-            pids = {run.process.pid: "supervisor"} | {
-                pid: name.partition(":")[0] for name, pid in run.stages().items()
-            }
-            data = folder / "perf.data"
-            subprocess.run(
-                ["perf", "record", "-q", "-o", data, "-F", str(HZ), "-p", ",".join(map(str, pids)),
-                 "--", "sleep", str(seconds)],
-                check=True,
-            )  # fmt: skip
-            script = subprocess.run(
-                ["perf", "script", "-i", data, "-F", "pid,ip,sym,dso"],
-                check=True, capture_output=True, text=True,
-            ).stdout  # fmt: skip
+        data = folder / "perf.data"
+        subprocess.run(
+            ["perf", "record", "-q", "-o", data, "-F", str(HZ), "-p", ",".join(map(str, pids)),
+             "--", "sleep", str(seconds)],
+            check=True,
+        )  # fmt: skip
+        script = subprocess.run(
+            ["perf", "script", "-i", data, "-F", "pid,ip,sym,dso"],
+            check=True, capture_output=True, text=True,
+        ).stdout  # fmt: skip
     found = by_stage_and_kind(script, pids, seconds * cameras)
     order = ("capture", "flow", "spatial", "temporal", "fusion", "publish", "supervisor")
     return {stage: found[stage] for stage in order if stage in found}

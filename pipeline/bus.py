@@ -11,8 +11,9 @@ import errno
 import logging
 import os
 import socket as socketlib
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
+from typing import TypeVar
 
 import zmq
 from zmq.utils import z85
@@ -29,6 +30,8 @@ from pipeline.messages import (
     encode_all,
 )
 from pipeline.topics import Topic
+
+Taken = TypeVar("Taken")
 
 log = logging.getLogger(__name__)
 
@@ -318,15 +321,11 @@ class Publisher(_Wrapped):
         super().__init__(socket)
         self._topic = topic
         self._awaited = awaited if socket.type == zmq.XPUB else {}
-        self._starts: dict[str, bytes] = {}
 
     def send(self, camera: str, *messages: Message) -> None:
         """Send a camera's messages, or together those of several where the topic is of such."""
-        start = self._starts.get(camera)
-        if start is None:
-            start = self._starts[camera] = self._topic.of(camera)
         # Topic and body in one frame: half of what two cost to send and to receive.
-        self.socket.send(start + encode_all(messages))
+        self.socket.send(self._topic.of(camera) + encode_all(messages))
 
     def ready(self) -> bool:
         """Whether as many subscriptions have come in as were asked for."""
@@ -504,17 +503,20 @@ class Router(_Wrapped):
 
 def _frames(socket: "zmq.Socket[bytes]", limit: int) -> Iterable[bytes]:
     """What has arrived of messages that are one frame each."""
+    return _drained(socket, socket.recv, limit)
+
+
+def _received(socket: "zmq.Socket[bytes]", limit: int) -> Iterable[Sequence[bytes]]:
+    """What has arrived of messages of several frames."""
+    return _drained(socket, socket.recv_multipart, limit)
+
+
+def _drained(
+    socket: "zmq.Socket[bytes]", take: Callable[[int], Taken], limit: int
+) -> Iterator[Taken]:
     # To ask costs a tenth of what ZeroMQ's "again" costs as an exception; with plain numbers in
     # place of pyzmq's enumerations, four messages cost a quarter less.
     for _ in range(limit):
         if not int(socket.getsockopt(_EVENTS)) & _POLLIN:
             return
-        yield socket.recv(_DONTWAIT)
-
-
-def _received(socket: "zmq.Socket[bytes]", limit: int) -> Iterable[Sequence[bytes]]:
-    """What has arrived of messages of several frames."""
-    for _ in range(limit):
-        if not int(socket.getsockopt(_EVENTS)) & _POLLIN:
-            return
-        yield socket.recv_multipart(_DONTWAIT)
+        yield take(_DONTWAIT)

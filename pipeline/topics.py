@@ -55,22 +55,14 @@ FRAME = Topic(
 FLOW = Topic(
     "flow", (messages.FlowRef, _STREAM_END), Rule.STEPS, "flow", ("temporal",), together=True
 )
-SPATIAL = Topic(
-    "feature/spatial",
-    (messages.Feature, _STREAM_END),
-    Rule.STEPS,
-    "spatial",
-    ("fusion",),
-    together=True,
-)
-TEMPORAL = Topic(
-    "feature/temporal",
-    (messages.Feature, _STREAM_END),
-    Rule.STEPS,
-    "temporal",
-    ("fusion",),
-    together=True,
-)
+
+
+def _features_of(stream: str) -> Topic:
+    types = (messages.Feature, _STREAM_END)
+    return Topic(f"feature/{stream}", types, Rule.STEPS, stream, ("fusion",), together=True)
+
+
+SPATIAL, TEMPORAL = _features_of("spatial"), _features_of("temporal")
 TRANSITION = Topic(
     "transition",
     (messages.Outgoing, messages.Accepted),
