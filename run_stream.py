@@ -8,21 +8,22 @@ from typing import Annotated, Any
 
 import typer
 
-from pipeline.bus import BusError, check_bind
-from pipeline.config import Config, ConfigError, load, validate
-from pipeline.keys import KeyFolder, KeysError
+from pipeline.bus import check_bind
+from pipeline.config import Config, load, validate
+from pipeline.errors import (
+    EXIT_OK,
+    TwoStreamError,
+)
+from pipeline.keys import KeyFolder
 from pipeline.messages import to_json
-from pipeline.model_pack import NETWORKS, ModelPack, PackError
+from pipeline.model_pack import NETWORKS, ModelPack
 from pipeline.outputs.lines import EventLines, as_json, as_text
 from pipeline.outputs.table import LiveTable
-from pipeline.recording import Recording, RecordingError, check_new
+from pipeline.recording import Recording, check_new
 from pipeline.replay import Replay
-from pipeline.stage import EXIT_OK, EXIT_USAGE, StartupError
 from pipeline.supervisor import Output, Supervisor
 
 log = logging.getLogger("run_stream")
-
-_USERS_ERRORS = (ConfigError, KeysError, PackError, BusError, StartupError, RecordingError)
 
 
 def build_config(path: Path | None, overrides: dict[str, Any]) -> Config:
@@ -50,12 +51,12 @@ def check(config: Config, verify_graphs: bool) -> None:
     if config.runtime.record is not None:
         check_new(config.runtime.record)
     if verify_graphs:
+        from pipeline.decisions import thresholds
         from pipeline.onnx_session import Network
-        from pipeline.stages.fusion import thresholds
 
         for network in NETWORKS:
             Network(pack, network, config.runtime.threads, config.runtime.providers)
-        thresholds(pack.contract, config)
+        thresholds(pack.contract, config.events.thresholds)
 
 
 def outputs(as_json_lines: bool) -> list[Output]:
@@ -85,9 +86,9 @@ def replayed(folder: Path, model: Path | None, form: Callable[[bytes], str]) -> 
         again = Replay(recording, ModelPack.load(model or Path(recording.about.model)))
         for event in again:
             print(form(to_json(event)))
-    except (RecordingError, PackError) as error:
+    except TwoStreamError as error:
         print(f"error: {error}", file=sys.stderr)
-        return EXIT_USAGE
+        return error.exit_code
     if again.differing:
         print(f"{again.differing} decisions differ from those recorded", file=sys.stderr)
     return 1 if again.differing else EXIT_OK
@@ -139,10 +140,10 @@ def main(
     try:
         settings_of_run = build_config(config, overrides)
         check(settings_of_run, verify_graphs=check_only)
-    except _USERS_ERRORS as error:
+    except TwoStreamError as error:
         for line in str(error).splitlines():
             print(f"error: {line}", file=sys.stderr)
-        raise typer.Exit(EXIT_USAGE) from None
+        raise typer.Exit(error.exit_code) from None
     if check_only:
         cameras = ", ".join(settings_of_run.cameras)
         print(f"config, pack and endpoints are fine; cameras: {cameras}", file=sys.stderr)

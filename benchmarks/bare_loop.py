@@ -14,13 +14,13 @@ import cv2
 import numpy as np
 
 from pipeline import flow
+from pipeline.arrays import Frame, Gray, Vector
 from pipeline.clock import SYSTEM_CLOCK, StepClock
-from pipeline.flow import Gray
 from pipeline.model_pack import ModelPack
 from pipeline.onnx_session import Network
-from pipeline.preprocess import Frame, flow_input, grey_for_flow, spatial_input
+from pipeline.preprocess import flow_input, grey_for_flow, spatial_input
 from pipeline.sources import Source, SourceOptions, create
-from pipeline.windows import FeatureWindow, FlowStack, Vector, score_windows
+from pipeline.windows import FeatureWindow, FlowStack, score_windows
 
 
 class BareLoop:

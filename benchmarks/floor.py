@@ -27,10 +27,12 @@ from rich.table import Table
 from benchmarks.bare_loop import BareLoop
 from benchmarks.harness import PipelineRun, Sample, free_port, sample, scratch_folder
 from pipeline import flow
+from pipeline.arrays import Frame
 from pipeline.clock import SYSTEM_CLOCK, StepClock
+from pipeline.flow.base import FlowMethod
 from pipeline.model_pack import ModelPack
 from pipeline.onnx_session import Network
-from pipeline.preprocess import Frame, flow_input, grey_for_flow, spatial_input
+from pipeline.preprocess import flow_input, grey_for_flow, spatial_input
 from pipeline.sources import SourceOptions, create
 from tests.live.servers import rtsp_server
 
@@ -90,7 +92,7 @@ def bare_costs(pack: ModelPack, frames: list[Frame]) -> dict[str, float]:
     for name in METHODS:
         method = flow.create(name)
 
-        def field(n: int, method: flow.FlowMethod = method) -> object:
+        def field(n: int, method: FlowMethod = method) -> object:
             return flow_input(greys[n - 1], greys[n], 1.0, method, contract)
 
         costs[f"flow: {name}"] = cost_ms(field, count)

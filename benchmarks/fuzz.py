@@ -24,7 +24,8 @@ from rich.progress import track
 
 from benchmarks.harness import PipelineRun, panning_clip, scratch_folder
 from pipeline import messages
-from pipeline.keys import KeysError, read_client_keys
+from pipeline.errors import KeysError
+from pipeline.keys import read_client_keys
 from pipeline.messages import BadMessage
 from pipeline.model_pack import Contract
 from pipeline.stages.publish import Request

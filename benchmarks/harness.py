@@ -162,7 +162,7 @@ class PipelineRun:
                 command, status = child.cmdline(), child.status()
             except psutil.NoSuchProcess:
                 continue
-            if "pipeline.stage" in command and status != psutil.STATUS_ZOMBIE:
+            if "pipeline.run.stage_process" in command and status != psutil.STATUS_ZOMBIE:
                 found[command[-1]] = child.pid
         return found
 
@@ -182,7 +182,7 @@ class PipelineRun:
         left += [
             " ".join(process.info["cmdline"])
             for process in psutil.process_iter(["cmdline", "environ"])
-            if "pipeline.stage" in (process.info["cmdline"] or [])
+            if "pipeline.run.stage_process" in (process.info["cmdline"] or [])
             and (process.info["environ"] or {}).get(_MARK) == str(self.folder)
         ]
         return left

@@ -20,6 +20,7 @@ from zmq.utils import z85
 from zmq.utils.monitor import parse_monitor_message
 
 from pipeline.clock import NS_PER_S, SYSTEM_CLOCK
+from pipeline.errors import BusError
 from pipeline.messages import (
     AnyMessage,
     BadMessage,
@@ -51,10 +52,6 @@ _FAILED_HANDSHAKES = (
     | zmq.EVENT_HANDSHAKE_FAILED_PROTOCOL
     | zmq.EVENT_HANDSHAKE_FAILED_AUTH
 )
-
-
-class BusError(Exception):
-    """A socket that can't be bound; the message names the endpoint and the reason."""
 
 
 class Bus:

@@ -6,7 +6,6 @@ Every section has defaults that suit a small machine, so an empty file runs the 
 
 import ipaddress
 import json
-import os
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self, get_args
 from urllib.parse import urlsplit
@@ -23,18 +22,15 @@ from pydantic import (
 )
 
 from pipeline import flow
+from pipeline.errors import ConfigError
 from pipeline.model_pack import Threshold
-from pipeline.sources import redact
+from pipeline.sources.base import is_file, redact
 
 PROJECT = Path(__file__).resolve().parent.parent
 DEFAULT_MODEL = PROJECT / "models" / "gestures"
 
 CameraName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]{0,31}$")]
 Seconds = Annotated[float, Field(ge=0, le=86_400)]
-
-
-class ConfigError(Exception):
-    """A config that can't be used; one line per problem, each naming its key."""
 
 
 class Section(BaseModel):
@@ -243,13 +239,6 @@ class Config(Section):
         return self
 
 
-def is_file(source: str) -> bool:
-    """Whether a source is something on disk that ends: a video file or a folder of images."""
-    if source == "demo" or source.startswith("demo:") or source.isdigit():
-        return False
-    return "://" not in source and not source.startswith("/dev/video")
-
-
 def load(path: Path) -> Config:
     """Read a YAML config; relative paths in it are taken from its folder.
 
@@ -344,8 +333,3 @@ def _suggestion(location: tuple[int | str, ...]) -> str:
         section = fields[part].annotation if fields is not None else get_args(section)[-1]
     known = sorted(getattr(section, "model_fields", {}))
     return f"; known here: {', '.join(known)}" if known else ""
-
-
-def default_run_root() -> Path:
-    """Where private run folders are made: the user's own runtime folder when there is one."""
-    return Path(os.environ.get("XDG_RUNTIME_DIR") or os.environ.get("TMPDIR") or "/tmp")

@@ -9,11 +9,28 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import numpy.typing as npt
 
+from pipeline.errors import ConfigError
 from pipeline.events import Change, EventRules, StepTime
 from pipeline.messages import Feature, Moment, Stamp, StepScores, StreamScores, Transition
 from pipeline.model_pack import Contract, Threshold
 from pipeline.onnx_session import Float
 from pipeline.windows import DecidedStep, FeatureWindow, Scored
+
+
+def thresholds(
+    contract: Contract, configured: Mapping[str, Threshold] | None = None
+) -> dict[str, Threshold]:
+    """The thresholds of every label: the configured one where there is one, else the pack's.
+
+    Raises :class:`ConfigError` for a label that the pack doesn't have.
+    """
+    configured = configured or {}
+    if strange := set(configured) - set(contract.labels):
+        raise ConfigError(
+            f"events.thresholds.{sorted(strange)[0]}: no such label; the pack has "
+            f"{', '.join(contract.labels)}"
+        )
+    return {label: configured.get(label) or contract.threshold(label) for label in contract.labels}
 
 
 class CameraDecisions:

@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from pipeline.clock import NS_PER_S, SYSTEM_CLOCK, Clock
+from pipeline.errors import EventLogError
 from pipeline.messages import Event, event_from_json, to_json
 
 _SCHEMA = """
@@ -51,10 +52,6 @@ COMMIT;
 FORGET_AT_ONCE = 500
 """Most events that one call of :meth:`EventLog.forget` takes away: it must not hold up others."""
 _MAX_INTEGER = (1 << 63) - 1
-
-
-class EventLogError(Exception):
-    """A log that can't be opened or written; the message names the file and the reason."""
 
 
 class EventLog:
@@ -242,6 +239,11 @@ class EventLog:
             "ON CONFLICT (epoch) DO UPDATE SET number = max(number, excluded.number)",
             (epoch, number),
         )
+
+
+def log_path(run_folder: Path, configured: Path | None) -> Path:
+    """The event log's file: the configured one, else one in the run's folder."""
+    return configured or run_folder / "events.sqlite"
 
 
 def read_since(path: Path, seq: int) -> list[bytes]:

@@ -35,6 +35,8 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
+from pipeline.errors import RingError, RingGone
+
 Image = npt.NDArray[np.uint8]
 Shape = tuple[int, int, int]
 
@@ -52,14 +54,6 @@ _CURSOR_STRIDE = _LINE // 8
 _SEQUENCES = _CURSORS + MAX_READERS * _CURSOR_STRIDE
 
 log = logging.getLogger(__name__)
-
-
-class RingError(Exception):
-    """A ring that can't be made or attached; the message names it and says why."""
-
-
-class RingGone(RingError):
-    """The ring was unlinked: its writer has opened another."""
 
 
 class FrameOverwritten(Exception):

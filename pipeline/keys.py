@@ -19,6 +19,7 @@ from rich.table import Table
 
 from pipeline.bus import new_key_pair
 from pipeline.clock import SYSTEM_CLOCK, isoformat
+from pipeline.errors import KeysError
 
 SERVER_FILE, CLIENTS, ISSUED = "server.json", "clients", "issued"
 DEFAULT_FOLDER = Path("keys")
@@ -26,10 +27,6 @@ _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
 _MAX_BYTES = 10_000
 
 Z85Key = Annotated[str, msgspec.Meta(pattern=r"^[0-9a-zA-Z.:+=^!/*?&<>()\[\]{}@%$#-]{40}$")]
-
-
-class KeysError(Exception):
-    """Keys that can't be read or made; the message names the file and shows no secret."""
 
 
 class ServerKeys(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

@@ -31,6 +31,8 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+from pipeline.errors import PackError
+
 CONTRACT_FILE = "pack.json"
 METADATA_KEY = "two_stream_pack"
 NETWORKS = ("spatial", "temporal", "fusion")
@@ -42,10 +44,6 @@ Score = Annotated[float, Field(ge=0.0, le=1.0)]
 Precision = Literal["float32", "float16", "int8"]
 # A label is a part of a topic, action/<camera>/<label>/, so it has no slash in it.
 Label = Annotated[str, Field(pattern=r"^[\w.+-][\w .+-]{0,63}$")]
-
-
-class PackError(Exception):
-    """A pack that can't be used; the message names the pack, the file and what is wrong."""
 
 
 class _Contract(BaseModel):

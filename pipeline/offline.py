@@ -13,15 +13,16 @@ import numpy as np
 import numpy.typing as npt
 
 from pipeline import flow
+from pipeline.arrays import Frame
 from pipeline.clock import SYSTEM_CLOCK
-from pipeline.config import CameraConfig, Config, EventConfig
+from pipeline.config import CameraConfig, EventConfig
+from pipeline.decisions import thresholds
 from pipeline.events import Change, EventRules, StepTime
 from pipeline.messages import Moment
 from pipeline.model_pack import Contract, ModelPack
 from pipeline.onnx_session import Network
-from pipeline.preprocess import Frame, grey_for_flow, spatial_input
+from pipeline.preprocess import grey_for_flow, spatial_input
 from pipeline.sources import Grab, SourceOptions, create
-from pipeline.stages.fusion import thresholds
 from pipeline.windows import FeatureWindow, FlowStack, FlowSteps, Scored, Steps, score_windows
 
 Vector = npt.NDArray[np.float32]
@@ -65,7 +66,7 @@ def file_frames(path: Path) -> Iterator[TimedFrame]:
     """The frames of a video file or folder of images, as capture grabs them.
 
     Only those whose ``retrieve`` is called are converted to pixels. Raises
-    :class:`pipeline.sources.SourceError` when there is nothing that can be read.
+    :class:`pipeline.errors.SourceError` when there is nothing that can be read.
     """
     options = SourceOptions(realtime=False)
     # Absolute, so that no file's name can look like a webcam's number.
@@ -81,7 +82,7 @@ class OfflineRecogniser:
     """Runs a pack over frames; networks are opened once, everything else is made anew per run."""
 
     def __init__(self, pack: ModelPack, threads: int = 1) -> None:
-        """Open the pack's networks; raises :class:`pipeline.model_pack.PackError`."""
+        """Open the pack's networks; raises :class:`pipeline.errors.PackError`."""
         self.contract = pack.contract
         self._spatial = Network(pack, "spatial", threads)
         self._temporal = Network(pack, "temporal", threads)
@@ -165,7 +166,7 @@ def changes(contract: Contract, results: Iterable[StepResult]) -> Iterator[StepC
     rules = EventRules(
         contract.labels,
         contract.background,
-        thresholds(contract, Config()),
+        thresholds(contract),
         EventConfig().update_every_s,
         contract.step_hz,
     )

@@ -18,7 +18,13 @@ import numpy.typing as npt
 import onnxruntime as ort
 from pydantic import ValidationError
 
-from pipeline.model_pack import METADATA_KEY, Contract, ModelPack, PackError, bytes_sha256
+from pipeline.errors import PackError
+from pipeline.model_pack import (
+    METADATA_KEY,
+    Contract,
+    ModelPack,
+    bytes_sha256,
+)
 
 Array = npt.NDArray[np.generic]
 Float = npt.NDArray[np.float32]

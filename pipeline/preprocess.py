@@ -11,7 +11,8 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from pipeline.flow import FlowMethod, Gray, QuantisedFlow, quantise
+from pipeline.arrays import Gray, QuantisedFlow
+from pipeline.flow.base import FlowMethod, quantise
 from pipeline.model_pack import SpatialContract, TemporalContract
 
 Frame = npt.NDArray[np.uint8]

@@ -11,16 +11,13 @@ from pathlib import Path
 
 import msgspec
 
+from pipeline.errors import RecordingError
 from pipeline.messages import SCHEMA_VERSION, Feature, Moment, Transition
 from pipeline.windows import DecidedStep
 
 ABOUT_FILE, STEPS_FILES = "recording.json", "steps-*.msgpack"
 _LENGTH_BYTES = 4
 _MAX_BYTES = 16 << 20
-
-
-class RecordingError(Exception):
-    """A recording that can't be made or read; the message names the file and the reason."""
 
 
 class About(msgspec.Struct, frozen=True, kw_only=True):

@@ -8,8 +8,9 @@ import msgspec
 
 from pipeline.clock import isoformat
 from pipeline.decisions import CameraDecisions
+from pipeline.errors import PackError
 from pipeline.messages import Event, ModelInfo, Transition
-from pipeline.model_pack import ModelPack, PackError, Threshold
+from pipeline.model_pack import ModelPack, Threshold
 from pipeline.onnx_session import Network
 from pipeline.public_events import milliseconds, new_id, public_event
 from pipeline.recording import Advanced, Entry, Interrupted, Recording, Said

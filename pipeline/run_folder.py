@@ -10,6 +10,11 @@ from pipeline.frame_ring import RunIdentity, remove_stale
 _LOCK = "owner.lock"
 
 
+def default_run_root() -> Path:
+    """Where private run folders are made: the user's own runtime folder when there is one."""
+    return Path(os.environ.get("XDG_RUNTIME_DIR") or os.environ.get("TMPDIR") or "/tmp")
+
+
 class RunFolder:
     """Made with mode 0700 under ``root``, locked while its owner lives, removed at the end.
 

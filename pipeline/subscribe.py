@@ -8,7 +8,7 @@ import typer
 from rich.console import Console
 
 from pipeline.client import DEFAULT_EVENTS, DEFAULT_REPLAY, EventClient
-from pipeline.keys import KeysError
+from pipeline.errors import KeysError
 from pipeline.messages import to_json
 from pipeline.outputs.text import event_line
 

@@ -24,8 +24,10 @@ from pipeline import topics
 from pipeline.bus import Bus
 from pipeline.camera_states import CameraStates
 from pipeline.clock import NS_PER_S, SYSTEM_CLOCK, Clock
-from pipeline.config import PROJECT, Config, default_run_root, is_file
-from pipeline.frame_ring import RingError, RingOwner, RunIdentity
+from pipeline.config import PROJECT, Config
+from pipeline.errors import EXIT_NO_SOURCE, EXIT_OK, EXIT_STAGE, RingError
+from pipeline.event_log import log_path
+from pipeline.frame_ring import RingOwner, RunIdentity
 from pipeline.governor import LADDER
 from pipeline.messages import (
     AnyMessage,
@@ -43,9 +45,9 @@ from pipeline.messages import (
 )
 from pipeline.metrics import StageMetrics
 from pipeline.pacemaker import Pacemaker
-from pipeline.run_folder import RunFolder
-from pipeline.stage import EXIT_NO_SOURCE, EXIT_OK, EXIT_STAGE, Launch
-from pipeline.stages.publish import log_path
+from pipeline.run.launch import Launch
+from pipeline.run_folder import RunFolder, default_run_root
+from pipeline.sources.base import is_file
 from pipeline.topology import KINDS, StageSpec, stages
 
 LOOK_S = 0.25
@@ -327,7 +329,7 @@ class Supervisor:
         )
         child.aside = False
         child.process = subprocess.Popen(
-            [sys.executable, "-m", "pipeline.stage", spec.name],
+            [sys.executable, "-m", "pipeline.run.stage_process", spec.name],
             stdin=subprocess.PIPE,
             stdout=sys.stderr.fileno(),
             env=environment,

@@ -12,8 +12,9 @@ from dataclasses import dataclass, field
 import numpy as np
 import numpy.typing as npt
 
+from pipeline.arrays import Gray, QuantisedFlow
 from pipeline.clock import NS_PER_S, StepClock
-from pipeline.flow import FlowMethod, Gray, QuantisedFlow
+from pipeline.flow.base import FlowMethod
 from pipeline.messages import Feature, Moment, WindowInfo
 from pipeline.preprocess import TemporalInputs, flow_input
 from pipeline.sources.base import Grab

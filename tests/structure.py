@@ -119,7 +119,7 @@ def depth(graph: Graph) -> list[str]:
         chains = [chain(needed) for needed in sorted(below)]
         return (*group, *(max(chains, key=len) if chains else ()))
 
-    return list(max((chain(module) for module in sorted(graph)), key=len))
+    return max((list(chain(module)) for module in sorted(graph)), key=len)
 
 
 def classes(paths: Iterable[Path]) -> list[Class]:

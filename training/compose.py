@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from pipeline import flow
-from pipeline.flow import FlowMethod
+from pipeline.flow.base import FlowMethod
 from pipeline.preprocess import TemporalInputs, flow_input
 from training.config import CompositionConfig, TrainConfig
 from training.data import Clip, Stroke

@@ -13,8 +13,9 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from pipeline.clock import NS_PER_S, SYSTEM_CLOCK
+from pipeline.errors import EXIT_USAGE, EvaluationError, TwoStreamError
 from pipeline.evaluate import tables
-from pipeline.evaluate.clip_list import EvaluationError, shown
+from pipeline.evaluate.clip_list import shown
 from pipeline.evaluate.evaluation import (
     Evaluation,
     Protocol,
@@ -24,9 +25,7 @@ from pipeline.evaluate.evaluation import (
     footage,
 )
 from pipeline.evaluate.runs import Tick
-from pipeline.model_pack import ModelPack, PackError
-from pipeline.sources import SourceError
-from pipeline.stage import EXIT_USAGE
+from pipeline.model_pack import ModelPack
 
 PageWriter = Callable[[Evaluation, Path], Path]
 
@@ -112,7 +111,7 @@ def main(
         with progress(all_jobs(request, pack, found)) as tick:
             evaluation = evaluate(pack, request, found, tick)
         page = write(evaluation, report) if write is not None and report is not None else None
-    except (EvaluationError, PackError, SourceError) as error:
+    except TwoStreamError as error:
         print(f"error: {shown(str(error))}", file=sys.stderr)
         raise typer.Exit(EXIT_USAGE) from None
     if as_json:

@@ -6,11 +6,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from pipeline.errors import EvaluationError
+
 SUFFIXES = frozenset({".avi", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".ts", ".webm"})
-
-
-class EvaluationError(Exception):
-    """A list or folder that can't be evaluated; the message says where and what would be right."""
 
 
 def shown(name: Path | str) -> str:

@@ -8,10 +8,10 @@ from pathlib import Path
 import msgspec
 
 from pipeline.clock import NS_PER_S, SYSTEM_CLOCK
+from pipeline.errors import EvaluationError
 from pipeline.evaluate import clips, streams
 from pipeline.evaluate.clip_list import (
     Entry,
-    EvaluationError,
     check_labels,
     chosen,
     negatives,

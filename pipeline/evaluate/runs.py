@@ -17,11 +17,11 @@ import numpy as np
 import numpy.typing as npt
 
 from pipeline.clock import NS_PER_S
-from pipeline.evaluate.clip_list import EvaluationError, shown
+from pipeline.errors import EvaluationError, SourceError
+from pipeline.evaluate.clip_list import shown
 from pipeline.evaluate.timeline import Interval, Item, Timeline
 from pipeline.model_pack import Contract, ModelPack
 from pipeline.offline import OfflineRecogniser, StepResult, file_frames
-from pipeline.sources import SourceError
 
 STREAMS = ("fused", "spatial", "temporal")
 
@@ -176,7 +176,7 @@ def run_all(
     """The result of each job, in their order; ``tick`` is called from this thread.
 
     With more than one process each has its own networks. Raises
-    :class:`pipeline.model_pack.PackError`, and :class:`EvaluationError` when a process was killed.
+    :class:`pipeline.errors.PackError`, and :class:`EvaluationError` when a process was killed.
     """
     recogniser = OfflineRecogniser(pack, threads)  # a pack that can't be run fails here
     if processes == 1 or len(jobs) < 2:

@@ -8,12 +8,12 @@ from pathlib import Path
 import cv2
 import numpy as np
 
+from pipeline.arrays import Frame
 from pipeline.clock import NS_PER_S
+from pipeline.errors import SourceError
 from pipeline.evaluate.clip_list import Entry, shown
 from pipeline.evaluation_protocol import stream_order
 from pipeline.offline import TimedFrame, file_frames
-from pipeline.preprocess import Frame
-from pipeline.sources import SourceError
 
 PAUSE_S = 2.0
 """How long the last frame is held where there are no background clips to put between actions."""

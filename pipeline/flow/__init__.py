@@ -9,20 +9,8 @@ memory, so each thread makes its own with :func:`create`.
 """
 
 from collections.abc import Callable
-from typing import Protocol
 
-import numpy as np
-import numpy.typing as npt
-
-Gray = npt.NDArray[np.uint8]
-FlowField = npt.NDArray[np.float32]
-QuantisedFlow = npt.NDArray[np.uint8]
-
-
-class FlowMethod(Protocol):
-    """Dense displacement from one grey image to the next."""
-
-    def __call__(self, prev_gray: Gray, next_gray: Gray) -> FlowField: ...
+from pipeline.flow.base import FlowMethod
 
 
 def _lucas_kanade() -> FlowMethod:
@@ -84,24 +72,3 @@ def create_fast(name: str) -> FlowMethod:
 
         return LucasKanade(Parameters(iterations=1, finest_iterations=1))
     return create(name)
-
-
-def quantise(flow: FlowField, bound: float) -> QuantisedFlow:
-    """Flow in pixels per step as uint8, the form in which it is stored and given to the network.
-
-    ``q = round(127 * clip(u / bound, -1, 1)) + 128``: no motion is exactly 128, ±``bound`` is
-    255 and 1 (two-stream networks store flow as 8-bit images in the same way: Simonyan and
-    Zisserman 2014, section 5). Shape is kept.
-    """
-    scaled = flow * np.float32(127.0 / bound)
-    np.rint(scaled, out=scaled)
-    # As np.clip, whose way to the same two loops is longer than they are on a small field.
-    np.minimum(scaled, np.float32(127.0), out=scaled)
-    np.maximum(scaled, np.float32(-127.0), out=scaled)
-    scaled += 128.0
-    return scaled.astype(np.uint8)
-
-
-def dequantise(quantised: QuantisedFlow, bound: float) -> FlowField:
-    """The inverse of :func:`quantise`, to within ``bound / 254``."""
-    return (quantised.astype(np.float32) - np.float32(128.0)) * np.float32(bound / 127.0)

@@ -11,9 +11,9 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from pipeline.flow import FlowField, Gray
+from pipeline.arrays import FlowField, Gray
+from pipeline.errors import PackError
 from pipeline.flow.opencv import require_gray_pair
-from pipeline.model_pack import PackError
 from pipeline.onnx_session import LoneNetwork
 
 NETWORK_FILE = Path(__file__).with_name("deep.onnx")

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from pipeline.flow import FlowField
+from pipeline.arrays import FlowField
 
 _MAGIC = b"PIEH"  # the bytes of the float 202021.25, by which a reader knows the byte order
 _HEADER_BYTES = 12

@@ -18,7 +18,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from pipeline.flow import FlowField, Gray
+from pipeline.arrays import FlowField, Gray
 from pipeline.flow.opencv import require_gray_pair
 
 Plane = npt.NDArray[np.float32]

@@ -3,7 +3,7 @@
 import cv2
 import numpy as np
 
-from pipeline.flow import FlowField, Gray
+from pipeline.arrays import FlowField, Gray
 
 # OpenCV's DIS reads beyond its pyramid, and the process dies, when a frame is lower than this for
 # its width (https://github.com/opencv/opencv_contrib/issues/1355); from here on every width works.

@@ -7,7 +7,8 @@ from collections.abc import Callable
 from typing import TextIO
 
 from pipeline.bus import Bus
-from pipeline.event_log import EventLogError, read_since
+from pipeline.errors import EventLogError
+from pipeline.event_log import read_since
 from pipeline.messages import BadMessage, event_from_json
 from pipeline.outputs.text import event_line
 from pipeline.supervisor import RunView

@@ -3,23 +3,22 @@
 import re
 from pathlib import Path
 
+from pipeline.arrays import Frame
 from pipeline.clock import Clock
+from pipeline.errors import SourceError, SourceErrorKind
 from pipeline.sources.base import (
-    ErrorKind,
-    Frame,
     Grab,
     Source,
-    SourceError,
     SourceOptions,
     redact,
 )
 
 __all__ = [
-    "ErrorKind",
     "Frame",
     "Grab",
     "Source",
     "SourceError",
+    "SourceErrorKind",
     "SourceOptions",
     "create",
     "redact",

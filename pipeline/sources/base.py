@@ -4,13 +4,8 @@ import re
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
-import numpy as np
-import numpy.typing as npt
-
+from pipeline.arrays import Frame
 from pipeline.clock import NS_PER_S, Clock
-
-Frame = npt.NDArray[np.uint8]
-ErrorKind = Literal["not_found", "unreadable", "unreachable", "unauthorised", "stalled"]
 
 _AUTHORITY = re.compile(r"^([a-z][a-z0-9+.-]*://)([^/?#]*)(.*)$", re.IGNORECASE | re.DOTALL)
 _IPV6 = re.compile(r"\[.*\](:\d+)?")
@@ -20,6 +15,13 @@ _SECRET_PARAMETER = re.compile(
     r".*?(?=_channel|_stream|[&;\s]|$)",
     re.IGNORECASE,
 )
+
+
+def is_file(source: str) -> bool:
+    """Whether a source is something on disk that ends: a video file or a folder of images."""
+    if source == "demo" or source.startswith("demo:") or source.isdigit():
+        return False
+    return "://" not in source and not source.startswith("/dev/video")
 
 
 def redact(url: str) -> str:
@@ -41,18 +43,6 @@ def redact(url: str) -> str:
     if ":" in login:
         login = f"{login.partition(':')[0]}:***"
     return f"{scheme}{login}{at}{host}" + _SECRET_PARAMETER.sub(r"\1***", rest)
-
-
-class SourceError(Exception):
-    """A source that can't be opened or read; the message is fit for a user and has no password.
-
-    ``permanent`` says that trying again can't help: a file that isn't there or isn't a video.
-    """
-
-    def __init__(self, message: str, *, kind: ErrorKind, permanent: bool = False) -> None:
-        super().__init__(message)
-        self.kind: ErrorKind = kind
-        self.permanent = permanent
 
 
 @dataclass(frozen=True, slots=True)

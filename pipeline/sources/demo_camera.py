@@ -1,7 +1,8 @@
 """The demo scene as a camera: paced by the clock, or every frame for a lossless run."""
 
+from pipeline.arrays import Frame
 from pipeline.clock import NS_PER_S, Clock
-from pipeline.sources.base import Frame, Grab, SourceOptions
+from pipeline.sources.base import Grab, SourceOptions
 from pipeline.sources.demo import DemoScene
 
 

@@ -7,8 +7,10 @@ from pathlib import Path
 import cv2
 import numpy as np
 
+from pipeline.arrays import Frame
 from pipeline.clock import NS_PER_S, Clock
-from pipeline.sources.base import Frame, Grab, Pacer, SourceError, SourceOptions
+from pipeline.errors import SourceError
+from pipeline.sources.base import Grab, Pacer, SourceOptions
 
 log = logging.getLogger(__name__)
 

@@ -7,9 +7,9 @@ import re
 import socket
 from urllib.parse import SplitResult, unquote, urlsplit
 
-from pipeline.sources.base import ErrorKind
+from pipeline.errors import SourceErrorKind
 
-Verdict = tuple[ErrorKind, str]
+Verdict = tuple[SourceErrorKind, str]
 
 _DEFAULT_PORTS = {"rtsp": 554, "http": 80, "https": 443}
 

@@ -9,13 +9,13 @@ from pathlib import Path
 import cv2
 import numpy as np
 
+from pipeline.arrays import Frame
 from pipeline.clock import NS_PER_MS, NS_PER_S, Clock
+from pipeline.errors import SourceError
 from pipeline.sources.base import (
-    Frame,
     Grab,
     MediaTime,
     Pacer,
-    SourceError,
     SourceOptions,
     redact,
 )

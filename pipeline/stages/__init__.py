@@ -1,6 +1,6 @@
 """The stages, by their kind."""
 
-from pipeline.stage import Context, Stage
+from pipeline.stages.base import Context, Stage
 
 
 def create(context: Context) -> Stage:

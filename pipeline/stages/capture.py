@@ -5,8 +5,9 @@ import logging
 
 from pipeline import topics
 from pipeline.clock import NS_PER_S
-from pipeline.config import CameraConfig, is_file
-from pipeline.frame_ring import Image, RingError, RingWriter, Shape
+from pipeline.config import CameraConfig
+from pipeline.errors import RingError, SourceError, SourceErrorKind
+from pipeline.frame_ring import Image, RingWriter, Shape
 from pipeline.messages import (
     CameraState,
     CameraStatus,
@@ -16,8 +17,14 @@ from pipeline.messages import (
     Stamp,
 )
 from pipeline.model_pack import ModelPack
-from pipeline.sources import ErrorKind, Grab, Source, SourceError, SourceOptions, create
-from pipeline.stage import Context, Stopped
+from pipeline.sources import (
+    Grab,
+    Source,
+    SourceOptions,
+    create,
+)
+from pipeline.sources.base import is_file
+from pipeline.stages.base import Context, Stopped
 from pipeline.stages.stillness import Stillness
 from pipeline.windows import Steps
 
@@ -25,7 +32,7 @@ FIRST_RETRY_S = 0.5
 FIRST_LOGIN_RETRY_S = 10.0
 STEADY_S = 10.0
 """A camera that was there for so long is tried again at once when it's gone."""
-_STATES: dict[ErrorKind, CameraState] = {"stalled": "stalled", "unauthorised": "unauthorised"}
+_STATES: dict[SourceErrorKind, CameraState] = {"stalled": "stalled", "unauthorised": "unauthorised"}
 
 log = logging.getLogger(__name__)
 

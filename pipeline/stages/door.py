@@ -5,8 +5,9 @@ import os
 from pathlib import Path
 
 from pipeline.clock import NS_PER_S
-from pipeline.keys import CLIENTS, KeyFolder, KeysError
-from pipeline.stage import Context, StartupError
+from pipeline.errors import KeysError, StartupError
+from pipeline.keys import CLIENTS, KeyFolder
+from pipeline.stages.base import Context
 
 LOOK_S = 1.0
 

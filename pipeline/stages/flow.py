@@ -3,12 +3,13 @@
 import numpy as np
 
 from pipeline import flow, topics
-from pipeline.flow import QuantisedFlow
+from pipeline.arrays import QuantisedFlow
+from pipeline.flow.base import FlowMethod
 from pipeline.frame_ring import FrameOverwritten, RingWriter
 from pipeline.messages import FlowRef, FrameRef, Stamp
 from pipeline.model_pack import ModelPack
 from pipeline.preprocess import grey_for_flow
-from pipeline.stage import Context
+from pipeline.stages.base import Context
 from pipeline.stages.inputs import StepStage
 from pipeline.windows import FlowSteps
 
@@ -33,7 +34,7 @@ class Flow(StepStage[FrameRef, tuple[QuantisedFlow | None, int]]):
         self._contract = ModelPack.load(config.model).contract
         self._name = config.flow.method or self._contract.temporal.method
         self._method = flow.create(self._name)
-        self._fast_method: flow.FlowMethod | None = None
+        self._fast_method: FlowMethod | None = None
         for camera in self._context.spec.cameras:
             self._cameras[camera] = _Camera(FlowSteps(self._method, self._contract))
         self.connect(self._contract.step_hz)
@@ -62,7 +63,7 @@ class Flow(StepStage[FrameRef, tuple[QuantisedFlow | None, int]]):
             self._context.counters["fields"] += 1
         return field, span
 
-    def _method_of_the_pace(self) -> flow.FlowMethod:
+    def _method_of_the_pace(self) -> FlowMethod:
         if not self._context.link.pace.fast_flow:
             return self._method
         if self._fast_method is None:

@@ -7,14 +7,14 @@ from dataclasses import dataclass, field
 
 from pipeline import topics
 from pipeline.clock import NS_PER_MS, NS_PER_S
-from pipeline.config import Config
-from pipeline.decisions import CameraDecisions
+from pipeline.decisions import CameraDecisions, thresholds
+from pipeline.errors import RecordingError, StartupError
 from pipeline.messages import EndOfStream, Feature, Transition
-from pipeline.model_pack import Contract, ModelPack, Threshold
+from pipeline.model_pack import ModelPack
 from pipeline.onnx_session import Network
-from pipeline.recording import About, Recorder, RecordingError
+from pipeline.recording import About, Recorder
 from pipeline.sources import redact
-from pipeline.stage import Context, StartupError
+from pipeline.stages.base import Context
 from pipeline.stages.inputs import TOGETHER_S
 from pipeline.stages.outbox import Outbox
 from pipeline.stages.quarantine import Quarantine
@@ -53,7 +53,7 @@ class Fusion:
         pack = ModelPack.load(context.config.model)
         self._contract = pack.contract
         self._network = Network(pack, "fusion", runtime.threads, runtime.providers)
-        self._thresholds = thresholds(pack.contract, context.config)
+        self._thresholds = thresholds(pack.contract, context.config.events.thresholds)
         self._cameras = {name: self._camera(name) for name in context.spec.cameras}
         self._inputs = {
             "spatial": context.bus.subscriber(topics.SPATIAL, [""], context.spec.cameras),
@@ -237,16 +237,3 @@ class Fusion:
 
 def _lacks_a_stream(step: DecidedStep) -> bool:
     return any(f is None or f.vector is None for f in (step.spatial, step.temporal))
-
-
-def thresholds(contract: Contract, config: Config) -> dict[str, Threshold]:
-    """The thresholds of every label: the config's where it has them, else the pack's."""
-    if strange := set(config.events.thresholds) - set(contract.labels):
-        raise StartupError(
-            f"events.thresholds.{sorted(strange)[0]}: no such label; the pack has "
-            f"{', '.join(contract.labels)}"
-        )
-    return {
-        label: config.events.thresholds.get(label) or contract.threshold(label)
-        for label in contract.labels
-    }

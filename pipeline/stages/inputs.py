@@ -11,7 +11,7 @@ from pipeline.bus import Bus, Publisher, Subscriber
 from pipeline.clock import NS_PER_MS, NS_PER_S, Clock
 from pipeline.frame_ring import RingReaders
 from pipeline.messages import EndOfStream, FlowRef, FrameRef
-from pipeline.stage import Context
+from pipeline.stages.base import Context
 from pipeline.stages.quarantine import Quarantine
 from pipeline.topics import Topic
 from pipeline.topology import writers

@@ -5,8 +5,9 @@ from collections.abc import Callable
 
 from pipeline.clock import NS_PER_S
 from pipeline.config import EventConfig
-from pipeline.event_log import FORGET_AT_ONCE, EventLog, EventLogError
-from pipeline.stage import Context
+from pipeline.errors import EventLogError
+from pipeline.event_log import FORGET_AT_ONCE, EventLog
+from pipeline.stages.base import Context
 
 EVERY_S = 10.0
 _BETWEEN_S = 0.05

@@ -5,7 +5,6 @@ Two public sockets: PUB for events, status and scores; ROUTER for snapshot and r
 """
 
 import logging
-from pathlib import Path
 from typing import Any, Literal
 
 import msgspec
@@ -13,7 +12,8 @@ import msgspec
 from pipeline import topics
 from pipeline.camera_states import CameraStates
 from pipeline.clock import NS_PER_S, isoformat
-from pipeline.event_log import EventLog, EventLogError
+from pipeline.errors import EventLogError
+from pipeline.event_log import EventLog, log_path
 from pipeline.messages import (
     SCHEMA_VERSION,
     Accepted,
@@ -37,7 +37,7 @@ from pipeline.public_events import (
     rounded_or_none,
     seconds,
 )
-from pipeline.stage import Context
+from pipeline.stages.base import Context
 from pipeline.stages.door import Door
 from pipeline.stages.log_keeping import LogKeeping
 
@@ -59,11 +59,6 @@ class Request(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 _request_decoder = msgspec.json.Decoder(Request)
-
-
-def log_path(context_dir: Path, configured: Path | None) -> Path:
-    """The event log's file: the configured one, else one in the run's folder."""
-    return configured or context_dir / "events.sqlite"
 
 
 class Publish:

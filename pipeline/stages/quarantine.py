@@ -7,7 +7,7 @@ from types import TracebackType
 
 from pipeline.clock import NS_PER_S
 from pipeline.messages import Quarantined
-from pipeline.stage import Context, Stopped
+from pipeline.stages.base import Context, Stopped
 
 FIRST_S, LONGEST_S = 5.0, 300.0
 WELL_S = 60.0

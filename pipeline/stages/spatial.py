@@ -8,7 +8,7 @@ from pipeline.messages import FrameRef
 from pipeline.model_pack import ModelPack
 from pipeline.onnx_session import Network
 from pipeline.preprocess import spatial_input
-from pipeline.stage import Context
+from pipeline.stages.base import Context
 from pipeline.stages.inputs import StepStage
 from pipeline.stages.streams import FeatureSender, check_finite
 

@@ -3,12 +3,12 @@
 import numpy as np
 
 from pipeline import topics
-from pipeline.flow import QuantisedFlow
+from pipeline.arrays import QuantisedFlow
 from pipeline.frame_ring import FrameOverwritten
 from pipeline.messages import FlowRef
 from pipeline.model_pack import ModelPack
 from pipeline.onnx_session import Network
-from pipeline.stage import Context
+from pipeline.stages.base import Context
 from pipeline.stages.inputs import StepStage
 from pipeline.stages.streams import FeatureSender, check_finite
 from pipeline.windows import FlowStack

@@ -25,7 +25,8 @@ from export.precision import (
     to_int8,
 )
 from export.stepping import open_networks
-from pipeline.model_pack import NETWORKS, ModelPack, PackError, Precision
+from pipeline.errors import PackError
+from pipeline.model_pack import NETWORKS, ModelPack, Precision
 from pipeline.onnx_session import Network
 from tests.export.tiny import FRAME_NS, drifting_clip, model_of
 from tests.training.tiny import tiny_config

@@ -373,7 +373,9 @@ def test_two_rtsp_cameras_over_tcp_and_udp(scratch: Path, data: Path) -> None:
         with PipelineRun(scratch, settings) as run:
             run.wait_for(lambda: started(run, "one") and started(run, "two"), 60, "both events")
             command_lines = subprocess.run(["ps", "axww"], capture_output=True, text=True).stdout
-            stages = [line for line in command_lines.splitlines() if "pipeline.stage" in line]
+            stages = [
+                line for line in command_lines.splitlines() if "pipeline.run.stage_process" in line
+            ]
             assert stages
             assert not any(secret in line for line in stages)
             run.wait_for(lambda: len(run.scores("one")) > 100, 30, "ten seconds of steps")

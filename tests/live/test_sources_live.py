@@ -16,7 +16,13 @@ import psutil
 import pytest
 
 from pipeline.clock import NS_PER_S, SystemClock
-from pipeline.sources import Grab, Source, SourceError, SourceOptions, create
+from pipeline.errors import SourceError
+from pipeline.sources import (
+    Grab,
+    Source,
+    SourceOptions,
+    create,
+)
 from tests.live.servers import Server, has_rtsp_server, http_mjpeg_server, rtsp_server
 
 pytestmark = pytest.mark.live

@@ -10,7 +10,14 @@ import pytest
 import zmq
 
 from pipeline import topics
-from pipeline.bus import MAX_IPC_PATH, MAX_REQUEST_BYTES, Bus, BusError, Subscriber, check_bind
+from pipeline.bus import (
+    MAX_IPC_PATH,
+    MAX_REQUEST_BYTES,
+    Bus,
+    Subscriber,
+    check_bind,
+)
+from pipeline.errors import BusError
 from pipeline.messages import (
     MAX_BYTES,
     AnyMessage,

@@ -20,7 +20,8 @@ from pipeline.clock import SYSTEM_CLOCK
 from pipeline.config import Config, validate
 from pipeline.frame_ring import RunIdentity
 from pipeline.messages import CameraStatus, Event, Transition
-from pipeline.stage import Context, SupervisorLink
+from pipeline.stages.base import Context
+from pipeline.stages.link import SupervisorLink
 from pipeline.stages.outbox import Outbox
 from pipeline.stages.publish import MAX_REPLAY, Publish
 from pipeline.topology import StageSpec

@@ -10,13 +10,13 @@ from pipeline.config import (
     DEFAULT_MODEL,
     CameraConfig,
     Config,
-    ConfigError,
-    default_run_root,
-    is_file,
     json_schema,
     load,
     validate,
 )
+from pipeline.errors import ConfigError
+from pipeline.run_folder import default_run_root
+from pipeline.sources.base import is_file
 
 PROJECT = Path(__file__).resolve().parents[2]
 CONFIGS = sorted((PROJECT / "configs").glob("*.yaml"))

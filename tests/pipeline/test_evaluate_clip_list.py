@@ -4,9 +4,9 @@ from pathlib import Path
 
 import pytest
 
+from pipeline.errors import EvaluationError
 from pipeline.evaluate.clip_list import (
     Entry,
-    EvaluationError,
     check_labels,
     chosen,
     negatives,

@@ -10,10 +10,11 @@ import pytest
 
 from benchmarks.harness import PROJECT, PipelineRun, panning_clip, scratch_folder
 from pipeline import flow
+from pipeline.arrays import Gray
 from pipeline.clock import NS_PER_S
 from pipeline.evaluate.clip_list import Entry
 from pipeline.evaluate.timeline import PAUSE_S, Item, Pause, Timeline
-from pipeline.flow import Gray, dequantise
+from pipeline.flow.base import dequantise
 from pipeline.messages import Moment
 from pipeline.model_pack import ModelPack
 from pipeline.offline import OfflineRecogniser, StepResult, TimedFrame, changes, file_frames

@@ -12,7 +12,8 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from pipeline.event_log import FORGET_AT_ONCE, EventLog, EventLogError, read_since
+from pipeline.errors import EventLogError
+from pipeline.event_log import FORGET_AT_ONCE, EventLog, read_since
 from pipeline.messages import Event, event_from_json
 from tests.pipeline.test_messages import event
 

@@ -9,7 +9,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipeline.flow import METHODS, FlowField, Gray, create, create_fast, dequantise, quantise
+from pipeline.arrays import FlowField, Gray
+from pipeline.flow import METHODS, create, create_fast
+from pipeline.flow.base import dequantise, quantise
 from pipeline.flow.evaluation import end_point_error
 
 Coordinates = npt.NDArray[np.float64]

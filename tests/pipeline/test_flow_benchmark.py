@@ -7,7 +7,7 @@ import pytest
 import typer
 
 from benchmarks.flow import flow, load_pairs, median_ms, zero
-from pipeline.flow import FlowField, Gray
+from pipeline.arrays import FlowField, Gray
 
 
 class Scripted:

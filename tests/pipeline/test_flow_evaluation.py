@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.flow import FlowField
+from pipeline.arrays import FlowField
 from pipeline.flow.evaluation import angular_error, end_point_error, read_flo
 
 

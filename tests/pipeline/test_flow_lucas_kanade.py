@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 import pytest
 
-from pipeline.flow import Gray
+from pipeline.arrays import Gray
 from pipeline.flow.lucas_kanade import LucasKanade, Parameters
 
 

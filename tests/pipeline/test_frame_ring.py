@@ -17,11 +17,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from benchmarks.ring import is_whole, stress
+from pipeline.errors import RingError
 from pipeline.frame_ring import (
     MAX_READERS,
     MAX_RING_BYTES,
     FrameOverwritten,
-    RingError,
     RingOwner,
     RingReader,
     RingReaders,

@@ -14,7 +14,13 @@ import zmq
 from typer.testing import CliRunner
 
 from pipeline.bus import Bus, new_key_pair
-from pipeline.keys import ClientKeys, KeyFolder, KeysError, app, read_client_keys
+from pipeline.errors import KeysError
+from pipeline.keys import (
+    ClientKeys,
+    KeyFolder,
+    app,
+    read_client_keys,
+)
 
 
 def mode_of(path: Path) -> int:

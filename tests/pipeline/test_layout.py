@@ -24,8 +24,6 @@ LONGEST_CLASS = 250
 # What is known to be wrong and waits to be mended. A debt that was paid must leave this list.
 CIRCLES = {
     ("benchmarks.density", "benchmarks.pictures"),
-    ("pipeline.flow", "pipeline.flow.opencv"),
-    ("pipeline.stage", "pipeline.stages"),
 }
 LONG_CLASSES = {"Supervisor"}
 BORN_LATE = 60

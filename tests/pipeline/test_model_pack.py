@@ -7,7 +7,13 @@ from typing import Any
 
 import pytest
 
-from pipeline.model_pack import CONTRACT_FILE, NETWORKS, ModelPack, PackError, Threshold
+from pipeline.errors import PackError
+from pipeline.model_pack import (
+    CONTRACT_FILE,
+    NETWORKS,
+    ModelPack,
+    Threshold,
+)
 from tests import tiny_pack
 
 

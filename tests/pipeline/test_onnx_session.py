@@ -11,13 +11,13 @@ import onnxruntime as ort
 import pytest
 from onnx.external_data_helper import set_external_data
 
+from pipeline.errors import PackError
 from pipeline.model_pack import (
     CONTRACT_FILE,
     METADATA_KEY,
     NETWORKS,
     Contract,
     ModelPack,
-    PackError,
     file_sha256,
     network_file,
 )

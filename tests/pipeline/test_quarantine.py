@@ -8,7 +8,7 @@ from typing import Any, cast
 import pytest
 
 from pipeline.clock import NS_PER_S
-from pipeline.stage import Context, Stopped
+from pipeline.stages.base import Context, Stopped
 from pipeline.stages.quarantine import FIRST_S, LONGEST_S, WELL_S, Quarantine
 
 

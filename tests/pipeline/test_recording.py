@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from pipeline.errors import RecordingError
 from pipeline.messages import Feature
 from pipeline.recording import (
     ABOUT_FILE,
@@ -12,7 +13,6 @@ from pipeline.recording import (
     Interrupted,
     Recorder,
     Recording,
-    RecordingError,
     Said,
     check_new,
 )

@@ -15,8 +15,16 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
+from pipeline.arrays import Frame
 from pipeline.clock import NS_PER_MS, NS_PER_S
-from pipeline.sources import Frame, Grab, Source, SourceError, SourceOptions, create, redact
+from pipeline.errors import SourceError
+from pipeline.sources import (
+    Grab,
+    Source,
+    SourceOptions,
+    create,
+    redact,
+)
 from pipeline.sources.base import MediaTime, Pacer
 from pipeline.sources.demo import DemoScene
 from pipeline.sources.image_folder import natural_key

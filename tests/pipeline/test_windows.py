@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.flow import FlowField, Gray, QuantisedFlow
+from pipeline.arrays import FlowField, Gray, QuantisedFlow
 from pipeline.messages import Feature
 from pipeline.sources import Grab
 from pipeline.windows import MAX_SPAN_STEPS, FeatureWindow, FlowStack, FlowSteps, StepJoin, Steps

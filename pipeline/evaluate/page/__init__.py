@@ -11,7 +11,7 @@ import msgspec
 from markupsafe import Markup
 
 from pipeline.clock import NS_PER_S
-from pipeline.evaluate.clip_list import EvaluationError
+from pipeline.errors import EvaluationError
 from pipeline.evaluate.evaluation import Evaluation
 from pipeline.evaluate.page import charts, examples
 from pipeline.evaluate.page.flow_colour import key

@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 from pipeline.clock import NS_PER_S
+from pipeline.errors import SourceError
 from pipeline.evaluate.clip_list import shown
 from pipeline.evaluate.clips import Prediction
 from pipeline.evaluate.evaluation import Evaluation
@@ -13,7 +14,6 @@ from pipeline.evaluate.runs import Run, StreamRun, Track, timeline_of
 from pipeline.evaluate.streams import LATE_NS, ActionRow, EventRow
 from pipeline.model_pack import Contract
 from pipeline.offline import TimedFrame, file_frames
-from pipeline.sources import SourceError
 
 MOST_SHOWN = 24
 """Examples of one kind on the page."""

@@ -7,7 +7,7 @@ The colour coding of Baker et al., A Database and Evaluation Methodology for Opt
 import numpy as np
 import numpy.typing as npt
 
-from pipeline.flow import FlowField
+from pipeline.arrays import FlowField
 
 Picture = npt.NDArray[np.uint8]
 

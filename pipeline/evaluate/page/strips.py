@@ -7,13 +7,15 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
+from pipeline.arrays import FlowField, Frame, QuantisedFlow
 from pipeline.clock import NS_PER_S
 from pipeline.config import CameraConfig
 from pipeline.evaluate.page.flow_colour import flow_colours
-from pipeline.flow import FlowField, QuantisedFlow, create, dequantise
+from pipeline.flow import create
+from pipeline.flow.base import dequantise
 from pipeline.model_pack import Contract
 from pipeline.offline import TimedFrame
-from pipeline.preprocess import Frame, grey_for_flow
+from pipeline.preprocess import grey_for_flow
 from pipeline.sources import Grab
 from pipeline.windows import FlowSteps, Steps
 

@@ -1,0 +1,75 @@
+"""Errors that reach a user, and the exit codes of the program.
+
+Each message names what is wrong, where (key, file, camera, address), and what would be right; none
+holds a secret. ``run_stream.py`` and a stage's process catch :class:`TwoStreamError` once each and
+end with its :attr:`~TwoStreamError.exit_code`.
+"""
+
+from typing import ClassVar, Literal
+
+EXIT_OK, EXIT_USAGE, EXIT_NO_SOURCE, EXIT_STAGE = 0, 2, 3, 4
+"""Done or stopped; bad usage or config; no source could be opened; a stage kept failing."""
+
+SourceErrorKind = Literal["not_found", "unreadable", "unreachable", "unauthorised", "stalled"]
+
+
+class TwoStreamError(Exception):
+    """An error with a message for the user; ends the program with :attr:`exit_code`."""
+
+    exit_code: ClassVar[int] = EXIT_USAGE
+
+
+class ConfigError(TwoStreamError):
+    """A config that can't be used; one line per problem, each names its key."""
+
+
+class PackError(TwoStreamError):
+    """A model pack that can't be used; names the pack, the file and the reason."""
+
+
+class BusError(TwoStreamError):
+    """A socket that can't be bound; names the endpoint and the reason."""
+
+
+class KeysError(TwoStreamError):
+    """Keys that can't be read or made; names the file and shows no secret."""
+
+
+class EventLogError(TwoStreamError):
+    """An event log that can't be opened or written; names the file and the reason."""
+
+
+class RecordingError(TwoStreamError):
+    """A recording that can't be made or read; names the file and the reason."""
+
+
+class EvaluationError(TwoStreamError):
+    """Clips or footage that can't be evaluated; says where and what would be right."""
+
+
+class StartupError(TwoStreamError):
+    """A stage can't start, and another try would not help."""
+
+
+class RingError(TwoStreamError):
+    """A ring that can't be made or attached; names it and the reason."""
+
+    exit_code = EXIT_STAGE
+
+
+class RingGone(RingError):
+    """The ring was unlinked: its writer has opened another."""
+
+
+class SourceError(TwoStreamError):
+    """A source that can't be opened or read. The message holds no password.
+
+    ``permanent`` means that another try can't help: the file doesn't exist or is no video.
+    """
+
+    exit_code = EXIT_NO_SOURCE
+
+    def __init__(self, message: str, *, kind: SourceErrorKind, permanent: bool = False) -> None:
+        super().__init__(message)
+        self.kind: SourceErrorKind = kind
+        self.permanent = permanent

@@ -1,0 +1,1 @@
+"""Running the stages: who starts, watches, restarts and stops their processes."""

@@ -1,0 +1,19 @@
+"""What the supervisor tells a new stage process."""
+
+import msgspec
+
+
+class Launch(msgspec.Struct, frozen=True, kw_only=True):
+    """Sent over a pipe, so that ``ps`` shows nothing of it."""
+
+    kind: str
+    instance: str
+    cameras: tuple[str, ...]
+    config: str
+    """The whole config as JSON."""
+    run: str
+    run_dir: str
+    origin_ns: int
+    """Start of the run, monotonic: step numbers and the demo camera's time count from it."""
+    first_segment: int
+    log_level: str

@@ -1,0 +1,157 @@
+"""The process of one stage: ``python -m pipeline.run.stage_process NAME``.
+
+Only the supervisor starts it. It reads a :class:`~pipeline.run.launch.Launch` from its standard
+input, which stays open from then on: its end means that the supervisor is gone.
+"""
+
+import ctypes
+import logging
+import os
+import signal
+import sys
+from collections import Counter
+from pathlib import Path
+from types import FrameType
+
+import msgspec
+
+from pipeline.bus import Bus
+from pipeline.clock import NS_PER_S, SYSTEM_CLOCK
+from pipeline.config import Config
+from pipeline.errors import EXIT_OK, TwoStreamError
+from pipeline.frame_ring import RunIdentity
+from pipeline.messages import Failed, Ready
+from pipeline.run.launch import Launch
+from pipeline.stages import create
+from pipeline.stages.base import Context, Stage, Stopped
+from pipeline.stages.link import SupervisorLink
+from pipeline.topology import StageSpec
+
+DRAIN_LIVE_S = 0.4
+LOOK_UP_S = 0.05
+"""How long a stage that has work without end goes on before it looks for a word to it."""
+
+
+def run_loop(stage: Stage, context: Context, alive: "Lifeline") -> None:
+    """Work until told to stop and drained. Heartbeats come from here: a hung stage is silent."""
+    link = context.link
+    drain_ns: int | None = None
+    look_up_ns = 0
+    while alive:
+        wait = stage.work()
+        if context.bus.rejected:
+            context.counters["messages_refused"] = context.bus.rejected
+        link.heartbeat(context.counters)
+        if link.stop_requested or alive.terminated:
+            link.stop_requested = True
+            now = context.clock.monotonic_ns()
+            if drain_ns is None:
+                patience = 1 << 62 if context.lossless else int(DRAIN_LIVE_S * NS_PER_S)
+                drain_ns = now + patience
+            if stage.drained() or now > drain_ns:
+                return
+            wait = min(wait or 0.02, 0.02)
+        elif wait == 0.0 and context.clock.monotonic_ns() < look_up_ns:
+            continue
+        look_up_ns = context.clock.monotonic_ns() + int(LOOK_UP_S * NS_PER_S)
+        pause = link.until_heartbeat_s()
+        context.bus.poll(pause if wait is None else min(wait, pause))
+
+
+class Lifeline:
+    """Whether to live on: signals that came, and the supervisor's end of the pipe."""
+
+    def __init__(self, bus: Bus) -> None:
+        self.terminated = False
+        self._orphaned = False
+        signal.signal(signal.SIGTERM, self._on_signal)
+        # Control-C goes to the whole foreground group; the supervisor decides what it means.
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        bus.watch(sys.stdin.fileno(), self._on_stdin)
+
+    def __bool__(self) -> bool:
+        return not self._orphaned
+
+    def _on_signal(self, _number: int, _frame: FrameType | None) -> None:
+        self.terminated = True
+
+    def _on_stdin(self) -> None:
+        if not os.read(sys.stdin.fileno(), 4096):
+            self._orphaned = True
+
+
+def die_with_parent() -> None:
+    """Have Linux kill this process when its parent ends, even where a call never returns."""
+    if sys.platform == "linux":
+        pr_set_pdeathsig = 1
+        ctypes.CDLL(None).prctl(pr_set_pdeathsig, signal.SIGKILL)
+
+
+def limit_threads() -> None:
+    """One thread for OpenCV in each stage: parallelism is between the stages, not inside."""
+    import cv2
+
+    cv2.setNumThreads(1)
+
+
+def _read_launch() -> Launch:
+    line = bytearray()
+    while not line.endswith(b"\n"):
+        byte = os.read(sys.stdin.fileno(), 1)
+        if not byte:
+            raise SystemExit("only the supervisor starts a stage: run run_stream.py")
+        line += byte
+    return msgspec.json.decode(line, type=Launch)
+
+
+def _context(launch: Launch) -> Context:
+    config = Config.model_validate_json(launch.config)
+    bus = Bus(Path(launch.run_dir), config.lossless)
+    spec = StageSpec(launch.kind, launch.instance, launch.cameras)
+    link = SupervisorLink(bus, spec.name, SYSTEM_CLOCK, config.supervisor.heartbeat_s)
+    return Context(
+        spec=spec,
+        config=config,
+        run=RunIdentity(launch.run),
+        run_dir=Path(launch.run_dir),
+        bus=bus,
+        link=link,
+        clock=SYSTEM_CLOCK,
+        origin_ns=launch.origin_ns,
+        first_segment=launch.first_segment,
+        counters=Counter(),
+    )
+
+
+def main() -> int:
+    die_with_parent()
+    launch = _read_launch()
+    logging.basicConfig(
+        level=launch.log_level,
+        stream=sys.stderr,
+        format=f"%(asctime)s %(levelname)s {launch.kind}:{launch.instance} %(message)s".replace(
+            ": ", " "
+        ),
+    )
+    context = _context(launch)
+    alive = Lifeline(context.bus)
+    context.link.hello()
+    stage = create(context)
+    try:
+        limit_threads()
+        stage.open()
+        context.link.send(Ready())
+        run_loop(stage, context, alive)
+    except Stopped:
+        pass
+    except TwoStreamError as error:
+        context.link.send(Failed(reason=str(error), exit_code=error.exit_code))
+        return error.exit_code
+    finally:
+        stage.close()
+        context.bus.close()
+    return EXIT_OK
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,94 @@
+"""What a stage is, and what it is given."""
+
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+from pipeline import topics
+from pipeline.bus import Bus, Push
+from pipeline.clock import NS_PER_S, Clock
+from pipeline.config import Config
+from pipeline.errors import RingError
+from pipeline.frame_ring import RunIdentity, Shape
+from pipeline.messages import CameraStatus, Quarantined, RingRequest
+from pipeline.stages.link import SupervisorLink
+from pipeline.topology import StageSpec
+
+RING_GRANT_S = 5.0
+
+
+class Stopped(Exception):
+    """Raised out of a wait, when the stage was told to stop meanwhile."""
+
+
+@dataclass
+class Context:
+    """What a stage is given: its part of the config, its sockets and its link to the supervisor."""
+
+    spec: StageSpec
+    config: Config
+    run: RunIdentity
+    run_dir: Path
+    bus: Bus
+    link: SupervisorLink
+    clock: Clock
+    origin_ns: int
+    first_segment: int
+    counters: "Counter[str]"
+    _status: Push | None = None
+
+    @property
+    def lossless(self) -> bool:
+        return self.config.lossless
+
+    def idle(self, seconds: float) -> None:
+        """Wait inside a piece of work: heartbeats go on, a stop raises :class:`Stopped`."""
+        self.bus.poll(min(seconds, self.link.until_heartbeat_s()))
+        self.link.heartbeat(self.counters)
+        if self.link.stop_requested:
+            raise Stopped
+
+    def request_ring(self, camera: str, content: str, shape: Shape) -> str:
+        """Ask the owner of all shared memory for a ring; returns its name or raises RingError."""
+        request = RingRequest(
+            camera=camera, content="frame" if content == "frame" else "flow", shape=shape
+        )
+        self.link.send(request)
+        deadline = self.clock.monotonic_ns() + int(RING_GRANT_S * NS_PER_S)
+        while self.clock.monotonic_ns() < deadline:
+            self.idle(0.05)
+            grant = self.link.take_grant()
+            if grant is not None and grant.camera == camera:
+                if grant.ring is None:
+                    raise RingError(grant.reason or "refused")
+                return grant.ring
+        raise RingError(f"the supervisor did not answer for {camera} within {RING_GRANT_S:g} s")
+
+    def status(self, status: CameraStatus | Quarantined) -> None:
+        """Tell both who want to know: the supervisor, and publish for all others."""
+        if self._status is None:
+            self._status = self.bus.push(topics.STATUS)
+        self.link.send(status)
+        self._status.send(status)
+
+
+class Stage(Protocol):
+    """One kind of work. Made, opened, worked, drained when told to stop, closed."""
+
+    def open(self) -> None:
+        """Load and bind what is needed; raises :class:`pipeline.errors.TwoStreamError`."""
+        ...
+
+    def work(self) -> float | None:
+        """Do what there is to do; returns in how many seconds to be called again at the latest.
+
+        None: when something arrives. 0: at once.
+        """
+        ...
+
+    def drained(self) -> bool:
+        """After a stop: whether all that the stage will ever get has been worked off."""
+        ...
+
+    def close(self) -> None: ...
