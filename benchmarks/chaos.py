@@ -27,18 +27,14 @@ from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 
-from benchmarks.harness import (
-    PipelineRun,
-    panning_clip,
-    process_family,
-    scratch_folder,
-    still_clip,
-)
 from pipeline.client import EventClient
 from pipeline.event_log import read_since
 from pipeline.messages import event_from_json
-from tests.live.line import Fault, Line, line_to
-from tests.live.servers import Server, rtsp_server
+from testbed.cameras import Server, rtsp_server
+from testbed.footage import panning_clip, still_clip
+from testbed.line import Fault, Line, line_to
+from testbed.program import PipelineRun, scratch_folder
+from testbed.resources import process_family
 
 STAGES = ("capture:a", "flow:0", "spatial", "temporal", "fusion", "publish")
 PATIENCE_S = 40.0
@@ -313,7 +309,7 @@ def progress(items: Any, what: str) -> Any:
 
 def chaos(kills: int, seed: int, json_output: bool) -> None:
     """Measure, and print each part as it ends."""
-    from tests import tiny_pack
+    from testbed import tiny_pack
 
     rng = random.Random(seed)
     with scratch_folder() as folder:

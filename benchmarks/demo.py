@@ -11,8 +11,8 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks.harness import PipelineRun, scratch_folder
 from pipeline.sources.demo import DemoScene, ScriptedGesture
+from testbed.program import PipelineRun, scratch_folder
 
 GRACE_S = 2.0
 """An event may start until so long after its gesture's end."""

@@ -14,10 +14,10 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks.floor import clips
 from benchmarks.latency import TOTAL, measure
 from pipeline.model_pack import ModelPack
-from tests.live.servers import Server, rtsp_server
+from testbed.cameras import Server, rtsp_server
+from testbed.footage import clips
 
 TRIAL_S = 15.0
 MOST = 32

@@ -7,7 +7,6 @@ overhead is the pipeline's CPU time for a camera-second over either, measured in
 """
 
 import json
-import os
 import sys
 import time
 import urllib.request
@@ -25,7 +24,6 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks.bare_loop import BareLoop
-from benchmarks.harness import PipelineRun, Sample, free_port, sample, scratch_folder
 from pipeline import flow
 from pipeline.arrays import Frame
 from pipeline.clock import SYSTEM_CLOCK, StepClock
@@ -34,21 +32,16 @@ from pipeline.model_pack import ModelPack
 from pipeline.onnx_session import Network
 from pipeline.preprocess import flow_input, grey_for_flow, spatial_input
 from pipeline.sources import SourceOptions, create
-from tests.live.servers import rtsp_server
+from testbed.cameras import rtsp_server
+from testbed.footage import clips
+from testbed.program import PipelineRun, free_port, scratch_folder
+from testbed.resources import Sample, sample
 
 BATCHES = (1, 2, 4, 8)
 METHODS = ("lucas_kanade", "farneback", "dis", "deep")
 READ_S = 10.0
 CALLS = 60
 SETTLE_S = 5.0
-
-
-def clips() -> list[Path | str]:
-    """Real clips of 640×480, from the folder that TWO_STREAM_DATA names."""
-    folder = os.environ.get("TWO_STREAM_DATA")
-    if not folder:
-        raise SystemExit("TWO_STREAM_DATA must name the folder of clips")
-    return sorted((Path(folder) / "vga").glob("*_3.mp4"))
 
 
 def read_stream(url: str, step_hz: float, seconds: float) -> tuple[float, list[Frame]]:

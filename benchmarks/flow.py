@@ -24,10 +24,10 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
+from benchmarks.flow_errors import angular_error, end_point_error, read_flo
 from pipeline.arrays import FlowField, Gray
 from pipeline.flow import create
 from pipeline.flow.base import FlowMethod
-from pipeline.flow.evaluation import angular_error, end_point_error, read_flo
 from pipeline.flow.opencv import DIS
 
 PAIRS = ("RubberWhale", "Dimetrodon", "Grove2", "Venus")

@@ -22,13 +22,14 @@ import zmq
 from rich.console import Console
 from rich.progress import track
 
-from benchmarks.harness import PipelineRun, panning_clip, scratch_folder
 from pipeline import messages
 from pipeline.errors import KeysError
 from pipeline.keys import read_client_keys
 from pipeline.messages import BadMessage
 from pipeline.model_pack import Contract
 from pipeline.stages.publish import Request
+from testbed.footage import panning_clip
+from testbed.program import PipelineRun, scratch_folder
 
 CHUNK = 1000
 GREETING = bytes.fromhex("ff00000000000000017f03004e554c4c") + bytes(48)
@@ -62,8 +63,9 @@ def mutated(seeds: list[bytes], rng: random.Random) -> bytes:
 
 def _decoders(folder: Path) -> dict[str, tuple[list[bytes], Callable[[bytes], object], Any]]:
     """Name → valid inputs, what reads them, the errors that it may raise."""
-    from tests import tiny_pack
-    from tests.pipeline.test_messages import ONE_OF_EACH, event
+    from testbed import tiny_pack
+    from testbed.samples import event
+    from tests.pipeline.test_messages import ONE_OF_EACH
 
     request, path = msgspec.json.Decoder(Request), folder / "fuzzed.key"
     keys = {"name": "x", "public": "a" * 40, "secret": "b" * 40, "server": "c" * 40}
@@ -181,7 +183,7 @@ def _memory(run: PipelineRun) -> dict[str, float]:
 
 def live(minutes: float, rng: random.Random) -> dict[str, Any]:
     """Garbage on every socket of a running program."""
-    from tests import tiny_pack
+    from testbed import tiny_pack
 
     with scratch_folder() as folder:
         pack, clip = tiny_pack.make(folder / "tiny"), panning_clip(folder / "panning.mp4", 30)

@@ -20,10 +20,11 @@ import psutil
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks.floor import clips
-from benchmarks.harness import Heard, PipelineRun, sample, scratch_folder
 from pipeline.frame_ring import SHM_FOLDER
-from tests.live.servers import Server, rtsp_server
+from testbed.cameras import Server, rtsp_server
+from testbed.footage import clips
+from testbed.program import Heard, PipelineRun, scratch_folder
+from testbed.resources import sample
 
 SETTLE_S = 5.0
 TOTAL = "grab → received"

@@ -16,10 +16,10 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks.floor import clips
-from benchmarks.harness import scratch_folder
 from benchmarks.latency import settled
-from tests.live.servers import rtsp_server
+from testbed.cameras import rtsp_server
+from testbed.footage import clips
+from testbed.program import scratch_folder
 
 HZ = 999
 KINDS = {

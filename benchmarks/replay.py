@@ -10,10 +10,11 @@ import msgspec
 from rich.console import Console
 from rich.progress import track
 
-from benchmarks.harness import PipelineRun, panning_clip, scratch_folder
 from pipeline.client import EventClient
 from pipeline.event_log import EventLog
 from pipeline.messages import Event, event_from_json
+from testbed.footage import panning_clip
+from testbed.program import PipelineRun, scratch_folder
 
 CLIENTS = 5
 
@@ -30,7 +31,7 @@ def filled(log: EventLog, template: Event, count: int) -> None:
 
 def measure(events: int) -> dict[str, Any]:
     """Fill a log with copies of a real event, then replay it to one client after another."""
-    from tests import tiny_pack
+    from testbed import tiny_pack
 
     with scratch_folder() as folder:
         path = folder / "events.sqlite"

@@ -13,8 +13,9 @@ from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 
-from benchmarks.harness import PipelineRun, Sample, sample, scratch_folder
-from tests.live.servers import rtsp_server
+from testbed.cameras import rtsp_server
+from testbed.program import PipelineRun, scratch_folder
+from testbed.resources import Sample, sample
 
 SAMPLE_S = 5.0
 SETTLED = 0.2

@@ -27,16 +27,11 @@ from rich.progress import Progress
 from rich.table import Table
 
 from benchmarks.chaos import Witness, settings
-from benchmarks.harness import (
-    PipelineRun,
-    Sample,
-    panning_clip,
-    sample,
-    scratch_folder,
-    still_clip,
-)
-from tests.live.line import Line, line_to
-from tests.live.servers import Server, rtsp_server
+from testbed.cameras import Server, rtsp_server
+from testbed.footage import panning_clip, still_clip
+from testbed.line import Line, line_to
+from testbed.program import PipelineRun, scratch_folder
+from testbed.resources import Sample, sample
 
 CAMERAS = ("north", "east", "south", "west")
 SIZE, OTHER_SIZE, FPS = (240, 320), (480, 640), 15
@@ -243,7 +238,7 @@ def _life(noted: list[tuple[float, Sample]]) -> dict[str, Any]:
 
 def measure(minutes: float, seed: int, pack: Path | None) -> tuple[dict[str, Any], list[Any]]:
     """The run's figures, and the samples for the plot."""
-    from tests import tiny_pack
+    from testbed import tiny_pack
 
     rng = random.Random(seed)
     with scratch_folder() as folder, cameras(folder) as found, Witness(folder) as witness:

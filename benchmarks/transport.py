@@ -22,9 +22,9 @@ import zmq
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks.harness import free_port, scratch_folder
 from pipeline.frame_ring import RingOwner, RingReader, RingWriter, RunIdentity, Shape
 from pipeline.messages import FrameRef, Moment, decode, encode
+from testbed.program import free_port, scratch_folder
 
 Picture = npt.NDArray[np.uint8]
 Look = Callable[[Picture], None]

@@ -17,11 +17,11 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks.density import LIMIT_MS
-from benchmarks.floor import clips
-from benchmarks.harness import PROJECT
 from benchmarks.latency import TOTAL, measure
 from pipeline.model_pack import ModelPack
-from tests.live.servers import Server, rtsp_server
+from testbed.cameras import Server, rtsp_server
+from testbed.footage import clips
+from testbed.program import PROJECT
 
 CAMERA_FPS = 30.0
 SETTLE_S, TRIAL_S = 8.0, 15.0

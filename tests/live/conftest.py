@@ -6,9 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.harness import panning_clip, scratch_folder
-from tests import tiny_pack
-from tests.live.servers import has_rtsp_server
+from testbed import tiny_pack
+from testbed.cameras import has_rtsp_server
+from testbed.footage import panning_clip
+from testbed.program import scratch_folder
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -9,9 +9,10 @@ import cv2
 import numpy as np
 import pytest
 
-from benchmarks.harness import PipelineRun, panning_clip
-from tests.live.line import Fault, line_to
-from tests.live.servers import Server, rtsp_server
+from testbed.cameras import Server, rtsp_server
+from testbed.footage import panning_clip
+from testbed.line import Fault, line_to
+from testbed.program import PipelineRun
 
 pytestmark = pytest.mark.usefixtures("rtsp")
 

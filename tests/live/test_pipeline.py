@@ -15,9 +15,9 @@ import cv2
 import numpy as np
 import pytest
 
-from benchmarks.harness import PROJECT, Heard, PipelineRun
 from pipeline.client import EventClient
-from tests.live.servers import rtsp_server
+from testbed.cameras import rtsp_server
+from testbed.program import PROJECT, Heard, PipelineRun
 
 STAGES = ("capture:a", "flow:0", "spatial", "temporal", "fusion", "publish")
 TIMED = ("start_time", "end_time", "latency_ms", "log")

@@ -11,9 +11,9 @@ from typing import Any
 
 import pytest
 
-from benchmarks.harness import PipelineRun
 from pipeline.event_log import read_since
 from pipeline.messages import event_from_json
+from testbed.program import PipelineRun
 
 
 def settings(pack: Path, clip: Path, *cameras: str, **sections: Any) -> dict[str, Any]:

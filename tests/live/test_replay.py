@@ -9,7 +9,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from benchmarks.harness import PROJECT, PipelineRun
+from testbed.program import PROJECT, PipelineRun
 
 TIMED = ("latency_ms", "log", "seq", "id", "start_time", "end_time")
 

@@ -23,7 +23,12 @@ from pipeline.sources import (
     SourceOptions,
     create,
 )
-from tests.live.servers import Server, has_rtsp_server, http_mjpeg_server, rtsp_server
+from testbed.cameras import (
+    Server,
+    has_rtsp_server,
+    http_mjpeg_server,
+    rtsp_server,
+)
 
 pytestmark = pytest.mark.live
 

@@ -7,9 +7,9 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from benchmarks.harness import PROJECT, PipelineRun
 from pipeline.client import EventClient
 from pipeline.keys import KeyFolder, read_client_keys
+from testbed.program import PROJECT, PipelineRun
 
 
 def free_ports(count: int) -> list[int]:

@@ -11,8 +11,8 @@ from typing import Any
 import zmq
 from prometheus_client.parser import text_string_to_metric_families
 
-from benchmarks.harness import PipelineRun, free_port
 from pipeline.governor import LADDER
+from testbed.program import PipelineRun, free_port
 
 
 def metric(address: str, name: str, stage: str) -> float:

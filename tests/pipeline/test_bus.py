@@ -28,7 +28,7 @@ from pipeline.messages import (
     Ready,
     encode,
 )
-from tests.pipeline.test_messages import moment
+from testbed.samples import moment
 
 
 @pytest.fixture

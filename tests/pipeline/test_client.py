@@ -25,9 +25,9 @@ from pipeline.stages.link import SupervisorLink
 from pipeline.stages.outbox import Outbox
 from pipeline.stages.publish import MAX_REPLAY, Publish
 from pipeline.topology import StageSpec
-from tests import tiny_pack
-from tests.pipeline.test_messages import event as an_event
-from tests.pipeline.test_messages import transition
+from testbed import tiny_pack
+from testbed.samples import event as an_event
+from testbed.samples import transition
 
 SPEC = StageSpec("publish", "", ("door", "yard"))
 

@@ -15,8 +15,8 @@ import numpy as np
 import psutil
 import pytest
 
-from benchmarks.harness import PROJECT
-from tests import tiny_pack
+from testbed import tiny_pack
+from testbed.program import PROJECT
 
 SPEEDS = {"left": 60.0, "right": -60.0, "background": 0.0}
 

@@ -8,7 +8,6 @@ import cv2
 import numpy as np
 import pytest
 
-from benchmarks.harness import PROJECT, PipelineRun, panning_clip, scratch_folder
 from pipeline import flow
 from pipeline.arrays import Gray
 from pipeline.clock import NS_PER_S
@@ -19,7 +18,9 @@ from pipeline.messages import Moment
 from pipeline.model_pack import ModelPack
 from pipeline.offline import OfflineRecogniser, StepResult, TimedFrame, changes, file_frames
 from pipeline.windows import FlowSteps
-from tests import tiny_pack
+from testbed import tiny_pack
+from testbed.footage import panning_clip
+from testbed.program import PROJECT, PipelineRun, scratch_folder
 
 STEP_NS = NS_PER_S // 10
 

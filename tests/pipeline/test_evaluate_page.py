@@ -18,7 +18,7 @@ from pipeline.evaluate.page.flow_colour import flow_colours, key, wheel
 from pipeline.evaluate.page.strips import CELLS, Span, cut
 from pipeline.model_pack import ModelPack
 from pipeline.offline import TimedFrame
-from tests import tiny_pack
+from testbed import tiny_pack
 from tests.pipeline.test_evaluate_command import SPEEDS, moving
 
 EVIL = "<img src=x onerror=alert(1)>&'\".mp4"

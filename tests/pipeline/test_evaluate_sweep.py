@@ -11,7 +11,7 @@ from pipeline.evaluate.sweep import sweep, with_start
 from pipeline.evaluate.timeline import Interval
 from pipeline.model_pack import Threshold
 from pipeline.offline import StepResult, changes
-from tests import tiny_pack
+from testbed import tiny_pack
 
 CONTRACT = tiny_pack.contract()
 STEP_NS = NS_PER_S // 10

@@ -15,7 +15,8 @@ import pytest
 from pipeline.errors import EventLogError
 from pipeline.event_log import FORGET_AT_ONCE, EventLog, read_since
 from pipeline.messages import Event, event_from_json
-from tests.pipeline.test_messages import event
+from testbed.clock import HandClock
+from testbed.samples import event
 
 PROJECT = Path(__file__).resolve().parents[2]
 
@@ -205,20 +206,6 @@ def test_a_log_of_the_first_version_goes_on(tmp_path: Path) -> None:
     assert log.forget(keep_s=60.0, keep_bytes=None) == 0
     log.close()
     assert seqs(path) == [1, 2, 3, 4, 5]
-
-
-class HandClock:
-    """A clock that only the test moves."""
-
-    now_ns = 0
-
-    def monotonic_ns(self) -> int:
-        return self.now_ns
-
-    wall_ns = monotonic_ns
-
-    def sleep(self, seconds: float) -> None:
-        self.now_ns += round(seconds * 1e9)
 
 
 def test_events_that_are_older_are_forgotten(tmp_path: Path) -> None:

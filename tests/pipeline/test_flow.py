@@ -9,10 +9,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from benchmarks.flow_errors import end_point_error
 from pipeline.arrays import FlowField, Gray
 from pipeline.flow import METHODS, create, create_fast
 from pipeline.flow.base import dequantise, quantise
-from pipeline.flow.evaluation import end_point_error
 
 Coordinates = npt.NDArray[np.float64]
 Motion = Callable[[Coordinates, Coordinates], tuple[Coordinates, Coordinates]]

@@ -11,10 +11,10 @@ import onnx
 import pytest
 
 from benchmarks.flow import PAIRS, Pair, errors, harder, load_pairs, still
+from benchmarks.flow_errors import angular_error, end_point_error
 from pipeline.arrays import FlowField, Gray
 from pipeline.errors import PackError
 from pipeline.flow import create, deep
-from pipeline.flow.evaluation import angular_error, end_point_error
 
 DATA = os.environ.get("TWO_STREAM_DATA")
 needs_data = pytest.mark.skipif(

@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 
 from benchmarks.flow import GRID, PAIRS, Pair, errors, load_pairs, opencv_lucas_kanade
+from benchmarks.flow_errors import angular_error, end_point_error
 from pipeline.arrays import Gray
 from pipeline.flow import METHODS, create
-from pipeline.flow.evaluation import angular_error, end_point_error
 from pipeline.flow.lucas_kanade import DEFAULT, LucasKanade, Parameters
 
 DATA = os.environ.get("TWO_STREAM_DATA")

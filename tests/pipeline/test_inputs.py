@@ -13,7 +13,7 @@ from pipeline.bus import Bus, Publisher
 from pipeline.clock import NS_PER_S, SYSTEM_CLOCK
 from pipeline.messages import EndOfStream, FrameRef
 from pipeline.stages.inputs import MAX_BACKLOG, Gathering, StepQueue
-from tests.pipeline.test_messages import moment
+from testbed.samples import moment
 
 CAMERAS = ("door", "yard")
 MANY = tuple(f"camera{number}" for number in range(6))

@@ -17,7 +17,7 @@ from tests.structure import (
 )
 
 PIPELINE = sorted((PROJECT / "pipeline").rglob("*.py"))
-OURS = python_files(PROJECT, ["pipeline", "training", "export", "benchmarks"])
+OURS = python_files(PROJECT, ["pipeline", "training", "export", "testbed", "benchmarks"])
 LONGEST_FUNCTION = 60
 LONGEST_CLASS = 250
 
@@ -42,7 +42,9 @@ def importers(package: str, paths: list[Path]) -> set[str]:
     }
 
 
-@pytest.mark.parametrize("package", ["torch", "training", "export", "onnx", "benchmarks", "tests"])
+@pytest.mark.parametrize(
+    "package", ["torch", "training", "export", "onnx", "testbed", "benchmarks", "tests"]
+)
 def test_the_pipeline_runs_without(package: str) -> None:
     assert importers(package, [*PIPELINE, PROJECT / "run_stream.py"]) == set()
 

@@ -14,7 +14,7 @@ from pipeline.model_pack import (
     ModelPack,
     Threshold,
 )
-from tests import tiny_pack
+from testbed import tiny_pack
 
 
 @pytest.fixture

@@ -22,8 +22,13 @@ from pipeline.model_pack import (
     network_file,
 )
 from pipeline.onnx_session import Network, available_providers
-from tests import tiny_pack
-from tests.tiny_pack import LABELS, SIZE, STACK, D
+from testbed import tiny_pack
+from testbed.tiny_pack import (
+    LABELS,
+    SIZE,
+    STACK,
+    D,
+)
 
 T = 6
 

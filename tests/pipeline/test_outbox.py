@@ -13,23 +13,8 @@ from pipeline.bus import Bus, Router
 from pipeline.clock import NS_PER_S
 from pipeline.messages import Accepted, Outgoing
 from pipeline.stages.outbox import MANY, RESEND_NS, Outbox
-from tests.pipeline.test_messages import transition
-
-
-class HandClock:
-    """A clock that only the test moves."""
-
-    def __init__(self) -> None:
-        self.now_ns = 7 * NS_PER_S
-
-    def monotonic_ns(self) -> int:
-        return self.now_ns
-
-    def wall_ns(self) -> int:
-        return self.now_ns
-
-    def sleep(self, seconds: float) -> None:
-        self.now_ns += round(seconds * NS_PER_S)
+from testbed.clock import HandClock
+from testbed.samples import transition
 
 
 class Link:

@@ -21,8 +21,8 @@ from pipeline.outputs.table import LiveTable
 from pipeline.outputs.text import event_line
 from pipeline.supervisor import Child, RunView
 from pipeline.topology import stages
+from testbed.samples import event
 from tests.pipeline.test_event_log import append
-from tests.pipeline.test_messages import event
 
 
 class Wire:

@@ -17,7 +17,7 @@ from pipeline.recording import (
     check_new,
 )
 from pipeline.windows import DecidedStep
-from tests.pipeline.test_messages import moment, transition
+from testbed.samples import moment, transition
 
 
 def about() -> About:

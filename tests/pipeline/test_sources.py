@@ -28,26 +28,9 @@ from pipeline.sources import (
 from pipeline.sources.base import MediaTime, Pacer
 from pipeline.sources.demo import DemoScene
 from pipeline.sources.image_folder import natural_key
+from testbed.clock import HandClock
 
 LOSSLESS = SourceOptions(realtime=False)
-
-
-class HandClock:
-    """A clock that only its sleepers move."""
-
-    def __init__(self) -> None:
-        self.now_ns = 5 * NS_PER_S
-        self.slept_s: list[float] = []
-
-    def monotonic_ns(self) -> int:
-        return self.now_ns
-
-    def wall_ns(self) -> int:
-        return self.now_ns
-
-    def sleep(self, seconds: float) -> None:
-        self.slept_s.append(seconds)
-        self.now_ns += round(seconds * NS_PER_S)
 
 
 def make(

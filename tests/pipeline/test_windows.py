@@ -12,8 +12,8 @@ from pipeline.arrays import FlowField, Gray, QuantisedFlow
 from pipeline.messages import Feature
 from pipeline.sources import Grab
 from pipeline.windows import MAX_SPAN_STEPS, FeatureWindow, FlowStack, FlowSteps, StepJoin, Steps
-from tests.pipeline.test_messages import moment
-from tests.tiny_pack import contract
+from testbed.samples import moment
+from testbed.tiny_pack import contract
 
 T, D = 5, 3
 STEP_NS = 100_000_000

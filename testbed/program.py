@@ -15,10 +15,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self, TypedDict
+from typing import Any, Self
 
-import cv2
-import numpy as np
 import psutil
 import yaml
 import zmq
@@ -203,81 +201,3 @@ def scratch_folder() -> Iterator[Path]:
     """A short-named folder: socket paths have little room."""
     with tempfile.TemporaryDirectory(prefix="ts-", dir="/tmp") as name:
         yield Path(name)
-
-
-def panning_clip(
-    path: Path, seconds: float, fps: int = 20, size: tuple[int, int] = (240, 320)
-) -> Path:
-    """A textured picture that moves left for 1.5 s, rests, moves right for 1.5 s, rests, …"""
-    height, width = size
-    rng = np.random.default_rng(7)
-    noise = rng.integers(0, 255, (height // 8, width, 3), np.uint8)
-    texture = cv2.resize(noise, (width * 8, height), interpolation=cv2.INTER_CUBIC)
-    writer = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*"mp4v"), fps, (width, height))
-    if not writer.isOpened():
-        raise RuntimeError(f"OpenCV can't write {path}")
-    offset = float(width * 4)
-    for index in range(int(seconds * fps)):
-        phase = (index / fps) % 5.0
-        speed = 60.0 if phase < 1.5 else -60.0 if 2.5 <= phase < 4.0 else 0.0
-        offset += speed / fps
-        left = round(offset)
-        writer.write(np.ascontiguousarray(texture[:, left : left + width]))
-    writer.release()
-    return path
-
-
-def process_family(pid: int) -> list[psutil.Process]:
-    """The process and all that it started."""
-    try:
-        parent = psutil.Process(pid)
-        return [parent, *parent.children(recursive=True)]
-    except psutil.NoSuchProcess:
-        return []
-
-
-class Sample(TypedDict):
-    """What a process takes: unique memory (USS), open files, CPU seconds so far."""
-
-    pid: int
-    uss_mb: float
-    files: int
-    cpu_s: float
-
-
-def sample(run: PipelineRun) -> dict[str, Sample]:
-    """Every process of the program by its stage's name; the program itself is ``supervisor``."""
-    names = {pid: name for name, pid in run.stages().items()}
-    names[run.process.pid] = "supervisor"
-    found: dict[str, Sample] = {}
-    for process in process_family(run.process.pid):
-        if process.pid not in names:
-            continue
-        try:
-            times = process.cpu_times()
-            found[names[process.pid]] = {
-                "pid": process.pid,
-                "uss_mb": process.memory_full_info().uss / 2**20,
-                "files": process.num_fds(),
-                "cpu_s": times.user + times.system,
-            }
-        except psutil.NoSuchProcess:
-            continue
-    return found
-
-
-def still_clip(path: Path, fps: int = 20, size: tuple[int, int] = (240, 320)) -> Path:
-    """The same textured picture for five seconds; ``path`` ends in ``.avi``.
-
-    In JPEG, so that no picture of it is better than the one before.
-    """
-    height, width = size
-    noise = np.random.default_rng(3).integers(0, 255, (height // 8, width // 8, 3), np.uint8)
-    picture = cv2.resize(noise, (width, height), interpolation=cv2.INTER_CUBIC)
-    writer = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*"MJPG"), fps, (width, height))
-    if not writer.isOpened():
-        raise RuntimeError(f"OpenCV can't write {path}")
-    for _ in range(5 * fps):
-        writer.write(picture)
-    writer.release()
-    return path

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from benchmarks.flow_errors import angular_error, end_point_error, read_flo
 from pipeline.arrays import FlowField
-from pipeline.flow.evaluation import angular_error, end_point_error, read_flo
 
 
 def flo_bytes(flow: FlowField) -> bytes:

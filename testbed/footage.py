@@ -1,0 +1,54 @@
+"""Clips for tests and benchmarks: drawn here, or of the shared footage."""
+
+import os
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+
+def panning_clip(
+    path: Path, seconds: float, fps: int = 20, size: tuple[int, int] = (240, 320)
+) -> Path:
+    """A textured picture that moves left for 1.5 s, rests, moves right for 1.5 s, rests, …"""
+    height, width = size
+    rng = np.random.default_rng(7)
+    noise = rng.integers(0, 255, (height // 8, width, 3), np.uint8)
+    texture = cv2.resize(noise, (width * 8, height), interpolation=cv2.INTER_CUBIC)
+    writer = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*"mp4v"), fps, (width, height))
+    if not writer.isOpened():
+        raise RuntimeError(f"OpenCV can't write {path}")
+    offset = float(width * 4)
+    for index in range(int(seconds * fps)):
+        phase = (index / fps) % 5.0
+        speed = 60.0 if phase < 1.5 else -60.0 if 2.5 <= phase < 4.0 else 0.0
+        offset += speed / fps
+        left = round(offset)
+        writer.write(np.ascontiguousarray(texture[:, left : left + width]))
+    writer.release()
+    return path
+
+
+def still_clip(path: Path, fps: int = 20, size: tuple[int, int] = (240, 320)) -> Path:
+    """The same textured picture for five seconds; ``path`` ends in ``.avi``.
+
+    In JPEG, so that no picture of it is better than the one before.
+    """
+    height, width = size
+    noise = np.random.default_rng(3).integers(0, 255, (height // 8, width // 8, 3), np.uint8)
+    picture = cv2.resize(noise, (width, height), interpolation=cv2.INTER_CUBIC)
+    writer = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*"MJPG"), fps, (width, height))
+    if not writer.isOpened():
+        raise RuntimeError(f"OpenCV can't write {path}")
+    for _ in range(5 * fps):
+        writer.write(picture)
+    writer.release()
+    return path
+
+
+def clips() -> list[Path | str]:
+    """Real clips of 640×480, from the folder that TWO_STREAM_DATA names."""
+    folder = os.environ.get("TWO_STREAM_DATA")
+    if not folder:
+        raise SystemExit("TWO_STREAM_DATA must name the folder of clips")
+    return sorted((Path(folder) / "vga").glob("*_3.mp4"))

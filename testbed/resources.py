@@ -1,0 +1,46 @@
+"""What the processes of a run take: memory, files, CPU time."""
+
+from typing import TypedDict
+
+import psutil
+
+from testbed.program import PipelineRun
+
+
+def process_family(pid: int) -> list[psutil.Process]:
+    """The process and all that it started."""
+    try:
+        parent = psutil.Process(pid)
+        return [parent, *parent.children(recursive=True)]
+    except psutil.NoSuchProcess:
+        return []
+
+
+class Sample(TypedDict):
+    """What a process takes: unique memory (USS), open files, CPU seconds so far."""
+
+    pid: int
+    uss_mb: float
+    files: int
+    cpu_s: float
+
+
+def sample(run: PipelineRun) -> dict[str, Sample]:
+    """Every process of the program by its stage's name; the program itself is ``supervisor``."""
+    names = {pid: name for name, pid in run.stages().items()}
+    names[run.process.pid] = "supervisor"
+    found: dict[str, Sample] = {}
+    for process in process_family(run.process.pid):
+        if process.pid not in names:
+            continue
+        try:
+            times = process.cpu_times()
+            found[names[process.pid]] = {
+                "pid": process.pid,
+                "uss_mb": process.memory_full_info().uss / 2**20,
+                "files": process.num_fds(),
+                "cpu_s": times.user + times.system,
+            }
+        except psutil.NoSuchProcess:
+            continue
+    return found
