@@ -3,25 +3,27 @@
 import logging
 import sys
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from pipeline.bus import check_bind
 from pipeline.config import Config, load, validate
+from pipeline.decision.recheck import Recheck
+from pipeline.decision.recording import Recording, check_new
 from pipeline.errors import (
     EXIT_OK,
     TwoStreamError,
 )
-from pipeline.keys import KeyFolder
-from pipeline.messages import to_json
-from pipeline.model_pack import NETWORKS, ModelPack
-from pipeline.outputs.lines import EventLines, as_json, as_text
-from pipeline.outputs.table import LiveTable
-from pipeline.recording import Recording, check_new
-from pipeline.replay import Replay
-from pipeline.supervisor import Output, Supervisor
+from pipeline.model.pack import NETWORKS, ModelPack
+from pipeline.public.key_folder import KeyFolder
+from pipeline.public.records import to_json
+from pipeline.run.outputs.base import MakeOutput
+from pipeline.run.outputs.lines import EventLines, as_json, as_text
+from pipeline.run.outputs.table import LiveTable
+from pipeline.run.supervisor import run
+from pipeline.transport.sockets import check_bind
 
 log = logging.getLogger("run_stream")
 
@@ -51,19 +53,19 @@ def check(config: Config, verify_graphs: bool) -> None:
     if config.runtime.record is not None:
         check_new(config.runtime.record)
     if verify_graphs:
-        from pipeline.decisions import thresholds
-        from pipeline.onnx_session import Network
+        from pipeline.decision.decisions import thresholds
+        from pipeline.model.session import Network
 
         for network in NETWORKS:
             Network(pack, network, config.runtime.threads, config.runtime.providers)
         thresholds(pack.contract, config.events.thresholds)
 
 
-def outputs(as_json_lines: bool) -> list[Output]:
+def outputs(as_json_lines: bool) -> list[MakeOutput]:
     """JSON lines when asked for, a table on a terminal, plain lines otherwise."""
     if as_json_lines:
-        return [EventLines(as_json)]
-    return [LiveTable()] if sys.stdout.isatty() else [EventLines(as_text)]
+        return [partial(EventLines, form=as_json)]
+    return [LiveTable] if sys.stdout.isatty() else [partial(EventLines, form=as_text)]
 
 
 def start_logging(wanted: str, table: bool) -> None:
@@ -83,7 +85,7 @@ def replayed(folder: Path, model: Path | None, form: Callable[[bytes], str]) -> 
     """Print a recording's events, decided again; 1 when they aren't those of the recorded run."""
     try:
         recording = Recording(folder)
-        again = Replay(recording, ModelPack.load(model or Path(recording.about.model)))
+        again = Recheck(recording, ModelPack.load(model or Path(recording.about.model)))
         for event in again:
             print(form(to_json(event)))
     except TwoStreamError as error:
@@ -132,23 +134,22 @@ def main(
     }
     if source is not None:
         given = {"source": source, "transport": transport, "loop": loop or None}
-        settings = {key: value for key, value in given.items() if value is not None}
-        overrides["cameras"] = {camera: settings}
+        overrides["cameras"] = {camera: {k: v for k, v in given.items() if v is not None}}
     start_logging(log_level, table)
     if replay is not None:
         raise typer.Exit(replayed(replay, model, as_json if json else as_text))
     try:
-        settings_of_run = build_config(config, overrides)
-        check(settings_of_run, verify_graphs=check_only)
+        settings = build_config(config, overrides)
+        check(settings, verify_graphs=check_only)
+        if check_only:
+            cameras = ", ".join(settings.cameras)
+            print(f"config, pack and endpoints are fine; cameras: {cameras}", file=sys.stderr)
+            raise typer.Exit(EXIT_OK)
+        raise typer.Exit(run(settings, outputs(json), duration))
     except TwoStreamError as error:
         for line in str(error).splitlines():
             print(f"error: {line}", file=sys.stderr)
         raise typer.Exit(error.exit_code) from None
-    if check_only:
-        cameras = ", ".join(settings_of_run.cameras)
-        print(f"config, pack and endpoints are fine; cameras: {cameras}", file=sys.stderr)
-        raise typer.Exit(EXIT_OK)
-    raise typer.Exit(Supervisor(settings_of_run, outputs(json), duration).run())
 
 
 if __name__ == "__main__":

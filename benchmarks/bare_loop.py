@@ -14,13 +14,18 @@ import cv2
 import numpy as np
 
 from pipeline import flow
-from pipeline.arrays import Frame, Gray, Vector
-from pipeline.clock import SYSTEM_CLOCK, StepClock
-from pipeline.model_pack import ModelPack
-from pipeline.onnx_session import Network
-from pipeline.preprocess import flow_input, grey_for_flow, spatial_input
+from pipeline.arrays import Frame, Vector
+from pipeline.clock import SYSTEM_CLOCK
+from pipeline.config import CameraConfig
+from pipeline.decision.decisions import CameraDecisions, decide_batch, thresholds
+from pipeline.model.pack import ModelPack
+from pipeline.model.session import Network
 from pipeline.sources import Source, SourceOptions, create
-from pipeline.windows import FeatureWindow, FlowStack, score_windows
+from pipeline.steps.flow_fields import FlowStack
+from pipeline.steps.follow import CameraFollower, appearance_features, motion_features
+from pipeline.steps.join import DecidedStep
+from pipeline.steps.sampling import Due, Steps
+from pipeline.transport.messages import Feature, Moment
 
 
 class BareLoop:
@@ -34,11 +39,11 @@ class BareLoop:
             for name in ("spatial", "temporal", "fusion")
         }
         self._method = flow.create(contract.temporal.method)
-        self._stack_shape = (contract.temporal.stack, *contract.temporal.size, 2)
-        self._greys: list[Gray | None] = [None for _ in urls]
         self._stacks = [FlowStack(contract.temporal.stack) for _ in urls]
-        self._windows = [FeatureWindow(contract.window, contract.feature_size) for _ in urls]
-        self._step = 0
+        self._decisions = [
+            CameraDecisions(url, contract, thresholds(contract), 1.0, False) for url in urls
+        ]
+        self._segments = 0
         self._ms: Counter[str] = Counter()
 
     def run(self, settle_s: float, seconds: float) -> dict[str, float]:
@@ -62,57 +67,78 @@ class BareLoop:
 
     def _read(self, sources: Sequence[Source], seconds: float) -> None:
         until = time.monotonic() + seconds
-        origin_ns = SYSTEM_CLOCK.monotonic_ns()
-        clocks = [StepClock(self._contract.step_hz, origin_ns) for _ in sources]
+        followers = [self._follower(self._segments) for _ in sources]
+        self._segments += 1
         slots = [np.empty((*source.size, 3), np.uint8) for source in sources]
-        waiting: dict[int, Frame] = {}
+        waiting: dict[int, tuple[Due, Frame]] = {}
         while time.monotonic() < until:
             for camera, source in enumerate(sources):
                 grab = source.grab()
-                if grab is None or clocks[camera].step(grab.captured_ns) is None:
+                due = followers[camera].due(grab, grab.captured_ns) if grab is not None else None
+                if due is None:
                     continue
                 if camera in waiting:
-                    self._work(waiting)
-                waiting[camera] = source.retrieve(slots[camera])
+                    self._work(followers, waiting)
+                waiting[camera] = due, source.retrieve(slots[camera])
             if len(waiting) == len(sources):
-                self._work(waiting)
+                self._work(followers, waiting)
 
-    def _work(self, waiting: dict[int, Frame]) -> None:
+    def _follower(self, segment: int) -> CameraFollower:
+        contract, origin_ns = self._contract, SYSTEM_CLOCK.monotonic_ns()
+        steps = Steps(
+            "bare", contract.step_hz, CameraConfig().gap_s,
+            first_segment=segment, origin_ns=origin_ns, on_grid=True,
+        )  # fmt: skip
+        return CameraFollower(steps, contract, self._method)
+
+    def _work(
+        self, followers: Sequence[CameraFollower], waiting: dict[int, tuple[Due, Frame]]
+    ) -> None:
         """What the stages do with one step of each of some cameras."""
-        self._step += 1
-        stacked = []
+        contract, moments, stacked = self._contract, {}, []
         with self._timed("flow"):
-            for camera, frame in waiting.items():
-                if self._follow(camera, frame):
+            for camera, (due, frame) in waiting.items():
+                moment = moments[camera] = followers[camera].number(due, frame)
+                _, field, span = followers[camera].motion(moment, frame)
+                if self._stacks[camera].push(moment.segment, moment.step_id, field, span):
                     stacked.append(camera)
         with self._timed("spatial"):
-            small = np.stack([spatial_input(frame, self._contract) for frame in waiting.values()])
-            spatial = self._networks["spatial"].run({"frames": small})["features"]
+            pictures = [followers[c].appearance(frame) for c, (_, frame) in waiting.items()]
+            spatial = appearance_features(self._networks["spatial"].run, pictures)
         temporal: dict[int, Vector] = {}
         if stacked:
             with self._timed("temporal"):
-                stacks = np.empty((len(stacked), *self._stack_shape), np.uint8)
-                for place, camera in zip(stacks, stacked, strict=True):
-                    self._stacks[camera].write(place)
-                features = self._networks["temporal"].run({"flow": stacks})["features"]
+                stacks = [self._stacks[camera] for camera in stacked]
+                features = motion_features(
+                    self._networks["temporal"].run, stacks, contract.temporal
+                )
                 temporal = dict(zip(stacked, features, strict=True))
         with self._timed("fusion"):
-            for camera, vector in zip(waiting, spatial, strict=True):
-                self._windows[camera].push(0, self._step, vector, temporal.get(camera))
-            score_windows(self._networks["fusion"].run, [self._windows[c] for c in waiting])
+            batch = [
+                (self._decisions[camera], _joined(moment, vector, temporal.get(camera)))
+                for (camera, moment), vector in zip(moments.items(), spatial, strict=True)
+            ]
+            for _ in decide_batch(
+                self._networks["fusion"].run, batch, 0, SYSTEM_CLOCK.monotonic_ns
+            ):
+                pass
         waiting.clear()
-
-    def _follow(self, camera: int, frame: Frame) -> bool:
-        """Flow from the step before; whether the camera's stack is whole."""
-        grey = grey_for_flow(frame, self._contract)
-        before, self._greys[camera] = self._greys[camera], grey
-        if before is None:
-            return False
-        field = flow_input(before, grey, 1.0, self._method, self._contract)
-        return self._stacks[camera].push(0, self._step, field, 1)
 
     @contextmanager
     def _timed(self, stage: str) -> Iterator[None]:
         began = time.thread_time_ns()
         yield
         self._ms[stage] += (time.thread_time_ns() - began) / 1e6  # type: ignore[assignment]
+
+
+def _joined(moment: Moment, spatial: Vector, temporal: Vector | None) -> DecidedStep:
+    return DecidedStep(
+        moment,
+        Feature(moment=moment, stream="spatial", vector=spatial.tobytes(), trail=()),
+        Feature(
+            moment=moment,
+            stream="temporal",
+            vector=None if temporal is None else temporal.tobytes(),
+            trail=(),
+        ),
+    )

@@ -28,8 +28,8 @@ from rich.progress import track
 from rich.table import Table
 
 from pipeline.client import EventClient
-from pipeline.event_log import read_since
-from pipeline.messages import event_from_json
+from pipeline.public.event_log import read_since
+from pipeline.public.records import event_from_json
 from testbed.cameras import Server, rtsp_server
 from testbed.footage import panning_clip, still_clip
 from testbed.line import Fault, Line, line_to

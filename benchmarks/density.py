@@ -15,7 +15,7 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks.latency import TOTAL, measure
-from pipeline.model_pack import ModelPack
+from pipeline.model.pack import ModelPack
 from testbed.cameras import Server, rtsp_server
 from testbed.footage import clips
 

@@ -26,12 +26,13 @@ from rich.table import Table
 from benchmarks.bare_loop import BareLoop
 from pipeline import flow
 from pipeline.arrays import Frame
-from pipeline.clock import SYSTEM_CLOCK, StepClock
+from pipeline.clock import SYSTEM_CLOCK
 from pipeline.flow.base import FlowMethod
-from pipeline.model_pack import ModelPack
-from pipeline.onnx_session import Network
-from pipeline.preprocess import flow_input, grey_for_flow, spatial_input
+from pipeline.model.pack import ModelPack
+from pipeline.model.session import Network
 from pipeline.sources import SourceOptions, create
+from pipeline.steps.preprocess import flow_input, gray_for_flow, spatial_input
+from pipeline.steps.sampling import StepClock
 from testbed.cameras import rtsp_server
 from testbed.footage import clips
 from testbed.program import PipelineRun, free_port, scratch_folder
@@ -77,10 +78,10 @@ def cost_ms(work: Callable[[int], object], calls: int) -> float:
 def bare_costs(pack: ModelPack, frames: list[Frame]) -> dict[str, float]:
     """Milliseconds of CPU for one step of one camera, by what is done."""
     contract, count = pack.contract, len(frames)
-    greys = [grey_for_flow(frame, contract) for frame in frames]
+    greys = [gray_for_flow(frame, contract) for frame in frames]
     costs = {
         "picture for appearance": cost_ms(lambda n: spatial_input(frames[n], contract), count),
-        "grey picture for flow": cost_ms(lambda n: grey_for_flow(frames[n], contract), count),
+        "grey picture for flow": cost_ms(lambda n: gray_for_flow(frames[n], contract), count),
     }
     for name in METHODS:
         method = flow.create(name)

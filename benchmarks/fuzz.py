@@ -16,18 +16,17 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-import msgspec
 import psutil
 import zmq
 from rich.console import Console
 from rich.progress import track
 
-from pipeline import messages
 from pipeline.errors import KeysError
-from pipeline.keys import read_client_keys
-from pipeline.messages import BadMessage
-from pipeline.model_pack import Contract
-from pipeline.stages.publish import Request
+from pipeline.model.pack import Contract
+from pipeline.public.key_folder import read_client_keys
+from pipeline.public.records import event_from_json, request_from_json, to_json
+from pipeline.transport import messages
+from pipeline.transport.messages import BadMessage
 from testbed.footage import panning_clip
 from testbed.program import PipelineRun, scratch_folder
 
@@ -64,10 +63,9 @@ def mutated(seeds: list[bytes], rng: random.Random) -> bytes:
 def _decoders(folder: Path) -> dict[str, tuple[list[bytes], Callable[[bytes], object], Any]]:
     """Name → valid inputs, what reads them, the errors that it may raise."""
     from testbed import tiny_pack
-    from testbed.samples import event
-    from tests.pipeline.test_messages import ONE_OF_EACH
+    from testbed.samples import ONE_OF_EACH, event
 
-    request, path = msgspec.json.Decoder(Request), folder / "fuzzed.key"
+    path = folder / "fuzzed.key"
     keys = {"name": "x", "public": "a" * 40, "secret": "b" * 40, "server": "c" * 40}
 
     def read_keys(data: bytes) -> object:
@@ -80,9 +78,9 @@ def _decoders(folder: Path) -> dict[str, tuple[list[bytes], Callable[[bytes], ob
         "internal messages": (
             [messages.encode(message) for message in ONE_OF_EACH], messages.decode, BadMessage,
         ),
-        "events": ([messages.to_json(event(1))], messages.event_from_json, BadMessage),
+        "events": ([to_json(event(1))], event_from_json, BadMessage),
         "requests": (
-            list(REQUESTS), request.decode, (msgspec.DecodeError, UnicodeDecodeError),
+            list(REQUESTS), request_from_json, BadMessage,
         ),
         "key files": ([json.dumps(keys).encode()], read_keys, KeysError),
         "contracts": ([contract], Contract.model_validate_json, ValueError),
@@ -127,7 +125,7 @@ def _zmq(
     context: "zmq.Context[zmq.Socket[bytes]]", kind: int, endpoint: str, rng: random.Random
 ) -> None:
     """A proper ZeroMQ peer whose messages are nonsense, of any number of frames and any size."""
-    from tests.pipeline.test_messages import ONE_OF_EACH
+    from testbed.samples import ONE_OF_EACH
 
     seeds = [*REQUESTS, *(messages.encode(message) for message in ONE_OF_EACH)]
     peer = context.socket(kind)

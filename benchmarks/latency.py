@@ -20,7 +20,7 @@ import psutil
 from rich.console import Console
 from rich.table import Table
 
-from pipeline.frame_ring import SHM_FOLDER
+from pipeline.transport.frame_ring import SHM_FOLDER
 from testbed.cameras import Server, rtsp_server
 from testbed.footage import clips
 from testbed.program import Heard, PipelineRun, scratch_folder

@@ -11,8 +11,8 @@ from rich.console import Console
 from rich.progress import track
 
 from pipeline.client import EventClient
-from pipeline.event_log import EventLog
-from pipeline.messages import Event, event_from_json
+from pipeline.public.event_log import EventLog
+from pipeline.public.records import Event, event_from_json
 from testbed.footage import panning_clip
 from testbed.program import PipelineRun, scratch_folder
 

@@ -21,15 +21,15 @@ import numpy as np
 import numpy.typing as npt
 import typer
 
-from pipeline.frame_ring import (
+from pipeline.transport.frame_ring import (
     FrameOverwritten,
     Image,
     RingOwner,
     RingReader,
     RingWriter,
-    RunIdentity,
     Shape,
 )
+from pipeline.transport.run_identity import RunIdentity
 
 SLOTS = 8
 READERS = 4

@@ -258,7 +258,7 @@ def measure(minutes: float, seed: int, pack: Path | None) -> tuple[dict[str, Any
             sampler.stop()
             elapsed = time.monotonic() - began
             segments = {c: run.scores(c)[-1].body["window"]["segment"] for c in CAMERAS}
-            deaths = [line for line in run.log().splitlines() if "; starting it again" in line]
+            deaths = [line for line in run.log().splitlines() if "; restarting it" in line]
             restarts = Counter(died(line) for line in deaths)
             run.remember_run()
             code, stop_s = run.stop()

@@ -22,8 +22,19 @@ import zmq
 from rich.console import Console
 from rich.table import Table
 
-from pipeline.frame_ring import RingOwner, RingReader, RingWriter, RunIdentity, Shape
-from pipeline.messages import FrameRef, Moment, decode, encode
+from pipeline.transport.frame_ring import (
+    RingOwner,
+    RingReader,
+    RingWriter,
+    Shape,
+)
+from pipeline.transport.messages import (
+    FrameRef,
+    Moment,
+    decode,
+    encode,
+)
+from pipeline.transport.run_identity import RunIdentity
 from testbed.program import free_port, scratch_folder
 
 Picture = npt.NDArray[np.uint8]

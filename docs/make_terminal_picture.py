@@ -4,6 +4,7 @@
 """
 
 import sys
+from functools import partial
 from io import StringIO
 from pathlib import Path
 
@@ -13,8 +14,10 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from pipeline.clock import NS_PER_S, SYSTEM_CLOCK
 from pipeline.config import validate
-from pipeline.outputs.table import LiveTable
-from pipeline.supervisor import Supervisor
+from pipeline.run.outputs.base import RunView
+from pipeline.run.outputs.table import LiveTable
+from pipeline.run.supervisor import run
+from pipeline.transport.bus import Bus
 
 TARGET = Path(__file__).parent / "images" / "terminal.svg"
 
@@ -22,8 +25,8 @@ TARGET = Path(__file__).parent / "images" / "terminal.svg"
 class PicturedTable(LiveTable):
     """A live table that keeps the last picture of itself with an action under way."""
 
-    def __init__(self, after_s: float) -> None:
-        super().__init__(Console(file=StringIO(), force_terminal=True, width=118))
+    def __init__(self, bus: Bus, view: RunView, after_s: float) -> None:
+        super().__init__(bus, view, Console(file=StringIO(), force_terminal=True, width=118))
         self._after_ns = int(after_s * NS_PER_S)
 
     def tick(self) -> None:
@@ -43,4 +46,4 @@ if __name__ == "__main__":
             "publish": {"scores": True},
         }
     )
-    sys.exit(Supervisor(config, [PicturedTable(seconds / 2)], seconds).run())
+    sys.exit(run(config, [partial(PicturedTable, after_s=seconds / 2)], seconds))

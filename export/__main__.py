@@ -19,9 +19,9 @@ from export.external import (
 from export.graphs import ExportError
 from export.pack import Measurement, Wanted, export_packs, folder_of
 from export.precision import SMALL_NETWORKS
-from pipeline.model_pack import Contract
+from pipeline.model.pack import Contract
+from training.clip_list_formats import DataError
 from training.config import TrainConfig
-from training.list_formats import DataError
 from training.model import CheckpointError, TwoStream, load_checkpoint
 
 EXIT_USAGE = 2

@@ -8,10 +8,15 @@ import numpy as np
 import numpy.typing as npt
 
 from export.stepping import Floats, Networks, clip_features, open_networks, stepped_scores
-from pipeline.evaluation_protocol import clip_scores
-from pipeline.model_pack import NETWORKS, Contract, ModelPack, Precision
+from pipeline.evaluate.protocol import clip_scores
+from pipeline.model.pack import (
+    NETWORKS,
+    Contract,
+    ModelPack,
+    Precision,
+)
 from training.data import Stepped
-from training.evaluation import STREAMS
+from training.measure import STREAMS
 
 ROUNDS = 200
 WARM_UP = 20

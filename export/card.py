@@ -3,7 +3,12 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from pipeline.model_pack import NETWORKS, Contract, Parity, Precisions
+from pipeline.model.pack import (
+    NETWORKS,
+    Contract,
+    Parity,
+    Precisions,
+)
 
 CARD_FILE = "MODEL_CARD.md"
 MEGABYTE = 1e6

@@ -8,9 +8,9 @@ from pathlib import Path
 import numpy as np
 
 from export.pack import Trial
+from training.clip_list_formats import DataError, Entry
 from training.config import TrainConfig
 from training.data import Stepped, labelled_entries, step_clip, video_frames
-from training.list_formats import DataError, Entry
 from training.model import CheckpointError, TwoStream, load_checkpoint
 
 log = logging.getLogger(__name__)

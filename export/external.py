@@ -18,7 +18,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from pipeline.model_pack import SpatialContract
+from pipeline.model.pack import SpatialContract
 from training.config import TrainConfig
 from training.model import TwoStream
 from training.spatial import SpatialNetwork

@@ -12,7 +12,7 @@ from pydantic import ValidationError
 from torch import Tensor, nn
 from torch.onnx.errors import OnnxExporterError
 
-from pipeline.model_pack import METADATA_KEY, Contract
+from pipeline.model.pack import METADATA_KEY, Contract
 from training.config import TrainConfig
 from training.model import TwoStream
 from training.spatial import SpatialNetwork
@@ -118,7 +118,7 @@ def _export(
 
 
 def export_graphs(model: TwoStream, config: TrainConfig) -> dict[str, onnx.ModelProto]:
-    """``spatial``, ``temporal`` and ``fusion``, shapes as in :mod:`pipeline.model_pack`."""
+    """``spatial``, ``temporal`` and ``fusion``, shapes as in :mod:`pipeline.model.pack`."""
     model = model.eval()
     size, contract = config.feature_size, config.temporal
     frames = torch.zeros(2, *config.spatial.size, 3, dtype=torch.uint8)

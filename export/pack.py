@@ -14,7 +14,7 @@ from export.card import CARD_FILE, Variant, model_card
 from export.graphs import ExportError, Graphs, attach_contract, export_graphs, reason
 from export.parity import TOLERANCES, measure_parity
 from export.precision import CALIBRATION_ROWS, calibration_rows, precision_of, variants
-from pipeline.model_pack import (
+from pipeline.model.pack import (
     CONTRACT_FILE,
     NETWORKS,
     Contract,
@@ -154,7 +154,7 @@ def measure_accuracy(trials: Iterable[Trial], wanted: Wanted) -> dict[Precision,
 def cost_of_int8(outcomes: Mapping[Precision, Outcome], measurement: Measurement) -> Quantised:
     """Accuracy in 8 bits beside that in float32; raises :class:`ExportError` for too large a fall.
 
-    Too large is a point or more of fused accuracy (:class:`pipeline.model_pack.Quantised`).
+    Too large is a point or more of fused accuracy (:class:`pipeline.model.pack.Quantised`).
     """
     float32, int8 = outcomes["float32"], outcomes["int8"]
     try:

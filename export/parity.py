@@ -11,12 +11,12 @@ from torch import Tensor
 
 from export.graphs import ExportError, reason
 from export.stepping import BATCH, Floats, clip_features, open_networks, stacks_of, stepped_scores
-from pipeline.model_pack import NETWORKS, ModelPack, Parity
-from pipeline.onnx_session import Network
-from pipeline.windows import Scored
+from pipeline.model.pack import NETWORKS, ModelPack, Parity
+from pipeline.model.session import Network
+from pipeline.steps.window import Scored
 from training.config import TrainConfig
 from training.data import Clip, Stepped
-from training.evaluation import STREAMS, StreamScores, stream_scores
+from training.measure import STREAMS, StreamScores, stream_scores
 from training.model import TwoStream
 
 FUSION_INPUTS = ("spatial", "temporal", "mask")

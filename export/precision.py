@@ -23,7 +23,7 @@ from onnxruntime.transformers.float16 import convert_float_to_float16
 
 from export.graphs import Graphs, checked
 from export.stepping import stacks_of
-from pipeline.model_pack import Precision
+from pipeline.model.pack import Precision
 from training.data import Stepped
 
 Rows = npt.NDArray[np.uint8]

@@ -5,9 +5,13 @@ from collections.abc import Mapping
 import numpy as np
 import numpy.typing as npt
 
-from pipeline.model_pack import NETWORKS, Contract, ModelPack
-from pipeline.onnx_session import Network
-from pipeline.windows import FeatureWindow, Scored, score_windows
+from pipeline.clock import NS_PER_S
+from pipeline.decision.decisions import CameraDecisions, decide_batch, thresholds
+from pipeline.model.pack import NETWORKS, Contract, ModelPack
+from pipeline.model.session import Network
+from pipeline.steps.join import DecidedStep
+from pipeline.steps.window import Scored
+from pipeline.transport.messages import Feature, Moment
 from training.compose import stack_indices, stack_valid
 from training.data import Stepped
 
@@ -41,16 +45,40 @@ def clip_features(networks: Networks, clip: Stepped, stack: int) -> tuple[Floats
 def stepped_scores(
     networks: Networks, contract: Contract, features: tuple[Floats, Floats, Floats]
 ) -> list[Scored]:
-    """What the pipeline's window says at each step of a clip.
+    """What the pipeline scores at each step of a clip.
 
     ``features`` come from :func:`clip_features`. Raises ValueError for scores that aren't finite.
     """
-    window = FeatureWindow(contract.window, contract.feature_size)
-    said = []
-    for step, (spatial, temporal, (here, there)) in enumerate(zip(*features, strict=True)):
-        window.push(0, step, spatial if here else None, temporal if there else None)
-        scored = score_windows(networks["fusion"].run, [window])[0]
-        if scored is None:
-            raise ValueError(f"the scores of step {step} aren't finite")
-        said.append(scored)
-    return said
+    decisions = CameraDecisions("clip", contract, thresholds(contract), 1.0, media_timed=True)
+    found = []
+    for number, (spatial, temporal, (here, there)) in enumerate(zip(*features, strict=True)):
+        moment = _moment(number, contract.step_hz)
+        step = DecidedStep(
+            moment,
+            Feature(moment=moment, stream="spatial", vector=_vector(spatial, here), trail=()),
+            Feature(moment=moment, stream="temporal", vector=_vector(temporal, there), trail=()),
+        )
+        for decided in decide_batch(
+            networks["fusion"].run, [(decisions, step)], 0, lambda: 0, score_empty=True
+        ):
+            if decided.scored is not None:
+                found.append(decided.scored)
+    return found
+
+
+def _moment(step: int, step_hz: float) -> Moment:
+    at_ns = round(step * NS_PER_S / step_hz)
+    return Moment(
+        camera="clip",
+        segment=0,
+        step_id=step,
+        frame_id=step,
+        captured_ns=at_ns,
+        pts_ns=at_ns,
+        elapsed_steps=1.0,
+        skipped=0,
+    )
+
+
+def _vector(feature: Floats, there: float) -> bytes | None:
+    return feature.astype(np.float32).tobytes() if there else None

@@ -22,15 +22,16 @@ from typing import Any, Self
 import msgspec
 import zmq
 
-from pipeline.keys import read_client_keys
-from pipeline.messages import BadMessage, Event, event_from_json
+from pipeline.public.key_folder import ClientKeys, read_client_keys
+from pipeline.public.records import Event, event_from_json
+from pipeline.transport.messages import BadMessage
 
 DEFAULT_EVENTS = "tcp://127.0.0.1:5555"
 DEFAULT_REPLAY = "tcp://127.0.0.1:5556"
 _CATCH_UP_S = 2.0
 _DEAF_S = 10.0
-"""After so long without an answer both connections are made anew. ZeroMQ connects again by itself,
-but not after meeting somebody else behind the address, as may be while a program starts."""
+"""After this long without an answer both connections are made again. ZeroMQ reconnects by itself,
+but not after it met another program behind the address, as can happen while a program starts."""
 _NOTHING = (1 << 63) - 1
 
 
@@ -40,6 +41,51 @@ class _Replay(msgspec.Struct):
     seq: int
     log: str
     events: list[Event] = []
+
+
+class _Connection:
+    """Both sockets of a client, from one connect to the next."""
+
+    def __init__(
+        self,
+        context: "zmq.Context[zmq.Socket[bytes]]",
+        events: str,
+        replay: str,
+        key: ClientKeys | None,
+    ) -> None:
+        self._events = context.socket(zmq.SUB)
+        # All events, whatever the filter: a hole in seq must be seen to be filled.
+        self._events.setsockopt(zmq.SUBSCRIBE, b"action/")
+        self._replay = context.socket(zmq.DEALER)
+        # Requests are sent again every so often; to a server that is away they need not pile up.
+        self._replay.setsockopt(zmq.SNDHWM, 4)
+        self._poller = zmq.Poller()
+        for socket, endpoint in ((self._events, events), (self._replay, replay)):
+            socket.setsockopt(zmq.LINGER, 0)
+            _show_key(socket, key)
+            socket.connect(endpoint)
+            self._poller.register(socket, zmq.POLLIN)
+        self.since = time.monotonic()
+
+    def wait(self, seconds: float) -> Iterator[tuple[bool, bytes]]:
+        """(is an answer, JSON) of one message of each socket that has one within the time."""
+        for socket, _ in self._poller.poll(round(seconds * 1000) + 1):
+            yield socket is self._replay, socket.recv_multipart()[-1]
+
+    def ask(self, request: bytes) -> None:
+        with contextlib.suppress(zmq.Again):
+            self._replay.send(request, zmq.DONTWAIT)
+
+    def close(self) -> None:
+        self._events.close()
+        self._replay.close()
+
+
+def _show_key(socket: "zmq.Socket[bytes]", key: ClientKeys | None) -> None:
+    if key is not None:
+        socket.setsockopt(zmq.CURVE_PUBLICKEY, key.public.encode())
+        socket.setsockopt(zmq.CURVE_SECRETKEY, key.secret.encode())
+        socket.setsockopt(zmq.CURVE_SERVERKEY, key.server.encode())
 
 
 class EventClient:
@@ -64,8 +110,8 @@ class EventClient:
         self._key = read_client_keys(key) if key is not None else None
         self._context = zmq.Context()
         self._context.setsockopt(zmq.IPV6, 1)
-        self._events_endpoint, self._replay_endpoint = events, replay
-        self._connect()
+        self._endpoints = events, replay
+        self._connection = _Connection(self._context, events, replay, self._key)
         self._since = self._last = since
         self._camera = camera
         self._label = label
@@ -73,17 +119,17 @@ class EventClient:
         self._log: str | None = None
         self._heard = 0
         self.forgotten = 0
-        """Events that were taken out of the log, as old ones are, before they were asked for."""
+        """Events that were deleted from the log, as old ones are, before this client asked."""
         self._asking = False
         self._asked_at = self._answered_at = float("-inf")
 
     @property
     def last_seq(self) -> int | None:
-        """``seq`` of the newest event taken in; None before the first word of the server."""
+        """``seq`` of the newest event received; None before the server's first message."""
         return self._last
 
     def receive(self, timeout_s: float | None = None) -> Event | None:
-        """The next event, or None when none came within ``timeout_s`` (None: wait for ever)."""
+        """The next event; None when none came within ``timeout_s`` (None: wait for ever)."""
         deadline = None if timeout_s is None else time.monotonic() + timeout_s
         while True:
             event = self._next_wanted()
@@ -103,8 +149,8 @@ class EventClient:
         socket = self._context.socket(zmq.DEALER)
         socket.setsockopt(zmq.LINGER, 0)
         try:
-            self._show_key(socket)
-            socket.connect(self._replay_endpoint)
+            _show_key(socket, self._key)
+            socket.connect(self._endpoints[1])
             socket.send(b'{"request":"snapshot"}')
             if not socket.poll(round(timeout_s * 1000)):
                 raise TimeoutError(f"no snapshot within {timeout_s:g} s")
@@ -128,36 +174,6 @@ class EventClient:
     def close(self) -> None:
         self._context.destroy(linger=0)
 
-    def _connect(self) -> None:
-        self._events = self._context.socket(zmq.SUB)
-        self._events.setsockopt(zmq.LINGER, 0)
-        # All events, whatever the filter: a hole in seq must be seen to be filled.
-        self._events.setsockopt(zmq.SUBSCRIBE, b"action/")
-        self._replay = self._context.socket(zmq.DEALER)
-        self._replay.setsockopt(zmq.LINGER, 0)
-        # Requests to a server that is away are made anew every so often; they need not pile up.
-        self._replay.setsockopt(zmq.SNDHWM, 4)
-        self._poller = zmq.Poller()
-        for socket, endpoint in (
-            (self._events, self._events_endpoint),
-            (self._replay, self._replay_endpoint),
-        ):
-            self._show_key(socket)
-            socket.connect(endpoint)
-            self._poller.register(socket, zmq.POLLIN)
-        self._connected_at = time.monotonic()
-
-    def _connect_anew(self) -> None:
-        self._events.close()
-        self._replay.close()
-        self._connect()
-
-    def _show_key(self, socket: "zmq.Socket[bytes]") -> None:
-        if self._key is not None:
-            socket.setsockopt(zmq.CURVE_PUBLICKEY, self._key.public.encode())
-            socket.setsockopt(zmq.CURVE_SECRETKEY, self._key.secret.encode())
-            socket.setsockopt(zmq.CURVE_SERVERKEY, self._key.server.encode())
-
     def _next_wanted(self) -> Event | None:
         while self._ready:
             event = self._ready.popleft()
@@ -166,11 +182,11 @@ class EventClient:
         return None
 
     def _wait(self, seconds: float) -> None:
-        for socket, _ in self._poller.poll(round(seconds * 1000) + 1):
-            if socket is self._events:
-                self._take(self._events.recv_multipart()[-1])
+        for is_answer, body in self._connection.wait(seconds):
+            if is_answer:
+                self._take_answer(body)
             else:
-                self._take_answer(self._replay.recv_multipart()[-1])
+                self._take(body)
 
     def _take(self, body: bytes) -> None:
         try:
@@ -181,7 +197,7 @@ class EventClient:
         if self._last is None or (event.seq == self._last + 1 and same_log):
             self._deliver(event)
             return
-        # A hole; or a number that was there before, which another log would give.
+        # A hole, or a number that was used before: another log may have begun.
         self._heard = max(self._heard, event.seq)
         if not self._asking:
             self._ask()
@@ -193,8 +209,9 @@ class EventClient:
     def _catch_up(self) -> None:
         """Ask now and then even when nothing seems missing: the last event may be the lost one."""
         now = time.monotonic()
-        if now - max(self._connected_at, self._answered_at) >= _DEAF_S:
-            self._connect_anew()
+        if now - max(self._connection.since, self._answered_at) >= _DEAF_S:
+            self._connection.close()
+            self._connection = _Connection(self._context, *self._endpoints, self._key)
         if now - max(self._asked_at, self._answered_at) >= _CATCH_UP_S:
             self._ask()
 
@@ -202,8 +219,7 @@ class EventClient:
         self._asking, self._asked_at = True, time.monotonic()
         since = self._last if self._last is not None else _NOTHING
         request = msgspec.json.encode({"request": "replay", "since": since})
-        with contextlib.suppress(zmq.Again):
-            self._replay.send(request, zmq.DONTWAIT)
+        self._connection.ask(request)
 
     def _take_answer(self, body: bytes) -> None:
         try:
@@ -215,16 +231,16 @@ class EventClient:
         if self._last is None:
             self._last = answer.seq
             return
-        # An answer may be older than what was heard since; only these two tell another log.
+        # A stale answer is not a new log: only a changed identity, or a seq below `since`, is.
         fresh = answer.log != known if known is not None else answer.seq < (self._since or 0)
         if fresh:
-            # The program was started anew with an empty log.
+            # The program was restarted with an empty log.
             self._last = self._heard = 0
             self._ask()
             return
         for event in answer.events:
             if event.seq > self._last:
-                # The log holds no hole but what it was told to forget.
+                # The log has no holes but the old events that it deleted.
                 self.forgotten += event.seq - self._last - 1
                 self._deliver(event)
         if self._heard > answer.seq or (answer.events and self._last < answer.seq):

@@ -23,7 +23,7 @@ from pydantic import (
 
 from pipeline import flow
 from pipeline.errors import ConfigError
-from pipeline.model_pack import Threshold
+from pipeline.model.pack import Threshold
 from pipeline.sources.base import is_file, redact
 
 PROJECT = Path(__file__).resolve().parent.parent

@@ -9,8 +9,8 @@ from rich.console import Console
 
 from pipeline.client import DEFAULT_EVENTS, DEFAULT_REPLAY, EventClient
 from pipeline.errors import KeysError
-from pipeline.messages import to_json
-from pipeline.outputs.text import event_line
+from pipeline.public.event_line import event_line
+from pipeline.public.records import to_json
 
 
 def main(

@@ -5,9 +5,6 @@ from dataclasses import dataclass
 
 from pipeline.config import Config
 
-KINDS = ("capture", "flow", "spatial", "temporal", "fusion", "publish")
-"""Kinds of stages in the order in which data passes them, and in which they stop."""
-
 
 @dataclass(frozen=True, slots=True)
 class StageSpec:
@@ -23,7 +20,7 @@ class StageSpec:
 
 
 def stages(config: Config) -> list[StageSpec]:
-    """Every process of a run, in the order of :data:`KINDS`."""
+    """Every process of a run, in the order of :data:`pipeline.transport.topics.STAGES`."""
     cameras = tuple(config.cameras)
     return [
         *(StageSpec("capture", camera, (camera,)) for camera in cameras),

@@ -1,8 +1,37 @@
 """One of each record that tests need by the dozen."""
 
+from typing import Literal
+
 import msgspec
 
-from pipeline.messages import Event, ModelInfo, Moment, Stamp, StreamScores, Transition, WindowInfo
+from pipeline.public.records import Event
+from pipeline.transport.messages import (
+    Accepted,
+    AnyMessage,
+    CameraStatus,
+    Change,
+    EndOfStream,
+    Failed,
+    Feature,
+    FlowRef,
+    FrameRef,
+    Heartbeat,
+    Hello,
+    Moment,
+    Outgoing,
+    Pace,
+    Pacing,
+    Quarantined,
+    Ready,
+    RingGrant,
+    RingRequest,
+    Stamp,
+    StepScores,
+    Stop,
+    StreamScores,
+    Transition,
+    WindowInfo,
+)
 
 WINDOW = WindowInfo(first_step=1, last_step=6, missing=1, segment=0)
 STREAMS = StreamScores(spatial=0.5, temporal=None, alpha=0.25)
@@ -23,26 +52,26 @@ def moment(step: int = 7, segment: int = 0, camera: str = "door") -> Moment:
 
 
 def transition(
-    kind: str = "start", key: str = "door/1", camera: str = "door", label: str = "left"
+    kind: Literal["start", "update", "end"] = "start",
+    number: int = 1,
+    camera: str = "door",
+    label: str = "left",
 ) -> Transition:
-    values = {
-        "key": key,
-        "type": kind,
-        "camera": camera,
-        "label": label,
-        "score": 0.9,
-        "top_score": 0.95,
-        "start_ns": 10,
-        "end_ns": 20 if kind == "end" else None,
-        "start_pts_ns": None,
-        "end_pts_ns": None,
-        "reason": None,
-        "window": WINDOW,
-        "streams": STREAMS,
-        "captured_ns": 30,
-        "trail": TRAIL,
-    }
-    return msgspec.convert(values, Transition)
+    change = Change(
+        type=kind,
+        label=label,
+        number=number,
+        score=0.9,
+        top_score=0.95,
+        start_ns=10,
+        start_pts_ns=None,
+        end_ns=20 if kind == "end" else None,
+        end_pts_ns=None,
+        reason=None,
+    )
+    return Transition(
+        camera=camera, change=change, window=WINDOW, streams=STREAMS, captured_ns=30, trail=TRAIL
+    )
 
 
 def event(seq: int, kind: str = "start", identity: str = "door-1") -> Event:
@@ -58,9 +87,40 @@ def event(seq: int, kind: str = "start", identity: str = "door-1") -> Event:
         "end_time": None,
         "media_time": (None, None),
         "reason": None,
-        "window": WINDOW,
-        "streams": STREAMS,
+        "window": msgspec.to_builtins(WINDOW),
+        "streams": msgspec.to_builtins(STREAMS),
         "latency_ms": {"total": 18.3},
-        "model": ModelInfo(name="tiny", version="1.0.0", sha256="ab"),
+        "model": {"name": "tiny", "version": "1.0.0", "sha256": "ab"},
     }
     return msgspec.convert(values, Event)
+
+
+ONE_OF_EACH: list[AnyMessage] = [
+    FrameRef(moment=moment(), ring="two-stream-1", number=3, trail=TRAIL),
+    FlowRef(moment=moment(), ring=None, number=-1, span=2, trail=()),
+    Feature(moment=moment(), stream="spatial", vector=b"\x00\x00\x80?", trail=TRAIL),
+    EndOfStream(camera="door"),
+    transition("end"),
+    StepScores(
+        camera="door",
+        scores={"left": 0.5},
+        window=WINDOW,
+        streams={"spatial": {"left": 0.5}, "temporal": None},
+        alpha=None,
+        captured_ns=5,
+        pts_ns=6,
+        trail=TRAIL,
+    ),
+    CameraStatus(camera="door", state="online", reason=None, at_ns=3, segment=1, size=(48, 64)),
+    Quarantined(camera="door", stage="flow:0", reason="ValueError: no", at_ns=3),
+    Outgoing(epoch="e", number=1, transition=transition()),
+    Accepted(epoch="e", number=1),
+    Hello(stage="flow:0", pid=12),
+    Ready(),
+    Heartbeat(counters={"fps": 9.5}),
+    Failed(reason="no pack", exit_code=2),
+    RingRequest(camera="door", content="flow", shape=(12, 16, 2)),
+    RingGrant(camera="door", content="frame", ring=None, reason="too large"),
+    Pacing(level=1, pace=Pace(spatial_every=2), reason="late", at_ns=17),
+    Stop(),
+]

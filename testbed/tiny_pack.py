@@ -10,7 +10,7 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-from pipeline.model_pack import (
+from pipeline.model.pack import (
     CONTRACT_FILE,
     METADATA_KEY,
     Contract,

@@ -284,7 +284,7 @@ def main(root: Path) -> None:
     print(f"attributes born outside __init__: {len(late)}")
     for place in late:
         print(f"  {place.path.relative_to(root)} {place.cls}.{place.method}: {place.name}")
-    for what in ("grey_for_flow", "gray_for_flow", "flow_input", "spatial_input", "score_windows"):
+    for what in ("gray_for_flow", "gray_for_flow", "flow_input", "spatial_input", "score_windows"):
         print(f"callers of {what}: {', '.join(callers(shipped, what, root)) or '–'}")
     print(f"comments in a hundred lines of code: {comments_per_hundred_lines(shipped):.1f}")
 

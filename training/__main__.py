@@ -20,6 +20,7 @@ from training.ablation import (
     table,
     with_flow,
 )  # fmt: skip
+from training.clip_list_formats import DataError
 from training.config import ConfigError, TrainConfig
 from training.crossvalidation import (
     HELD_OUT_EPISODES,
@@ -32,12 +33,17 @@ from training.crossvalidation import (
     summary,
 )
 from training.linear import LinearTrainer
-from training.list_formats import DataError
 from training.model import CheckpointError, load_checkpoint
 from training.optimise import Interrupted, Report, Run, Trainer, accelerator_for
 from training.plots import SMOOTHING
-from training.runs import FINAL, RunFolder, Session, StopRequest, fold_name
-from training.state import StateError
+from training.resume import StateError
+from training.session import (
+    FINAL,
+    RunFolder,
+    Session,
+    StopRequest,
+    fold_name,
+)
 from training.terminal import console, fail, progress_bar, say, set_threads
 
 DATA_VARIABLE = "TWO_STREAM_DATA"

@@ -23,9 +23,14 @@ from training.compose import Composer
 from training.config import FusionKind, TrainConfig
 from training.crossvalidation import Data, composer_for, is_linear
 from training.data import Clip
-from training.evaluation import STREAMS, ClipFeatures, clip_features, predict
 from training.fusion import FusionNetwork
 from training.linear import HEADS, FixedStreams, LinearTrainer
+from training.measure import (
+    STREAMS,
+    ClipFeatures,
+    clip_features,
+    predict,
+)
 from training.model import TwoStream
 from training.optimise import Report, adamw, features_of, fix_gates, loss_of
 

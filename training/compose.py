@@ -17,7 +17,7 @@ import numpy.typing as npt
 
 from pipeline import flow
 from pipeline.flow.base import FlowMethod
-from pipeline.preprocess import TemporalInputs, flow_input
+from pipeline.steps.preprocess import TemporalInputs, flow_input
 from training.config import CompositionConfig, TrainConfig
 from training.data import Clip, Stroke
 

@@ -14,7 +14,7 @@ from pydantic import (
     model_validator,
 )
 
-from pipeline.model_pack import SpatialContract, TemporalContract, Threshold
+from pipeline.model.pack import SpatialContract, TemporalContract, Threshold
 
 FusionKind = Literal["concat", "weighted", "attention", "score"]
 Aggregator = Literal["gru", "convolution", "attention", "statistics"]

@@ -8,7 +8,8 @@ from pathlib import Path
 import numpy as np
 
 from pipeline import flow
-from pipeline.evaluation_protocol import stream_order
+from pipeline.evaluate.protocol import stream_order
+from training.clip_list_formats import NEVER_HELD_OUT
 from training.compose import Composer, Join, chained, make_pools
 from training.config import TrainConfig
 from training.data import (
@@ -20,12 +21,16 @@ from training.data import (
     load_clips,
     load_episodes,
 )
-from training.evaluation import STREAMS, confusion, predict, stream_scores
 from training.linear import FixedStreams, LinearTrainer
-from training.list_formats import NEVER_HELD_OUT
+from training.measure import (
+    STREAMS,
+    confusion,
+    predict,
+    stream_scores,
+)
 from training.model import TwoStream
 from training.optimise import Run, Trainer
-from training.streams import (
+from training.stream_figures import (
     CHOICES,
     Choice,
     ScoredStream,

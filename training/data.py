@@ -1,11 +1,12 @@
 """Clips as the networks see them: decoded, sampled to steps, turned into flow and features, cached.
 
-A clip goes through the live pipeline's own :class:`~pipeline.clock.StepClock` and
-:mod:`pipeline.preprocess`; what is cached is the quantised flow and the frozen backbone's grid.
+A clip goes through the live pipeline's own :mod:`pipeline.steps.follow`. What is cached is the
+quantised flow and the frozen backbone's grid.
 """
 
 import functools
 import hashlib
+import math
 import os
 import zlib
 from collections import Counter
@@ -22,20 +23,26 @@ import torch
 from torch import Tensor, nn
 
 from pipeline import flow
-from pipeline.clock import NS_PER_MS, NS_PER_S, StepClock
-from pipeline.preprocess import flow_input, grey_for_flow, spatial_input
+from pipeline.arrays import STILL, Gray, QuantisedFlow
+from pipeline.clock import NS_PER_MS, NS_PER_S
 from pipeline.sources.demo import EPISODE_S, DemoScene
-from pipeline.windows import MAX_SPAN_STEPS
+from pipeline.steps.follow import CameraFollower, TimedFrame
+from pipeline.steps.sampling import Steps
+from training.clip_list_formats import (
+    NEVER_HELD_OUT,
+    DataError,
+    Entry,
+    named,
+)
+from training.clip_lists import as_clip_list, read_list
 from training.config import ClipList, Others, TrainConfig
 from training.frozen import Frozen
-from training.list_formats import NEVER_HELD_OUT, DataError, Entry, named
-from training.lists import as_clip_list, read_list
 from training.lite0 import load_imagenet
-from training.looks import looks_of
+from training.photometric import looks_of
 from training.spatial import SpatialNetwork
 
 Frame = npt.NDArray[np.uint8]
-TimedFrame = tuple[int, Frame]
+ClipFrame = tuple[int, Frame]
 CACHE_VERSION = 3
 # What a step leaves for the next layer should stay in the processor's cache: 32 take twice as long.
 BACKBONE_BATCH = 4
@@ -97,7 +104,7 @@ class LoadedClips(NamedTuple):
 
 def video_frames(
     path: Path, start_s: float = 0.0, end_s: float | None = None
-) -> Iterator[TimedFrame]:
+) -> Iterator[ClipFrame]:
     """The frames of a video from ``start_s`` up to ``end_s``, all of them unless given.
 
     Each is (media time in ns since ``start_s``, (H, W, 3) uint8 BGR). Raises DataError.
@@ -155,40 +162,41 @@ class Stepped:
     times_s: npt.NDArray[np.float64]
 
 
-def step_clip(frames: Iterable[TimedFrame], config: TrainConfig) -> Stepped:
+def step_clip(frames: Iterable[ClipFrame], config: TrainConfig) -> Stepped:
     """Sample frames to steps, with flow between them, as the live pipeline does.
 
     A step without a frame repeats the picture before it, not ``seen``; the field over it stands
     for each step that it spans. Raises :class:`DataError` when there's no frame.
     """
-    clock, method = StepClock(config.step_hz), flow.create(config.temporal.method)
+    # However long a pause is, a clip is one segment.
+    steps = Steps("clip", config.step_hz, gap_s=math.inf)
+    follower = CameraFollower(steps, config, flow.create(config.temporal.method))
     pictures: list[Frame] = []
-    fields: list[npt.NDArray[np.uint8]] = []
+    fields: list[QuantisedFlow] = []
     moving: list[bool] = []
     seen: list[bool] = []
     times: list[float] = []
-    greys: list[npt.NDArray[np.uint8]] = []
-    still = np.full((*config.temporal.size, 2), 128, np.uint8)
-    for time_ns, frame in frames:
-        if (step := clock.step(time_ns)) is None:
-            continue
-        grey = grey_for_flow(frame, config)
-        field = still
-        if greys:
-            field = flow_input(greys[-1], grey, step.elapsed_steps, method, config)
-        spanned = len(greys) > 0 and step.skipped < MAX_SPAN_STEPS
-        moving += [spanned] * (step.skipped + 1)
-        pictures += [*pictures[-1:] * step.skipped, spatial_input(frame, config)]
-        fields += [field] * (step.skipped + 1)
-        seen += [*[False] * step.skipped, True]
-        times += [time_ns / 1e9] * (step.skipped + 1)
-        greys = [*greys[:1], grey]
-    if not greys:
+    grays: list[Gray] = []
+    still = np.full((*config.temporal.size, 2), STILL, np.uint8)
+    timed = (TimedFrame(time_ns, partial(_same, frame)) for time_ns, frame in frames)
+    for step in follower.follow(timed):
+        skipped = step.moment.skipped
+        pictures += [*pictures[-1:] * skipped, step.picture]
+        fields += [still if step.field is None else step.field] * (skipped + 1)
+        moving += [step.field is not None] * (skipped + 1)
+        seen += [*[False] * skipped, True]
+        times += [step.moment.captured_ns / NS_PER_S] * (skipped + 1)
+        grays = [*grays[:1], step.gray]
+    if not grays:
         raise DataError("the clip has no frame")
     return Stepped(
         np.stack(pictures), np.array(seen), np.stack(fields), np.array(moving),
-        greys[0], greys[-1], np.array(times),
+        grays[0], grays[-1], np.array(times),
     )  # fmt: skip
+
+
+def _same(frame: Frame) -> Frame:
+    return frame
 
 
 class _Headless(nn.Module):

@@ -7,7 +7,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from pipeline.onnx_session import LoneNetwork
+from pipeline.model.session import UnpackagedNetwork
 
 OPSET = 17
 
@@ -28,7 +28,9 @@ class Frozen:
                 network.eval(), (example,), path, input_names=["x"], output_names=["y"],
                 dynamic_axes={"x": {0: "n"}, "y": {0: "n"}}, opset_version=OPSET, dynamo=False,
             )  # fmt: skip
-            self._session = LoneNetwork(path, path.read_bytes(), providers=["CPUExecutionProvider"])
+            self._session = UnpackagedNetwork(
+                path, path.read_bytes(), providers=["CPUExecutionProvider"]
+            )
 
     def __call__(self, x: Tensor) -> Tensor:
         """(N, …) of the example's type -> what the network makes of it, float32."""

@@ -17,9 +17,9 @@ from torch.nn import functional
 from training.aggregators import WindowStatistics
 from training.config import TrainConfig
 from training.data import Clip
-from training.evaluation import ClipFeatures, clip_features
 from training.frozen import Frozen
 from training.fusion import Classifier, FusionNetwork, StreamHead
+from training.measure import ClipFeatures, clip_features
 from training.model import TwoStream, new_model
 from training.optimise import Curves, Report
 from training.temporal import STILL

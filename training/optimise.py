@@ -21,7 +21,7 @@ from training.compose import Composer
 from training.config import ConfigError, OptimiserConfig, TrainConfig
 from training.fusion import StepLogits
 from training.model import TwoStream, new_model
-from training.state import Identity, read_state, write_state
+from training.resume import Identity, read_state, write_state
 
 LARGEST_GRADIENT = 5.0
 SAID_LATER = ("version", "licence", "provenance", "limits", "thresholds")

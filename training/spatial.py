@@ -1,13 +1,13 @@
 """The appearance stream: from a picture to a feature of ``d`` numbers.
 
-Shapes are those of :mod:`pipeline.model_pack`; preprocessing is part of the network, so that Python
+Shapes are those of :mod:`pipeline.model.pack`; preprocessing is part of the network, so that Python
 and C++ users feed the same bytes.
 """
 
 import torch
 from torch import Tensor, nn
 
-from pipeline.model_pack import SpatialContract
+from pipeline.model.pack import SpatialContract
 from training.lite0 import EfficientNetLite0, PooledHead, check_sides, convolution
 
 POINTS = 4

@@ -1,6 +1,6 @@
 """The motion stream: from a stack of flow fields to a feature of ``d`` numbers.
 
-Shapes are those of :mod:`pipeline.model_pack`; the networks take quantised flow as it is stored.
+Shapes are those of :mod:`pipeline.model.pack`; the networks take quantised flow as it is stored.
 """
 
 import itertools
@@ -8,7 +8,7 @@ import itertools
 import torch
 from torch import Tensor, nn
 
-from pipeline.model_pack import TemporalContract
+from pipeline.model.pack import TemporalContract
 from training.lite0 import (
     LITE0_CHANNELS,
     EfficientNetLite0,

@@ -18,7 +18,7 @@ from rich.table import Table
 
 from benchmarks.density import LIMIT_MS
 from benchmarks.latency import TOTAL, measure
-from pipeline.model_pack import ModelPack
+from pipeline.model.pack import ModelPack
 from testbed.cameras import Server, rtsp_server
 from testbed.footage import clips
 from testbed.program import PROJECT

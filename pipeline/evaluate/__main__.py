@@ -16,7 +16,7 @@ from pipeline.clock import NS_PER_S, SYSTEM_CLOCK
 from pipeline.errors import EXIT_USAGE, EvaluationError, TwoStreamError
 from pipeline.evaluate import tables
 from pipeline.evaluate.clip_list import shown
-from pipeline.evaluate.evaluation import (
+from pipeline.evaluate.report import (
     Evaluation,
     Protocol,
     Request,
@@ -25,7 +25,7 @@ from pipeline.evaluate.evaluation import (
     footage,
 )
 from pipeline.evaluate.runs import Tick
-from pipeline.model_pack import ModelPack
+from pipeline.model.pack import ModelPack
 
 PageWriter = Callable[[Evaluation, Path], Path]
 

@@ -9,10 +9,10 @@ import numpy.typing as npt
 
 from pipeline.clock import NS_PER_S
 from pipeline.evaluate.clip_list import Entry, shown
+from pipeline.evaluate.protocol import clip_scores
 from pipeline.evaluate.runs import STREAMS, Run
 from pipeline.evaluate.statistics import Calibration, calibration, mean, ratio, wilson
-from pipeline.evaluation_protocol import clip_scores
-from pipeline.model_pack import Contract
+from pipeline.model.pack import Contract
 
 NONE = -1
 """The prediction of a stream that had nothing to say in a clip; never right."""

@@ -19,9 +19,9 @@ import numpy.typing as npt
 from pipeline.clock import NS_PER_S
 from pipeline.errors import EvaluationError, SourceError
 from pipeline.evaluate.clip_list import shown
+from pipeline.evaluate.recogniser import OfflineRecogniser, StepResult, file_frames
 from pipeline.evaluate.timeline import Interval, Item, Timeline
-from pipeline.model_pack import Contract, ModelPack
-from pipeline.offline import OfflineRecogniser, StepResult, file_frames
+from pipeline.model.pack import Contract, ModelPack
 
 STREAMS = ("fused", "spatial", "temporal")
 

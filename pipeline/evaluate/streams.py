@@ -9,11 +9,11 @@ import msgspec
 
 from pipeline.clock import NS_PER_S
 from pipeline.evaluate.clip_list import shown
+from pipeline.evaluate.recogniser import StepChange, changes
 from pipeline.evaluate.runs import Run, StreamRun
 from pipeline.evaluate.statistics import most_expected, ratio, spread
 from pipeline.evaluate.timeline import Interval
-from pipeline.model_pack import Contract
-from pipeline.offline import StepChange, changes
+from pipeline.model.pack import Contract
 
 LATE_NS = 3 * NS_PER_S // 2
 """An event may start so long after its action's end and still be its event."""
@@ -41,7 +41,7 @@ def detections(steps: Iterable[StepChange]) -> list[Detection]:
     found: dict[int, Detection] = {}
     for step in steps:
         change = step.change
-        said.setdefault(change.number, step.said_ns)
+        said.setdefault(change.number, step.decided_ns)
         if change.type == "end":
             start_ns = change.start_ns
             end_ns = start_ns if change.end_ns is None else change.end_ns

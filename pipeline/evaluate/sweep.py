@@ -7,7 +7,7 @@ import numpy as np
 
 from pipeline.evaluate.runs import Run, StreamRun
 from pipeline.evaluate.streams import quiet_report, stream_report
-from pipeline.model_pack import Contract
+from pipeline.model.pack import Contract
 
 STARTS = tuple(round(float(start), 2) for start in np.arange(0.30, 0.96, 0.05))
 """Start thresholds that are tried."""

@@ -9,7 +9,7 @@ from rich.table import Table
 
 from pipeline.evaluate.clip_list import shown
 from pipeline.evaluate.clips import ClipReport
-from pipeline.evaluate.evaluation import Report
+from pipeline.evaluate.report import Report
 from pipeline.evaluate.streams import Alarms, Counts, QuietReport, StreamReport, TimesToDetect
 
 MOST_NAMED = 10

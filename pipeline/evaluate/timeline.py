@@ -12,8 +12,9 @@ from pipeline.arrays import Frame
 from pipeline.clock import NS_PER_S
 from pipeline.errors import SourceError
 from pipeline.evaluate.clip_list import Entry, shown
-from pipeline.evaluation_protocol import stream_order
-from pipeline.offline import TimedFrame, file_frames
+from pipeline.evaluate.protocol import stream_order
+from pipeline.evaluate.recogniser import file_frames
+from pipeline.steps.follow import TimedFrame
 
 PAUSE_S = 2.0
 """How long the last frame is held where there are no background clips to put between actions."""
@@ -41,7 +42,7 @@ Item = Entry | Pause
 
 
 def arrange(entries: Sequence[Entry], background: Sequence[str], seed: int) -> list[Item]:
-    """The stream of clips (:func:`pipeline.evaluation_protocol.stream_order`).
+    """The stream of clips (:func:`pipeline.evaluate.protocol.stream_order`).
 
     Background is the clips of the labels that mean nothing; without such clips a :class:`Pause`
     follows each action.

@@ -14,14 +14,14 @@ import numpy as np
 from pipeline.arrays import FlowField, Gray
 from pipeline.errors import PackError
 from pipeline.flow.opencv import require_gray_pair
-from pipeline.onnx_session import LoneNetwork
+from pipeline.model.session import UnpackagedNetwork
 
 NETWORK_FILE = Path(__file__).with_name("deep.onnx")
 NETWORK_SHA256 = "4331e15a69dadeba5ad98025e9ffe27222513904e22ec38cc77148731219dcc3"
 MULTIPLE = 64  # the CNN's coarsest layers have a 64th of the frame's sides
 
 
-def load_network(path: Path = NETWORK_FILE) -> LoneNetwork:
+def load_network(path: Path = NETWORK_FILE) -> UnpackagedNetwork:
     """The network in ``path``; raises :class:`PackError` unless it is the very one expected."""
     try:
         model = path.read_bytes()
@@ -33,7 +33,7 @@ def load_network(path: Path = NETWORK_FILE) -> LoneNetwork:
             f"{path}: its SHA-256 is {found}, not {NETWORK_SHA256}: the file is damaged or of "
             "another version; reinstall the package"
         )
-    return LoneNetwork(path, model)
+    return UnpackagedNetwork(path, model)
 
 
 # A session may be run from several threads, and opening one takes longer than fifty frames.

@@ -15,28 +15,28 @@ from types import FrameType
 
 import msgspec
 
-from pipeline.bus import Bus
 from pipeline.clock import NS_PER_S, SYSTEM_CLOCK
 from pipeline.config import Config
 from pipeline.errors import EXIT_OK, TwoStreamError
-from pipeline.frame_ring import RunIdentity
-from pipeline.messages import Failed, Ready
 from pipeline.run.launch import Launch
 from pipeline.stages import create
 from pipeline.stages.base import Context, Stage, Stopped
 from pipeline.stages.link import SupervisorLink
 from pipeline.topology import StageSpec
+from pipeline.transport.bus import Bus
+from pipeline.transport.messages import Failed, Ready
+from pipeline.transport.run_identity import RunIdentity
 
 DRAIN_LIVE_S = 0.4
-LOOK_UP_S = 0.05
-"""How long a stage that has work without end goes on before it looks for a word to it."""
+BUSY_POLL_S = 0.05
+"""A stage that always has work polls its control socket this often."""
 
 
 def run_loop(stage: Stage, context: Context, alive: "Lifeline") -> None:
     """Work until told to stop and drained. Heartbeats come from here: a hung stage is silent."""
     link = context.link
     drain_ns: int | None = None
-    look_up_ns = 0
+    poll_ns = 0
     while alive:
         wait = stage.work()
         if context.bus.rejected:
@@ -51,15 +51,15 @@ def run_loop(stage: Stage, context: Context, alive: "Lifeline") -> None:
             if stage.drained() or now > drain_ns:
                 return
             wait = min(wait or 0.02, 0.02)
-        elif wait == 0.0 and context.clock.monotonic_ns() < look_up_ns:
+        elif wait == 0.0 and context.clock.monotonic_ns() < poll_ns:
             continue
-        look_up_ns = context.clock.monotonic_ns() + int(LOOK_UP_S * NS_PER_S)
+        poll_ns = context.clock.monotonic_ns() + int(BUSY_POLL_S * NS_PER_S)
         pause = link.until_heartbeat_s()
         context.bus.poll(pause if wait is None else min(wait, pause))
 
 
 class Lifeline:
-    """Whether to live on: signals that came, and the supervisor's end of the pipe."""
+    """Whether to go on: false once the supervisor's end of the pipe is closed."""
 
     def __init__(self, bus: Bus) -> None:
         self.terminated = False
@@ -106,7 +106,7 @@ def _read_launch() -> Launch:
 
 def _context(launch: Launch) -> Context:
     config = Config.model_validate_json(launch.config)
-    bus = Bus(Path(launch.run_dir), config.lossless)
+    bus = Bus(Path(launch.run_dir), config.lossless, launch.kind)
     spec = StageSpec(launch.kind, launch.instance, launch.cameras)
     link = SupervisorLink(bus, spec.name, SYSTEM_CLOCK, config.supervisor.heartbeat_s)
     return Context(
@@ -136,10 +136,10 @@ def main() -> int:
     context = _context(launch)
     alive = Lifeline(context.bus)
     context.link.hello()
-    stage = create(context)
+    stage: Stage | None = None
     try:
         limit_threads()
-        stage.open()
+        stage = create(context)
         context.link.send(Ready())
         run_loop(stage, context, alive)
     except Stopped:
@@ -148,7 +148,8 @@ def main() -> int:
         context.link.send(Failed(reason=str(error), exit_code=error.exit_code))
         return error.exit_code
     finally:
-        stage.close()
+        if stage is not None:
+            stage.close()
         context.bus.close()
     return EXIT_OK
 

@@ -57,10 +57,7 @@ class ImageFolder:
         self._clock = clock
         self._loop = options.loop
         self._period_ns = round(NS_PER_S / (options.fps or 10.0))
-        self._close()
-
-    def _close(self) -> None:
-        self._pacer = Pacer(self._clock)
+        self._pacer = Pacer(clock)
         self._paths: list[Path] = []
         self._position = 0
         self._index = -1
@@ -73,7 +70,7 @@ class ImageFolder:
         return self._size
 
     def open(self) -> None:
-        self._close()
+        self.close()
         where = f"camera {self._camera!r}: folder {self._folder}"
         try:
             images = [p for p in self._folder.iterdir() if p.suffix.lower() in SUFFIXES]
@@ -130,7 +127,11 @@ class ImageFolder:
         return self._current
 
     def close(self) -> None:
-        self._close()
+        self._pacer = Pacer(self._clock)
+        self._paths = []
+        self._position, self._index = 0, -1
+        self._first = self._current = None
+        self._size = (0, 0)
 
     def _next_readable(self) -> Frame | None:
         while self._position < len(self._paths):

@@ -19,7 +19,7 @@ from pipeline.sources.base import (
     SourceOptions,
     redact,
 )
-from pipeline.sources.probe import why_closed
+from pipeline.sources.diagnosis import why_closed
 
 _FFMPEG_OPTIONS = "OPENCV_FFMPEG_CAPTURE_OPTIONS"
 _environment_lock = threading.Lock()
@@ -96,6 +96,7 @@ class _OpenCVSource:
         self._options = options
         self._capture: _Capture | None = None
         self._size = (0, 0)
+        self._time = MediaTime(0)
 
     @property
     def size(self) -> tuple[int, int]:
@@ -120,8 +121,16 @@ class _OpenCVSource:
         return self._capture
 
     def _adopt(self, capture: _Capture) -> None:
+        """Read from ``capture`` from now on, in a media time of its own."""
         self._capture = capture
         self._size = capture.size
+        self._time = MediaTime(capture.period_ns)
+
+    def _adopt_next(self, capture: _Capture) -> None:
+        """Read on from ``capture``; media time goes on."""
+        self._capture = capture
+        self._size = capture.size
+        self._time.jump()
 
 
 class VideoFile(_OpenCVSource):
@@ -131,12 +140,11 @@ class VideoFile(_OpenCVSource):
         super().__init__(camera=camera, clock=clock, options=options)
         self.live = options.realtime
         self._path = path
+        self._pacer = Pacer(clock)
 
     def open(self) -> None:
         self.close()
-        capture = self._read_file()
-        self._adopt(capture)
-        self._time = MediaTime(capture.period_ns)
+        self._adopt(self._read_file())
         self._pacer = Pacer(self._clock)
 
     def grab(self) -> Grab | None:
@@ -144,8 +152,7 @@ class VideoFile(_OpenCVSource):
         discontinuity = False
         if raw_ns is None and self._options.loop:
             self.close()
-            self._adopt(self._read_file())
-            self._time.jump()
+            self._adopt_next(self._read_file())
             raw_ns, discontinuity = self._opened().advance(), True
         if raw_ns is None:
             return None
@@ -189,6 +196,7 @@ class NetworkCamera(_OpenCVSource):
         self._url = url
         self._rtsp = url.lower().startswith(("rtsp://", "rtsps://"))
         self._where = f"camera {camera!r}: {redact(url)}"
+        self._last_raw_ns: int | None = None
 
     def open(self) -> None:
         self.close()
@@ -205,8 +213,7 @@ class NetworkCamera(_OpenCVSource):
             kind, reason = why_closed(self._url, options.open_timeout_s)
             raise SourceError(f"{self._where}: {reason}", kind=kind)
         self._adopt(capture)
-        self._time = MediaTime(capture.period_ns)
-        self._last_raw_ns: int | None = None
+        self._last_raw_ns = None
 
     def grab(self) -> Grab:
         started_ns = self._clock.monotonic_ns()

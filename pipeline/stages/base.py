@@ -5,15 +5,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-from pipeline import topics
-from pipeline.bus import Bus, Push
 from pipeline.clock import NS_PER_S, Clock
 from pipeline.config import Config
 from pipeline.errors import RingError
-from pipeline.frame_ring import RunIdentity, Shape
-from pipeline.messages import CameraStatus, Quarantined, RingRequest
 from pipeline.stages.link import SupervisorLink
 from pipeline.topology import StageSpec
+from pipeline.transport import topics
+from pipeline.transport.bus import Bus, Push
+from pipeline.transport.frame_ring import Shape
+from pipeline.transport.messages import CameraStatus, Quarantined, RingRequest
+from pipeline.transport.run_identity import RunIdentity
 
 RING_GRANT_S = 5.0
 
@@ -66,7 +67,7 @@ class Context:
         raise RingError(f"the supervisor did not answer for {camera} within {RING_GRANT_S:g} s")
 
     def status(self, status: CameraStatus | Quarantined) -> None:
-        """Tell both who want to know: the supervisor, and publish for all others."""
+        """Report to the supervisor, and to publish, which tells subscribers."""
         if self._status is None:
             self._status = self.bus.push(topics.STATUS)
         self.link.send(status)
@@ -74,14 +75,14 @@ class Context:
 
 
 class Stage(Protocol):
-    """One kind of work. Made, opened, worked, drained when told to stop, closed."""
+    """One kind of work. Made, worked, drained when told to stop, closed.
 
-    def open(self) -> None:
-        """Load and bind what is needed; raises :class:`pipeline.errors.TwoStreamError`."""
-        ...
+    Its constructor takes a :class:`Context`, and loads and binds all that it needs. It raises
+    :class:`pipeline.errors.TwoStreamError` where another try would not help.
+    """
 
     def work(self) -> float | None:
-        """Do what there is to do; returns in how many seconds to be called again at the latest.
+        """Do what there is to do. Returns after how many seconds it must be called again.
 
         None: when something arrives. 0: at once.
         """

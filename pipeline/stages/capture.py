@@ -3,12 +3,19 @@
 import dataclasses
 import logging
 
-from pipeline import topics
+from pipeline.arrays import Frame
 from pipeline.clock import NS_PER_S
 from pipeline.config import CameraConfig
 from pipeline.errors import RingError, SourceError, SourceErrorKind
-from pipeline.frame_ring import Image, RingWriter, Shape
-from pipeline.messages import (
+from pipeline.model.pack import ModelPack
+from pipeline.sources import Grab, Source, SourceOptions, create
+from pipeline.sources.base import is_file
+from pipeline.stages.base import Context, Stopped
+from pipeline.stages.frozen_picture import FrozenPicture
+from pipeline.steps.sampling import Steps
+from pipeline.transport import topics
+from pipeline.transport.frame_ring import RingWriter, Shape
+from pipeline.transport.messages import (
     CameraState,
     CameraStatus,
     EndOfStream,
@@ -16,23 +23,15 @@ from pipeline.messages import (
     Moment,
     Stamp,
 )
-from pipeline.model_pack import ModelPack
-from pipeline.sources import (
-    Grab,
-    Source,
-    SourceOptions,
-    create,
-)
-from pipeline.sources.base import is_file
-from pipeline.stages.base import Context, Stopped
-from pipeline.stages.stillness import Stillness
-from pipeline.windows import Steps
 
 FIRST_RETRY_S = 0.5
 FIRST_LOGIN_RETRY_S = 10.0
 STEADY_S = 10.0
-"""A camera that was there for so long is tried again at once when it's gone."""
-_STATES: dict[SourceErrorKind, CameraState] = {"stalled": "stalled", "unauthorised": "unauthorised"}
+"""A camera that was online for this long is tried again at once when it is lost."""
+_STATES: dict[SourceErrorKind, CameraState] = {
+    "stalled": "stalled",
+    "unauthorised": "unauthorised",
+}
 
 log = logging.getLogger(__name__)
 
@@ -40,7 +39,7 @@ log = logging.getLogger(__name__)
 class Capture:
     """Opens the source, samples its frames to steps, and puts those into the ring.
 
-    Only frames that stand for a step are decoded to pixels; the others are grabbed and let go. A
+    Only frames that stand for a step are decoded to pixels; the others are grabbed and dropped. A
     lost source is tried again for ever, with growing pauses, unless trying can't help.
     """
 
@@ -56,29 +55,22 @@ class Capture:
         self._over = False
         self._was_open = False
         self._opened_ns: int | None = None
-        self._told_segment = -1
+        self._reported_segment = -1
         self._state: CameraState = "connecting"
         # A file may well hold the same picture for a minute.
-        after_s = 0.0 if self._media_timed else self._settings.frozen_s
-        self._stillness = Stillness(after_s)
-
-    def open(self) -> None:
-        context = self._context
-        contract = ModelPack.load(context.config.model).contract
-        # Media time starts at 0 with the file; a camera's steps count from the start of the run.
-        origin_ns = None if context.lossless else context.origin_ns
+        self._frozen = FrozenPicture(0.0 if self._media_timed else self._settings.frozen_s)
         self._steps = Steps(
             self._camera,
-            contract.step_hz,
+            ModelPack.load(context.config.model).contract.step_hz,
             self._settings.gap_s,
             first_segment=context.first_segment,
-            origin_ns=origin_ns,
+            # Media time starts at 0 with the file; a camera's steps count from the run's start.
+            origin_ns=None if context.lossless else context.origin_ns,
             on_grid=not self._media_timed,
         )
-        readers = len(topics.FRAME.readers) if context.lossless else 0
-        self._publisher = context.bus.publisher(topics.FRAME, self._camera, [self._camera], readers)
+        self._publisher = context.bus.publisher(topics.FRAME, self._camera, [self._camera])
         if context.lossless:
-            context.bus.watch(self._publisher, lambda: None)
+            context.bus.watch(self._publisher)
 
     def work(self) -> float | None:
         if self._over:
@@ -122,8 +114,8 @@ class Capture:
 
     def _connect(self) -> None:
         settings, context = self._settings, self._context
-        options = source_options(settings, context)
-        self._tell("connecting", None)
+        options = source_options(settings, lossless=context.lossless, origin_ns=context.origin_ns)
+        self._report("connecting", None)
         try:
             source = create(
                 settings.source, camera=self._camera, clock=context.clock, options=options
@@ -136,22 +128,22 @@ class Capture:
         self._was_open = True
         self._opened_ns = context.clock.monotonic_ns()
         self._steps.new_segment()
-        self._stillness.forget()
-        self._tell("online", None)
+        self._frozen.forget()
+        self._report("online", None)
 
     def _lost(self, error: SourceError) -> None:
-        """Say so, and try again later, later each time; or give up where it can't help."""
+        """Report it, and try again later, later each time; or give up where it can't help."""
         if self._source is not None:
             self._source.close()
             self._source = None
         self._context.counters["source_failures"] += 1
-        # What was never there is most likely mistyped; what was there may be plugged in again.
+        # What never existed is most likely mistyped; what existed may be plugged in again.
         mistyped = error.kind == "not_found" and not self._was_open
         if error.permanent or mistyped:
             log.error("%s", error)
             self._end("failed", str(error))
             return
-        self._tell(_STATES.get(error.kind, "offline"), str(error))
+        self._report(_STATES.get(error.kind, "offline"), str(error))
         pause_s = self._pause_s(error)
         log.warning("%s; trying again in %.1f s", error, pause_s)
         self._retry_at_ns = self._context.clock.monotonic_ns() + int(pause_s * NS_PER_S)
@@ -176,64 +168,64 @@ class Capture:
         self._end("ended", "stopped" if stopped else "the source came to its end")
 
     def _end(self, state: CameraState, reason: str) -> None:
-        """Nothing more will come. Said last: the supervisor stops everything at the last end."""
+        """Nothing more will come. Report it last: at the last end the supervisor stops the run."""
         self._publisher.send(self._camera, EndOfStream(camera=self._camera))
         self._over = True
         if self._ring is not None and not self._context.link.stop_requested:
             self._await_readers(self._ring)
-        self._tell(state, reason)
+        self._report(state, reason)
 
     def _take(self, source: Source, grab: Grab) -> None:
-        """One grabbed frame: into the ring if it stands for a step."""
+        """Put one grabbed frame into the ring if it stands for a step."""
         self._context.counters["frames"] += 1
         timed_ns = grab.pts_ns if self._media_timed and grab.pts_ns is not None else None
-        time_ns = grab.captured_ns if timed_ns is None else timed_ns
-        moment = self._steps.moment(grab, time_ns)
-        if moment is None or moment.step_id % self._context.link.pace.step_every:
+        due = self._steps.due(grab, grab.captured_ns if timed_ns is None else timed_ns)
+        if due is None or due.step_id % self._context.link.pace.step_every:
             return
-        image = self._ring.reserve() if self._ring is not None else None
-        frame = source.retrieve(image)
-        if self._stillness.frozen(frame, grab.captured_ns):
+        slot = self._ring.reserve() if self._ring is not None else None
+        frame = source.retrieve(slot)
+        if self._frozen.is_frozen(frame, grab.captured_ns):
             if self._state != "frozen":
-                self._tell("frozen", f"the same picture for {self._settings.frozen_s:g} s")
+                self._report("frozen", f"the same picture for {self._settings.frozen_s:g} s")
             return
-        if self._state == "frozen":
-            self._steps.new_segment()
-            moment = self._steps.moment(grab, time_ns) or moment
-        fits = frame is image
-        del image  # _resize may close the ring, which can't be while a view of it is alive
-        if not fits:
-            moment = self._resize(frame, moment, grab, time_ns)
-        self._publish(moment)
+        in_place = frame is slot
+        del slot  # _write may close the ring, which can't be while a view of it is alive
+        fresh = self._state == "frozen" or not (in_place or self._fits(frame))
+        moment = self._steps.moment(due, fresh=fresh)
+        ring = self._write(frame) if self._ring is None or not in_place else self._ring
+        self._publish(moment, ring)
 
-    def _resize(self, frame: Image, moment: Moment, grab: Grab, time_ns: int) -> Moment:
-        """The frame did not fit into the slot: a ring of its size, and a new segment."""
+    def _fits(self, frame: Frame) -> bool:
+        """Whether the camera's frames have had this size so far."""
+        return self._ring is None or self._ring.shape == frame.shape
+
+    def _write(self, frame: Frame) -> RingWriter:
+        """Copy a frame that is not in its slot yet, into a new ring if it has another size."""
         shape: Shape = (frame.shape[0], frame.shape[1], frame.shape[2])
-        if self._ring is None or self._ring.shape != shape:
-            if self._ring is not None:
-                log.info("camera %s: frames are now %d×%d", self._camera, shape[1], shape[0])
-                self._steps.new_segment()
-                moment = self._steps.moment(grab, time_ns) or moment
-                self._await_readers(self._ring)
-                self._ring.close()
+        ring = self._ring
+        if ring is not None and ring.shape != shape:
+            log.info("camera %s: frames are now %d×%d", self._camera, shape[1], shape[0])
+            self._await_readers(ring)
+            ring.close()
+            self._ring = ring = None
+        if ring is None:
             name = self._context.request_ring(self._camera, "frame", shape)
             wait = self._wait if self._context.lossless else None
-            self._ring = RingWriter(name, self._context.run, wait)
-        self._ring.reserve()[:] = frame
-        self._tell("online", None, (shape[0], shape[1]))
-        return moment
+            ring = self._ring = RingWriter(name, self._context.run, wait)
+        ring.reserve()[:] = frame
+        self._report("online", None, (shape[0], shape[1]))
+        return ring
 
-    def _publish(self, moment: Moment) -> None:
-        assert self._ring is not None
-        number = self._ring.commit()
+    def _publish(self, moment: Moment, ring: RingWriter) -> None:
+        number = ring.commit()
         self._context.counters["steps"] += 1
-        if moment.segment != self._told_segment:
+        if moment.segment != self._reported_segment:
             # Before its first step: a capture that follows this one must not use the number again.
-            self._tell("online", None)
+            self._report("online", None)
         stamp = Stamp("capture", moment.captured_ns, self._context.clock.monotonic_ns())
         self._publisher.send(
             self._camera,
-            FrameRef(moment=moment, ring=self._ring.name, number=number, trail=(stamp,)),
+            FrameRef(moment=moment, ring=ring.name, number=number, trail=(stamp,)),
         )
 
     def _wait(self) -> None:
@@ -243,7 +235,7 @@ class Capture:
         while self._context.lossless and not ring.drained():
             self._wait()
 
-    def _tell(
+    def _report(
         self, state: CameraState, reason: str | None, size: tuple[int, int] | None = None
     ) -> None:
         status = CameraStatus(
@@ -255,20 +247,20 @@ class Capture:
             size=size or (self._ring.shape[:2] if self._ring is not None else None),
         )
         if state == "online":
-            self._told_segment = self._steps.segment
+            self._reported_segment = self._steps.segment
         self._context.status(status)
         self._state = state
 
 
-def source_options(settings: CameraConfig, context: Context) -> SourceOptions:
-    """The options of a camera's source, defaults where the config is silent."""
+def source_options(settings: CameraConfig, *, lossless: bool, origin_ns: int) -> SourceOptions:
+    """The options of a camera's source; defaults where the config says nothing."""
     options = SourceOptions(
         transport=settings.transport,
         open_timeout_s=settings.open_timeout_s,
         read_timeout_s=settings.read_timeout_s,
         loop=settings.loop,
-        realtime=not context.lossless,
-        origin_ns=context.origin_ns,
+        realtime=not lossless,
+        origin_ns=origin_ns,
     )
     given = {
         key: value

@@ -2,16 +2,16 @@
 
 import numpy as np
 
-from pipeline import flow, topics
+from pipeline import flow
 from pipeline.arrays import QuantisedFlow
 from pipeline.flow.base import FlowMethod
-from pipeline.frame_ring import FrameOverwritten, RingWriter
-from pipeline.messages import FlowRef, FrameRef, Stamp
-from pipeline.model_pack import ModelPack
-from pipeline.preprocess import grey_for_flow
+from pipeline.model.pack import ModelPack
 from pipeline.stages.base import Context
-from pipeline.stages.inputs import StepStage
-from pipeline.windows import FlowSteps
+from pipeline.stages.step_stage import StepStage
+from pipeline.steps.flow_fields import FlowSteps
+from pipeline.transport import topics
+from pipeline.transport.frame_ring import FrameOverwritten, RingWriter
+from pipeline.transport.messages import FlowRef, FrameRef, Stamp
 
 
 class _Camera:
@@ -23,21 +23,19 @@ class _Camera:
 
 
 class Flow(StepStage[FrameRef, tuple[QuantisedFlow | None, int]]):
-    """Makes each step's frame grey and small, and its flow from the step before; quantised."""
+    """Makes each step's frame gray and small, and computes its flow from the step before."""
 
     def __init__(self, context: Context) -> None:
-        super().__init__(context, FrameRef, topics.FRAME, topics.FLOW)
-        self._cameras: dict[str, _Camera] = {}
-
-    def open(self) -> None:
-        config = self._context.config
-        self._contract = ModelPack.load(config.model).contract
-        self._name = config.flow.method or self._contract.temporal.method
+        config = context.config
+        contract = ModelPack.load(config.model).contract
+        self._size = contract.temporal.size
+        self._name = config.flow.method or contract.temporal.method
         self._method = flow.create(self._name)
         self._fast_method: FlowMethod | None = None
-        for camera in self._context.spec.cameras:
-            self._cameras[camera] = _Camera(FlowSteps(self._method, self._contract))
-        self.connect(self._contract.step_hz)
+        self._cameras = {
+            camera: _Camera(FlowSteps(self._method, contract)) for camera in context.spec.cameras
+        }
+        super().__init__(context, FrameRef, topics.FRAME, topics.FLOW, contract.step_hz)
 
     def close(self) -> None:
         super().close()
@@ -52,13 +50,13 @@ class Flow(StepStage[FrameRef, tuple[QuantisedFlow | None, int]]):
         try:
             ring = self._rings.get(moment.camera, ref.ring)
             with ring.view(ref.number) as frame:
-                grey = grey_for_flow(frame, self._contract)
+                gray = camera.steps.gray(frame)
         except FrameOverwritten:
             self._context.counters["frames_overwritten"] += 1
             return None
         ring.done(ref.number)
         camera.steps.method = self._method_of_the_pace()
-        field, span = camera.steps.field(grey)
+        field, span = camera.steps.field(gray)
         if field is not None:
             self._context.counters["fields"] += 1
         return field, span
@@ -73,15 +71,17 @@ class Flow(StepStage[FrameRef, tuple[QuantisedFlow | None, int]]):
     def finish(
         self, batch: list[tuple[FrameRef, tuple[QuantisedFlow | None, int]]], took_ns: int
     ) -> None:
-        said = [self._said(ref, field, span, took_ns) for ref, (field, span) in batch]
-        self._publisher.send(batch[0][0].moment.camera, *said)
+        refs = [self._flow_ref(ref, field, span, took_ns) for ref, (field, span) in batch]
+        self._publisher.send(batch[0][0].moment.camera, *refs)
 
     def pass_over(self, ref: FrameRef, took_ns: int) -> None:
         camera = ref.moment.camera
         self._cameras[camera].steps.forget()
-        self._publisher.send(camera, self._said(ref, None, 1, took_ns))
+        self._publisher.send(camera, self._flow_ref(ref, None, 1, took_ns))
 
-    def _said(self, ref: FrameRef, field: QuantisedFlow | None, span: int, took_ns: int) -> FlowRef:
+    def _flow_ref(
+        self, ref: FrameRef, field: QuantisedFlow | None, span: int, took_ns: int
+    ) -> FlowRef:
         name, number = None, -1
         if field is not None:
             ring = self._ring(ref.moment.camera)
@@ -95,7 +95,7 @@ class Flow(StepStage[FrameRef, tuple[QuantisedFlow | None, int]]):
     def _ring(self, name: str) -> RingWriter:
         camera = self._cameras[name]
         if camera.ring is None:
-            height, width = self._contract.temporal.size
+            height, width = self._size
             context = self._context
             granted = context.request_ring(name, "flow", (height, width, 2))
             wait = (lambda: context.idle(0.001)) if context.lossless else None

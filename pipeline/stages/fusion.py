@@ -5,27 +5,27 @@ One process for all cameras.
 
 from dataclasses import dataclass, field
 
-from pipeline import topics
 from pipeline.clock import NS_PER_MS, NS_PER_S
-from pipeline.decisions import CameraDecisions, thresholds
+from pipeline.decision.decisions import CameraDecisions, decide_batch, thresholds
+from pipeline.decision.recording import About, Recorder
 from pipeline.errors import RecordingError, StartupError
-from pipeline.messages import EndOfStream, Feature, Transition
-from pipeline.model_pack import ModelPack
-from pipeline.onnx_session import Network
-from pipeline.recording import About, Recorder
+from pipeline.model.pack import ModelPack
+from pipeline.model.session import Network
 from pipeline.sources import redact
 from pipeline.stages.base import Context
-from pipeline.stages.inputs import TOGETHER_S
 from pipeline.stages.outbox import Outbox
 from pipeline.stages.quarantine import Quarantine
-from pipeline.windows import DecidedStep, StepJoin, score_windows
+from pipeline.stages.step_stage import TOGETHER_S
+from pipeline.steps.join import DecidedStep, StepJoin
+from pipeline.transport import topics
+from pipeline.transport.messages import EndOfStream, Feature, Transition
 
 PATIENCE_STEPS = 2.0
 """Live: how long a step waits for its second stream."""
 LATE_MEMORY = 0.1
 """Weight of the newest step in the mean of how late steps are."""
-SILENCE_NS = 2 * NS_PER_S
-"""Live: an active event is ended when its camera has brought no step for so long."""
+SILENCE_NS = int(topics.SPATIAL.silence.ns(0))
+"""Live: a camera's events are ended when it has brought no step for this long."""
 
 
 @dataclass(slots=True)
@@ -38,39 +38,45 @@ class _Camera:
 
 
 class Fusion:
-    """Joins the streams, scores their windows in batches, sends what is decided."""
+    """Joins the streams, scores their windows in batches, sends the transitions."""
 
     def __init__(self, context: Context) -> None:
         self._context = context
         self._quiet_since_stop = False
         self._gathers = not context.lossless and len(context.spec.cameras) > 1
-        self._recorder: Recorder | None = None
         self._late_ms = 0.0
-
-    def open(self) -> None:
-        context = self._context
-        runtime = context.config.runtime
+        runtime, bus, cameras = context.config.runtime, context.bus, context.spec.cameras
         pack = ModelPack.load(context.config.model)
         self._contract = pack.contract
         self._network = Network(pack, "fusion", runtime.threads, runtime.providers)
         self._thresholds = thresholds(pack.contract, context.config.events.thresholds)
-        self._cameras = {name: self._camera(name) for name in context.spec.cameras}
+        self._recorder = self._new_recorder(pack)
+        self._cameras = {name: self._camera(name) for name in cameras}
         self._inputs = {
-            "spatial": context.bus.subscriber(topics.SPATIAL, [""], context.spec.cameras),
-            "temporal": context.bus.subscriber(topics.TEMPORAL, [""], context.spec.cameras),
+            "spatial": bus.subscriber(topics.SPATIAL, [""], cameras),
+            "temporal": bus.subscriber(topics.TEMPORAL, [""], cameras),
         }
-        for subscriber in self._inputs.values():
-            context.bus.watch(subscriber, lambda: None)
-        dealer = context.bus.dealer(topics.TRANSITION, "fusion")
-        context.bus.watch(dealer, lambda: None)
+        dealer = bus.dealer(topics.TRANSITION, "fusion")
+        for socket in (*self._inputs.values(), dealer):
+            bus.watch(socket)
         self._outbox = Outbox(dealer, context.clock)
-        self._scores = context.bus.push(topics.SCORE)
-        self._quarantine = Quarantine(context)
-        if runtime.record is not None:
-            try:
-                self._recorder = Recorder(runtime.record, self._about(pack))
-            except RecordingError as error:
-                raise StartupError(f"runtime.record: {error}") from None
+        self._scores = bus.push(topics.SCORE)
+        self._quarantine = Quarantine(
+            context.spec.name,
+            context.clock,
+            context.counters,
+            context.status,
+            lossless=context.lossless,
+        )
+
+    def _new_recorder(self, pack: ModelPack) -> Recorder | None:
+        folder = self._context.config.runtime.record
+        if folder is None:
+            return None
+        try:
+            return Recorder(folder, self._about(pack))
+        except RecordingError as error:
+            raise StartupError(f"runtime.record: {error}") from None
 
     def _about(self, pack: ModelPack) -> About:
         config, clock = self._context.config, self._context.clock
@@ -92,7 +98,7 @@ class Fusion:
         return _Camera(
             name=name,
             join=StepJoin(None if config.lossless else patience_ns),
-            # A live file begins anew with its capture process; only lossless time never jumps.
+            # A live file starts over when its capture restarts; only lossless time never jumps.
             decisions=CameraDecisions(
                 name, contract, self._thresholds, config.events.update_every_s, config.lossless
             ),
@@ -113,7 +119,7 @@ class Fusion:
         return min((wait for wait in waits if wait is not None), default=None)
 
     def _decide(self) -> int:
-        """Take in what has arrived, and see which steps that decides; the time of it."""
+        """Take in what has arrived, and see which steps that decides; returns the time of it."""
         now_ns = self._context.clock.monotonic_ns()
         self._receive(now_ns)
         for camera in self._cameras.values():
@@ -121,7 +127,7 @@ class Fusion:
         return now_ns
 
     def _others_follow(self) -> bool:
-        """Whether a camera's step is decided, and another's only wants its second stream."""
+        """Whether one camera's step is decided, and another's waits for its second stream only."""
         cameras = self._cameras.values()
         return any(c.decided for c in cameras) and any(
             c.join.waiting and not c.decided for c in cameras
@@ -143,48 +149,42 @@ class Fusion:
         batch: list[tuple[_Camera, DecidedStep]] = []
         for camera in self._cameras.values():
             if self._quarantine.holds(camera.name):
-                self._leave_alone(camera)
+                self._skip(camera)
             if camera.decided and not (self._context.lossless and batch):
                 batch.append((camera, camera.decided.pop(0)))
         return batch
 
-    def _leave_alone(self, camera: _Camera) -> None:
+    def _skip(self, camera: _Camera) -> None:
         camera.decided.clear()
         camera.decisions.forget()
         self._interrupt(camera, "quarantined", forget=True)
 
     def _run(self, batch: list[tuple[_Camera, DecidedStep]], took_ns: int) -> None:
-        """Move each camera on to its step, score them together, say what that changes."""
+        """Decide one step of each of some cameras, and send what that changes."""
+        counters = self._context.counters
         if self._recorder is not None:
             self._recorder.advanced([step for _, step in batch], took_ns)
-        kept = []
-        for camera, step in batch:
-            self._context.counters["steps"] += 1
-            if _lacks_a_stream(step):
-                self._context.counters["steps_one_stream"] += 1
-            with self._quarantine.guard(camera.name):
-                self._emit(camera.decisions.advance(step))
-                if not camera.decisions.window.empty:
-                    kept.append((camera, step))
-        if not kept:
-            return
-        scored = score_windows(self._network.run, [c.decisions.window for c, _ in kept])
-        for (camera, step), one in zip(kept, scored, strict=True):
-            with self._quarantine.guard(camera.name):
-                if one is None:
-                    self._context.counters["scores_refused"] += 1
-                    raise ValueError("the fusion network's scores are not finite")
-                now_ns = self._context.clock.monotonic_ns()
-                self._note_lateness(step, now_ns)
-                self._emit(camera.decisions.judge(one, took_ns, now_ns))
-                if self._context.config.publish.scores:
-                    self._scores.send(camera.decisions.step_scores(took_ns, now_ns))
+        for _, step in batch:
+            counters["steps"] += 1
+            counters["steps_one_stream"] += _is_one_stream(step)
+        for decided in decide_batch(
+            self._network.run,
+            [(camera.decisions, step) for camera, step in batch],
+            took_ns,
+            self._context.clock.monotonic_ns,
+            self._quarantine.guard,
+        ):
+            if decided.scored is not None:
+                self._note_lateness(decided.step, decided.at_ns)
+            self._emit(decided.transitions)
+            if decided.scored is not None and self._context.config.publish.scores:
+                self._scores.send(decided.camera.step_scores(took_ns, decided.at_ns))
 
     def _note_lateness(self, step: DecidedStep, now_ns: int) -> None:
-        """For the governor, who hears it with the heartbeats.
+        """For the governor, which gets it with the heartbeats.
 
-        A step for which a stream was waited for in vain says nothing of how busy the machine is:
-        its stage may be dead.
+        A step that waited in vain for a stream says nothing of how busy the machine is: that
+        stream's stage may be dead.
         """
         if step.spatial is None or step.temporal is None:
             return
@@ -204,12 +204,12 @@ class Fusion:
     def _emit(self, transitions: list[Transition]) -> None:
         for transition in transitions:
             if self._recorder is not None:
-                self._recorder.said(transition)
+                self._recorder.made(transition)
             self._outbox.send(transition)
-            self._context.counters[f"events_{transition.type}"] += 1
+            self._context.counters[f"events_{transition.change.type}"] += 1
 
     def _end_if_over(self, camera: _Camera, now_ns: int) -> None:
-        """End active events of a camera whose stream has ended, or that has fallen silent."""
+        """End the events of a camera whose stream has ended, or that has fallen silent."""
         if camera.join.ended:
             self._interrupt(camera, "end of stream")
         elif not self._context.lossless and now_ns - camera.heard_ns > SILENCE_NS:
@@ -222,7 +222,7 @@ class Fusion:
         return None if deadline is None else max(0.0, (deadline - now_ns) / NS_PER_S)
 
     def drained(self) -> bool:
-        """The stages before this one have left; what still is under way arrives in no time."""
+        """The stages before this one have left; what is still under way arrives in no time."""
         if not self._quiet_since_stop:
             self._quiet_since_stop = True
             return False
@@ -235,5 +235,5 @@ class Fusion:
             self._recorder.close()
 
 
-def _lacks_a_stream(step: DecidedStep) -> bool:
+def _is_one_stream(step: DecidedStep) -> bool:
     return any(f is None or f.vector is None for f in (step.spatial, step.temporal))

@@ -5,11 +5,18 @@ import os
 from collections import Counter
 from pathlib import Path
 
-from pipeline import topics
-from pipeline.bus import Bus
 from pipeline.clock import NS_PER_S, Clock
-from pipeline.governor import Pace
-from pipeline.messages import Heartbeat, Hello, Message, Pacing, RingGrant, Stop
+from pipeline.transport import topics
+from pipeline.transport.bus import Bus
+from pipeline.transport.messages import (
+    Heartbeat,
+    Hello,
+    Message,
+    Pace,
+    Pacing,
+    RingGrant,
+    Stop,
+)
 
 GAUGES_S = 2.0
 """A heartbeat's memory and file figures are at most this old."""
@@ -62,7 +69,7 @@ class SupervisorLink:
             elif isinstance(message, RingGrant):
                 self._grants.append(message)
             elif isinstance(message, Pacing):
-                self.pace = Pace(message.spatial_every, message.fast_flow, message.step_every)
+                self.pace = message.pace
 
 
 def _process_gauges() -> dict[str, float]:

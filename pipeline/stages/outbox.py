@@ -1,28 +1,28 @@
-"""Fusion's side of the acknowledged link to publish: what is sent is kept until it is stored."""
+"""Fusion's end of the acknowledged dialogue with publish: transitions are kept until stored."""
 
 import logging
 import os
 from collections import deque
 from itertools import islice
 
-from pipeline.bus import Dealer
 from pipeline.clock import NS_PER_S, Clock
-from pipeline.messages import Accepted, Outgoing, Transition
+from pipeline.transport.bus import Dealer
+from pipeline.transport.messages import Accepted, Outgoing, Transition
 
 RESEND_NS = NS_PER_S // 2
 RESEND_AT_ONCE = 100
-FEW, MANY = 1_000, 10_000
-"""Kept transitions from which on no updates, and no new events, are taken in any more: a log that
-can't be written for days must not take the memory instead."""
+DROP_UPDATES_AT, DROP_EVENTS_AT = 1_000, 10_000
+"""With this many transitions kept, no more updates, and no new events, are taken in: a log that
+can't be written for days must not fill the memory."""
 
 log = logging.getLogger(__name__)
 
 
 class Outbox:
-    """Numbers transitions and sends them again, in order, until publish says that it has them.
+    """Numbers transitions and sends them again, in order, until publish has stored them.
 
-    ``epoch`` is random per process: a new one tells publish that whatever the one before left open
-    will never be ended by it.
+    ``epoch`` is random per process. A new one tells publish that the process before is gone, and
+    that it won't end the events that it left open.
     """
 
     def __init__(self, dealer: Dealer, clock: Clock) -> None:
@@ -42,14 +42,14 @@ class Outbox:
             return
         self._number += 1
         if not self._kept:
-            # Counted from the oldest kept: what follows must not put off its being sent again.
+            # Counted from the oldest kept: later ones must not delay its being sent again.
             self._sent_ns = self._clock.monotonic_ns()
         message = Outgoing(epoch=self.epoch, number=self._number, transition=transition)
         self._kept.append(message)
         self._dealer.send(message)
 
     def work(self) -> float | None:
-        """Take in acknowledgements, send again what has waited; seconds until it wants to."""
+        """Take in acknowledgements and send again what has waited; seconds until the next time."""
         for message in self._dealer.drain():
             if isinstance(message, Accepted) and message.epoch == self.epoch:
                 while self._kept and self._kept[0].number <= message.number:
@@ -66,15 +66,18 @@ class Outbox:
     def _refuses(self, transition: Transition) -> bool:
         key = transition.key
         if key in self._refused:
-            if transition.type == "end":
+            if transition.change.type == "end":
                 self._refused.discard(key)
             return True
-        if transition.type == "start" and len(self._kept) >= MANY:
+        kind = transition.change.type
+        if kind == "start" and len(self._kept) >= DROP_EVENTS_AT:
             self._refused.add(key)
             self.lost += 1
-            log.error("%d events wait to be stored: one of %s is lost", MANY, transition.camera)
+            log.error(
+                "%d events wait to be stored: one of %s is lost", DROP_EVENTS_AT, transition.camera
+            )
             return True
-        return transition.type == "update" and len(self._kept) >= FEW
+        return kind == "update" and len(self._kept) >= DROP_UPDATES_AT
 
     @property
     def empty(self) -> bool:

@@ -4,103 +4,88 @@ Two public sockets: PUB for events, status and scores; ROUTER for snapshot and r
 (``docs/messages.md``).
 """
 
-import logging
-from typing import Any, Literal
+from typing import cast
 
 import msgspec
 
-from pipeline import topics
-from pipeline.camera_states import CameraStates
 from pipeline.clock import NS_PER_S, isoformat
 from pipeline.errors import EventLogError
-from pipeline.event_log import EventLog, log_path
-from pipeline.messages import (
-    SCHEMA_VERSION,
+from pipeline.model.pack import ModelPack
+from pipeline.public import records
+from pipeline.public.access import ClientAccess
+from pipeline.public.camera_states import CameraStates
+from pipeline.public.event_log import EventLog, Stored, log_path
+from pipeline.public.records import Event, to_json
+from pipeline.public.retention import LogUpkeep
+from pipeline.public.wording import Wording, latency, milliseconds
+from pipeline.stages.base import Context
+from pipeline.transport import topics
+from pipeline.transport.messages import (
     Accepted,
+    BadMessage,
     CameraStatus,
-    Event,
-    ModelInfo,
     Outgoing,
     Pacing,
     Quarantined,
     Stamp,
     StepScores,
-    Transition,
-    to_json,
 )
-from pipeline.model_pack import ModelPack
-from pipeline.public_events import (
-    milliseconds,
-    new_id,
-    public_event,
-    rounded_all,
-    rounded_or_none,
-    seconds,
-)
-from pipeline.stages.base import Context
-from pipeline.stages.door import Door
-from pipeline.stages.log_keeping import LogKeeping
-
-MAX_REPLAY = 1000
-"""Most events in one answer; a client asks again from the last it got."""
+from pipeline.transport.public_sockets import PublicTopic
 
 REPEAT_STATUS_S = 5.0
 
-log = logging.getLogger(__name__)
-
-
-class Request(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """What a client may ask of the ROUTER socket, as JSON."""
-
-    request: Literal["snapshot", "replay"]
-    schema: int = SCHEMA_VERSION
-    since: int = 0
-    limit: int = MAX_REPLAY
-
-
-_request_decoder = msgspec.json.Decoder(Request)
-
 
 class Publish:
+    """Stores each transition as an event, publishes it, and answers requests."""
+
     def __init__(self, context: Context) -> None:
-        self._context = context
-        self._log: EventLog | None = None
+        config, bus = context.config, context.bus
+        self._clock = context.clock
+        self._counters = context.counters
         self._states = CameraStates()
         self._pacing: Pacing | None = None
         self._repeat_ns = 0
-
-    def open(self) -> None:
-        context, settings = self._context, self._context.config.publish
-        pack = ModelPack.load(context.config.model)
-        contract = pack.contract
-        self._model = ModelInfo(name=contract.name, version=contract.version, sha256=pack.sha256)
-        self._door = Door(context) if settings.keys is not None else None
-        gate = self._door.gate if self._door is not None else None
-        self._public = context.bus.public_publisher(settings.events, gate)
-        self._router = context.bus.public_router(settings.replay, gate)
-        self._events = EventLog(log_path(context.run_dir, context.config.events.log))
-        self._log = self._events
-        self._keeping = LogKeeping(context, self._events, self._send_log_status)
-        self._fusion = context.bus.router(topics.TRANSITION)
-        self._status = context.bus.pull(topics.STATUS)
-        self._scores = context.bus.pull(topics.SCORE)
-        context.bus.watch(self._fusion, self._on_transitions)
-        context.bus.watch(self._status, self._on_status)
-        context.bus.watch(self._scores, self._on_scores)
-        context.bus.watch(self._router, self._on_requests)
+        keys = config.publish.keys
+        self._access = (
+            None if keys is None else ClientAccess(keys, bus, context.clock, context.counters)
+        )
+        authenticator = self._access.authenticator if self._access is not None else None
+        self._public = bus.public_publisher(config.publish.events, authenticator)
+        self._router = bus.public_router(config.publish.replay, authenticator)
+        self._log = EventLog(log_path(context.run_dir, config.events.log))
+        self._wording = Wording(
+            log=self._log.identity,
+            model=_model(ModelPack.load(config.model)),
+            wall_ns=self._wall_ns,
+            media_timed=config.lossless,
+        )
+        self._upkeep = LogUpkeep(
+            self._log,
+            context.clock,
+            context.counters,
+            self._send_log_status,
+            keep_days=config.events.keep_days,
+            keep_mb=config.events.keep_mb,
+        )
+        self._fusion = bus.router(topics.TRANSITION)
+        self._status = bus.pull(topics.STATUS)
+        self._scores = bus.pull(topics.SCORE)
+        bus.watch(self._fusion, self._on_transitions)
+        bus.watch(self._status, self._on_status)
+        bus.watch(self._scores, self._on_scores)
+        bus.watch(self._router, self._on_requests)
 
     def work(self) -> float | None:
-        waits = [self._repeat_statuses(), self._keeping.forget()]
-        if self._door is not None:
-            waits.append(self._door.look())
+        waits = [self._repeat_statuses(), self._upkeep.delete_old()]
+        if self._access is not None:
+            waits.append(self._access.look())
         return min(wait for wait in waits if wait is not None)
 
     def drained(self) -> bool:
         return True
 
     def close(self) -> None:
-        if self._log is not None:
-            self._log.close()
+        self._log.close()
 
     def _on_transitions(self) -> None:
         for sender, message in self._fusion.drain():
@@ -110,49 +95,39 @@ class Publish:
                 accepted = self._accept(message)
             except EventLogError as error:
                 # Not acknowledged: fusion keeps it and sends it again.
-                self._keeping.failed(error)
+                self._upkeep.failed(error)
                 continue
-            self._keeping.succeeded()
+            self._upkeep.succeeded()
             self._fusion.send(sender, Accepted(epoch=message.epoch, number=accepted))
 
     def _accept(self, message: Outgoing) -> int:
-        """Store and publish a transition if it is the next of its epoch; the last one stored."""
-        accepted = self._events.accepted(message.epoch)
+        """Store and publish a transition if it is the next of its epoch.
+
+        Returns the number of the last transition that is stored.
+        """
+        accepted = self._log.accepted(message.epoch)
         if message.number != accepted + 1:
             return accepted
-        took_ns = self._context.clock.monotonic_ns()
+        took_ns = self._clock.monotonic_ns()
         transition = message.transition
         if transition is None:
-            for event in self._events.begin_epoch(message.epoch, self._interrupted, message.number):
-                self._send(event)
+            for stored in self._log.begin_epoch(message.epoch, self._interrupted, message.number):
+                self._publish(stored)
             return message.number
-        event = self._events.append(
-            message.epoch,
-            message.number,
-            transition.key,
-            lambda seq, known_id: self._event(seq, known_id, transition, took_ns),
-        )
-        self._send(event)
+
+        def event(seq: int, known_id: str | None) -> Event:
+            latency_ms = self._latency(transition.captured_ns, transition.trail, took_ns)
+            return self._wording.event(transition, seq, known_id, latency_ms)
+
+        self._publish(self._log.append(message.epoch, message.number, transition.key, event))
         return message.number
 
-    def _send(self, event: Event) -> None:
-        topic = f"{topics.PUBLIC_EVENT}/{event.camera}/{event.label}/"
-        self._public.send(topic, to_json(event))
-        self._context.counters["events"] += 1
+    def _publish(self, stored: Stored) -> None:
+        self._public.send(records.ACTION.of(stored.event), stored.json)
+        self._counters["events"] += 1
 
-    def _event(self, seq: int, known_id: str | None, transition: Transition, took_ns: int) -> Event:
-        start_ns = transition.start_pts_ns
-        if start_ns is None or not self._context.lossless:
-            start_ns = self._wall_ns(transition.start_ns)
-        return public_event(
-            transition,
-            seq=seq,
-            event_id=known_id or new_id(seq, transition.camera, start_ns),
-            model=self._model,
-            log=self._events.identity,
-            wall_of=self._wall,
-            latency_ms=self._latency(transition.captured_ns, transition.trail, took_ns),
-        )
+    def _send(self, topic: PublicTopic, record: msgspec.Struct) -> None:
+        self._public.send(topic.of(record), to_json(record))
 
     def _interrupted(self, seq: int, last: Event) -> Event:
         """The end of an event whose fusion process is gone."""
@@ -161,23 +136,18 @@ class Publish:
             seq=seq,
             type="end",
             reason="interrupted",
-            end_time=isoformat(self._context.clock.wall_ns()),
+            end_time=isoformat(self._clock.wall_ns()),
         )
 
     def _wall_ns(self, monotonic_ns: int) -> int:
-        clock = self._context.clock
-        return clock.wall_ns() - (clock.monotonic_ns() - monotonic_ns)
-
-    def _wall(self, monotonic_ns: int) -> str:
-        return isoformat(self._wall_ns(monotonic_ns))
+        return self._clock.wall_ns() - (self._clock.monotonic_ns() - monotonic_ns)
 
     def _latency(
         self, captured_ns: int, trail: tuple[Stamp, ...], took_ns: int
     ) -> dict[str, float]:
-        now_ns = self._context.clock.monotonic_ns()
+        now_ns = self._clock.monotonic_ns()
         stamps = (*trail, Stamp("publish", took_ns, now_ns))
-        parts = {s.stage: milliseconds(s.let_go_ns - s.took_ns) for s in stamps}
-        return {**parts, "total": milliseconds(now_ns - captured_ns)}
+        return {**latency(stamps), "total": milliseconds(now_ns - captured_ns)}
 
     def _on_status(self) -> None:
         for message in self._status.drain():
@@ -190,106 +160,75 @@ class Publish:
                     self._send_status(status)
 
     def _repeat_statuses(self) -> float:
-        """Send all states again now and then, for who came later; seconds until the next time."""
-        now = self._context.clock.monotonic_ns()
+        """Send all states again now and then, for new subscribers; seconds until the next time."""
+        now = self._clock.monotonic_ns()
         if now >= self._repeat_ns:
             self._repeat_ns = now + int(REPEAT_STATUS_S * NS_PER_S)
             for status in self._states:
                 self._send_status(status)
             if self._pacing is not None:
                 self._send_pacing(self._pacing)
-            if self._keeping.problem is not None:
+            if self._upkeep.problem is not None:
                 self._send_log_status()
         return (self._repeat_ns - now) / NS_PER_S
 
-    def _send_log_status(self) -> None:
-        public = {"schema": SCHEMA_VERSION, **self._public_log_status()}
-        self._public.send(f"{topics.PUBLIC_STATUS}/{topics.LOG}/", to_json(public))
+    def _send_status(self, status: CameraStatus) -> None:
+        self._send(records.STATUS, self._wording.camera_status(status))
 
     def _send_pacing(self, pacing: Pacing) -> None:
-        topic = f"{topics.PUBLIC_STATUS}/{topics.GOVERNOR}/"
-        self._public.send(topic, to_json(self._public_pacing(pacing)))
+        self._send(records.GOVERNOR_STATUS, self._wording.governor_status(pacing))
 
-    def _public_pacing(self, pacing: Pacing) -> dict[str, Any]:
-        return {
-            "schema": SCHEMA_VERSION,
-            "level": pacing.level,
-            "spatial_every": pacing.spatial_every,
-            "fast_flow": pacing.fast_flow,
-            "step_every": pacing.step_every,
-            "reason": pacing.reason,
-            "time": self._wall(pacing.at_ns),
-        }
+    def _send_log_status(self) -> None:
+        self._send(records.LOG_STATUS, self._log_status())
 
-    def _public_log_status(self) -> dict[str, Any]:
-        problem = self._keeping.problem
-        return {
-            "log": self._events.identity,
-            "state": "online" if problem is None else "failed",
-            "reason": problem,
-            "time": isoformat(self._context.clock.wall_ns()),
-        }
-
-    def _send_status(self, status: CameraStatus) -> None:
-        topic = f"{topics.PUBLIC_STATUS}/{status.camera}/"
-        self._public.send(topic, to_json(self._public_status(status)))
-
-    def _public_status(self, status: CameraStatus) -> dict[str, Any]:
-        return {
-            "schema": SCHEMA_VERSION,
-            "camera": status.camera,
-            "state": status.state,
-            "reason": status.reason,
-            "time": self._wall(status.at_ns),
-            "segment": status.segment,
-            "size": status.size,
-        }
+    def _log_status(self) -> records.LogStatus:
+        return self._wording.log_status(self._upkeep.problem, self._clock.monotonic_ns())
 
     def _on_scores(self) -> None:
         for message in self._scores.drain():
             if isinstance(message, StepScores):
-                took_ns = self._context.clock.monotonic_ns()
-                public = {
-                    "schema": SCHEMA_VERSION,
-                    "camera": message.camera,
-                    "time": self._wall(message.captured_ns),
-                    "media_time": seconds(message.pts_ns),
-                    "scores": rounded_all(message.scores),
-                    "streams": {
-                        name: None if scores is None else rounded_all(scores)
-                        for name, scores in message.streams.items()
-                    },
-                    "alpha": rounded_or_none(message.alpha),
-                    "window": message.window,
-                    "latency_ms": self._latency(message.captured_ns, message.trail, took_ns),
-                }
-                topic = f"{topics.PUBLIC_SCORE}/{message.camera}/"
-                self._public.send(topic, to_json(public))
+                took_ns = self._clock.monotonic_ns()
+                latency_ms = self._latency(message.captured_ns, message.trail, took_ns)
+                self._send(records.SCORE, self._wording.scores(message, latency_ms))
 
     def _on_requests(self) -> None:
         self._router.serve(lambda body: to_json(self._answer(body)))
 
-    def _answer(self, body: bytes) -> dict[str, Any]:
-        answer: dict[str, Any] = {"schema": SCHEMA_VERSION, "log": self._events.identity}
+    def _answer(self, body: bytes) -> records.Snapshot | records.Replay | records.Error:
+        log = self._log.identity
         try:
-            request = _request_decoder.decode(body)
-        except (msgspec.DecodeError, UnicodeDecodeError) as error:
-            self._context.counters["requests_refused"] += 1
-            return {**answer, "error": str(error)}
+            request = records.request_from_json(body)
+        except BadMessage as error:
+            self._counters["requests_refused"] += 1
+            return records.Error(log=log, error=str(error))
+        seq: int | msgspec.UnsetType = msgspec.UNSET
         try:
-            answer["seq"] = self._events.last_seq()
+            seq = self._log.last_seq()
             if request.request == "snapshot":
-                return {**answer, **self._snapshot()}
-            limit = min(max(request.limit, 1), MAX_REPLAY)
-            events = [msgspec.Raw(event) for _, event in self._events.since(request.since, limit)]
+                return self._snapshot(seq)
+            limit = min(max(request.limit, 1), records.MAX_REPLAY)
+            events = _as_stored([json for _, json in self._log.since(request.since, limit)])
         except EventLogError as error:
-            return {**answer, "error": str(error)}
-        return {**answer, "events": events}
+            return records.Error(log=log, seq=seq, error=str(error))
+        return records.Replay(log=log, seq=seq, events=events)
 
-    def _snapshot(self) -> dict[str, Any]:
-        return {
-            "cameras": {status.camera: self._public_status(status) for status in self._states},
-            "active": [msgspec.Raw(event) for event in self._events.open_events()],
-            "event_log": self._public_log_status(),
-            "governor": None if self._pacing is None else self._public_pacing(self._pacing),
-        }
+    def _snapshot(self, seq: int) -> records.Snapshot:
+        pacing, wording = self._pacing, self._wording
+        return records.Snapshot(
+            log=self._log.identity,
+            seq=seq,
+            cameras={status.camera: wording.camera_status(status) for status in self._states},
+            active=_as_stored(self._log.open_events()),
+            event_log=self._log_status(),
+            governor=None if pacing is None else wording.governor_status(pacing),
+        )
+
+
+def _model(pack: ModelPack) -> records.Model:
+    contract = pack.contract
+    return records.Model(name=contract.name, version=contract.version, sha256=pack.sha256)
+
+
+def _as_stored(bodies: list[bytes]) -> list[Event]:
+    """Events as they stand in the log, put into an answer byte for byte, without decoding."""
+    return cast(list[Event], [msgspec.Raw(body) for body in bodies])

@@ -1,17 +1,21 @@
-"""Quarantine: what becomes of a camera whose data a stage can't work on. The others go on."""
+"""Quarantine: a stage skips a camera for a while after it failed on that camera's data.
+
+The other cameras go on.
+"""
 
 import logging
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 from types import TracebackType
 
-from pipeline.clock import NS_PER_S
-from pipeline.messages import Quarantined
-from pipeline.stages.base import Context, Stopped
+from pipeline.clock import NS_PER_S, Clock
+from pipeline.stages.base import Stopped
+from pipeline.transport.messages import Quarantined
 
 FIRST_S, LONGEST_S = 5.0, 300.0
 WELL_S = 60.0
-"""A camera that gave no trouble for so long starts again with the shortest pause."""
+"""A camera that gave no trouble for this long starts again with the shortest pause."""
 
 log = logging.getLogger(__name__)
 
@@ -47,13 +51,25 @@ class _Guard:
 class Quarantine:
     """Keeps a stage's failures to the camera that caused them.
 
-    A failure puts its camera aside for a pause, twice as long each time it comes again; then its
-    data are tried anew. Lossless, a failure is passed on: a result with a hole in it would be
-    another result.
+    After a failure the stage skips the camera for a pause, which doubles each time. ``publish``
+    sends what happens to the supervisor and to subscribers. In a lossless run a failure is passed
+    on instead: a result with a hole in it would be another result.
     """
 
-    def __init__(self, context: Context) -> None:
-        self._context = context
+    def __init__(
+        self,
+        stage: str,
+        clock: Clock,
+        counters: "Counter[str]",
+        publish: Callable[[Quarantined], None],
+        *,
+        lossless: bool = False,
+    ) -> None:
+        self._stage = stage
+        self._clock = clock
+        self._counters = counters
+        self._publish = publish
+        self._lossless = lossless
         self._cases: dict[str, _Case] = {}
 
     def guard(self, camera: str) -> _Guard:
@@ -61,35 +77,35 @@ class Quarantine:
         return _Guard(camera, self._failed)
 
     def holds(self, camera: str) -> bool:
-        """Whether the camera's data are to be left alone now."""
+        """Whether the camera must be skipped now."""
         case = self._cases.get(camera)
         if case is None or not case.held:
             return False
-        if self._context.clock.monotonic_ns() < case.until_ns:
+        if self._clock.monotonic_ns() < case.until_ns:
             return True
         case.held = False
-        log.info("camera %s: tried again", camera)
-        self._tell(camera, None)
+        log.info("camera %s: trying again", camera)
+        self._report(camera, None)
         return False
 
     def _failed(self, camera: str, error: Exception) -> bool:
         """Whether the stage goes on without this camera."""
-        if isinstance(error, Stopped) or self._context.lossless:
+        if isinstance(error, Stopped) or self._lossless:
             return False
-        self._put_aside(camera, error)
+        self._suspend(camera, error)
         return True
 
-    def _put_aside(self, camera: str, error: Exception) -> None:
+    def _suspend(self, camera: str, error: Exception) -> None:
         why = f"{type(error).__name__}: {error}"
-        now = self._context.clock.monotonic_ns()
+        now = self._clock.monotonic_ns()
         case, pause_s = self._cases.get(camera), FIRST_S
         if case is not None and now - case.until_ns < WELL_S * NS_PER_S:
             pause_s = min(2 * case.pause_s, LONGEST_S)
         self._cases[camera] = _Case(now + int(pause_s * NS_PER_S), pause_s)
-        self._context.counters["quarantines"] += 1
-        log.error("camera %s is left alone for %g s: %s", camera, pause_s, why, exc_info=error)
-        self._tell(camera, why)
+        self._counters["quarantines"] += 1
+        log.error("camera %s is skipped for %g s: %s", camera, pause_s, why, exc_info=error)
+        self._report(camera, why)
 
-    def _tell(self, camera: str, reason: str | None) -> None:
-        stage, now = self._context.spec.name, self._context.clock.monotonic_ns()
-        self._context.status(Quarantined(camera=camera, stage=stage, reason=reason, at_ns=now))
+    def _report(self, camera: str, reason: str | None) -> None:
+        now = self._clock.monotonic_ns()
+        self._publish(Quarantined(camera=camera, stage=self._stage, reason=reason, at_ns=now))

@@ -2,34 +2,32 @@
 
 import numpy as np
 
-from pipeline import topics
-from pipeline.arrays import QuantisedFlow
-from pipeline.frame_ring import FrameOverwritten
-from pipeline.messages import FlowRef
-from pipeline.model_pack import ModelPack
-from pipeline.onnx_session import Network
+from pipeline.arrays import STILL, QuantisedFlow
+from pipeline.model.pack import ModelPack
+from pipeline.model.session import Network
 from pipeline.stages.base import Context
-from pipeline.stages.inputs import StepStage
-from pipeline.stages.streams import FeatureSender, check_finite
-from pipeline.windows import FlowStack
+from pipeline.stages.features import FeatureSender
+from pipeline.stages.step_stage import StepStage
+from pipeline.steps.flow_fields import FlowStack
+from pipeline.steps.follow import check_finite, motion_features
+from pipeline.transport import topics
+from pipeline.transport.frame_ring import FrameOverwritten
+from pipeline.transport.messages import FlowRef
 
 
 class Temporal(StepStage[FlowRef, FlowStack]):
     """Keeps each camera's last L flow fields and runs the CNN over a batch of cameras."""
 
     def __init__(self, context: Context) -> None:
-        super().__init__(context, FlowRef, topics.FLOW, topics.TEMPORAL)
-
-    def open(self) -> None:
-        runtime = self._context.config.runtime
-        pack = ModelPack.load(self._context.config.model)
-        temporal = pack.contract.temporal
-        self._stack_shape = (temporal.stack, *temporal.size, 2)
+        runtime = context.config.runtime
+        pack = ModelPack.load(context.config.model)
+        self._contract = pack.contract.temporal
         self._network = Network(pack, "temporal", runtime.threads, runtime.providers)
-        self._network.run({"flow": np.full((1, *self._stack_shape), 128, np.uint8)})
-        self._stacks = {camera: FlowStack(temporal.stack) for camera in self._context.spec.cameras}
-        self.connect(pack.contract.step_hz)
-        self._sender = FeatureSender(self._publisher, "temporal", self._context.clock)
+        shape = (1, self._contract.stack, *self._contract.size, 2)
+        self._network.run({"flow": np.full(shape, STILL, np.uint8)})
+        self._stacks = {camera: FlowStack(self._contract.stack) for camera in context.spec.cameras}
+        super().__init__(context, FlowRef, topics.FLOW, topics.TEMPORAL, pack.contract.step_hz)
+        self._sender = FeatureSender(self._publisher, "temporal", context.clock)
 
     def take(self, ref: FlowRef, took_ns: int) -> FlowStack | None:
         moment = ref.moment
@@ -40,10 +38,8 @@ class Temporal(StepStage[FlowRef, FlowStack]):
         return None
 
     def finish(self, batch: list[tuple[FlowRef, FlowStack]], took_ns: int) -> None:
-        flow = np.empty((len(batch), *self._stack_shape), np.uint8)
-        for place, (_, stack) in zip(flow, batch, strict=True):
-            stack.write(place)
-        features = self._network.run({"flow": flow})["features"]
+        stacks = [stack for _, stack in batch]
+        features = motion_features(self._network.run, stacks, self._contract)
         check_finite(features)
         self._context.counters["steps"] += len(batch)
         self._context.counters["batches"] += 1

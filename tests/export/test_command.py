@@ -15,8 +15,8 @@ from typer.testing import CliRunner, Result
 from export.__main__ import export as export_command
 from export.clips import sample_clips
 from export.external import build_module
-from pipeline.model_pack import ModelPack
-from pipeline.offline import OfflineRecogniser, file_frames
+from pipeline.evaluate.recogniser import OfflineRecogniser, file_frames
+from pipeline.model.pack import ModelPack
 from tests.export.tiny import Malicious, model_of, write_data
 from tests.training.tiny import tiny_config
 from training.model import save_checkpoint

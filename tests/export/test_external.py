@@ -16,7 +16,7 @@ from export.graphs import ExportError, export_graphs
 from export.pack import contract_of, export_packs, write_pack
 from export.parity import measure_parity
 from export.stepping import open_networks
-from pipeline.model_pack import ModelPack
+from pipeline.model.pack import ModelPack
 from tests.export import foreign_networks
 from tests.export.tiny import Malicious, drifting_clip, model_of
 from tests.training.tiny import tiny_config

@@ -18,7 +18,7 @@ from export.graphs import (
     export_graphs,
     simplified,
 )
-from pipeline.model_pack import NETWORKS
+from pipeline.model.pack import NETWORKS
 from tests.export.tiny import model_of
 from tests.training.tiny import tiny_config
 from training.config import TrainConfig

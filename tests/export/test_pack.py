@@ -14,13 +14,13 @@ from export.pack import contract_of, export_packs, write_pack
 from export.parity import TOLERANCES
 from export.stepping import stacks_of
 from pipeline.errors import PackError
-from pipeline.model_pack import (
+from pipeline.model.pack import (
     METADATA_KEY,
     NETWORKS,
     ModelPack,
     file_sha256,
 )
-from pipeline.onnx_session import Network
+from pipeline.model.session import Network
 from tests.export.tiny import drifting_clip, model_of
 from tests.training.tiny import tiny_config
 from training.config import TrainConfig

@@ -12,14 +12,14 @@ from export.graphs import ExportError, export_graphs
 from export.pack import contract_of, write_pack
 from export.parity import Differences, by_torch, measure_parity, windows_of
 from export.stepping import clip_features, open_networks, stepped_scores
-from pipeline.evaluation_protocol import clip_scores
-from pipeline.model_pack import ModelPack
-from pipeline.offline import OfflineRecogniser, file_frames
+from pipeline.evaluate.protocol import clip_scores
+from pipeline.evaluate.recogniser import OfflineRecogniser, file_frames
+from pipeline.model.pack import ModelPack
 from tests.export.tiny import drifting_clip, model_of
 from tests.training.tiny import tiny_config
+from training.clip_lists import read_list
 from training.config import TrainConfig
 from training.data import step_clip, video_frames
-from training.lists import read_list
 from training.model import TwoStream
 
 ROOT = Path(__file__).parents[2]
@@ -121,7 +121,7 @@ def test_stepped_inference_is_windowed_inference(kind: str, tmp_path: Path) -> N
 
 @pytest.mark.skipif("TWO_STREAM_DATA" not in os.environ, reason="TWO_STREAM_DATA is not set")
 def test_the_pipeline_stepped_over_a_file_says_what_torch_says_of_it(tmp_path: Path) -> None:
-    """``pipeline.offline`` from the file to the scores, against training's one pass."""
+    """``pipeline.evaluate.recogniser`` from the file to the scores, against training's one pass."""
     gestures = TrainConfig.load(ROOT / "configs" / "train" / "gestures.yaml")
     config = gestures.model_copy(update={"window": 16})
     model = model_of(config)

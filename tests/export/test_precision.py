@@ -26,8 +26,8 @@ from export.precision import (
 )
 from export.stepping import open_networks
 from pipeline.errors import PackError
-from pipeline.model_pack import NETWORKS, ModelPack, Precision
-from pipeline.onnx_session import Network
+from pipeline.model.pack import NETWORKS, ModelPack, Precision
+from pipeline.model.session import Network
 from tests.export.tiny import FRAME_NS, drifting_clip, model_of
 from tests.training.tiny import tiny_config
 from training.config import TrainConfig

@@ -7,12 +7,12 @@ import numpy as np
 import pytest
 
 from export.stepping import stacks_of
-from pipeline.evaluation_protocol import clip_scores
-from pipeline.model_pack import NETWORKS, ModelPack
-from pipeline.onnx_session import Network
+from pipeline.evaluate.protocol import clip_scores
+from pipeline.model.pack import NETWORKS, ModelPack
+from pipeline.model.session import Network
+from training.clip_lists import read_list
 from training.config import TrainConfig
 from training.data import step_clip, video_frames
-from training.lists import read_list
 
 ROOT = Path(__file__).parents[2]
 LARGEST_BYTES = 30 * 1024 * 1024

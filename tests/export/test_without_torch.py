@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 
 from export.pack import export_packs
-from pipeline.model_pack import ModelPack
-from pipeline.offline import OfflineRecogniser, file_frames
+from pipeline.evaluate.recogniser import OfflineRecogniser, file_frames
+from pipeline.model.pack import ModelPack
 from tests.export.tiny import drifting_clip, model_of, write_video
 from tests.training.tiny import tiny_config
 
@@ -28,8 +28,8 @@ INSTALL_S = 280
 PROGRAM = """
 import importlib.util, json, sys
 from pathlib import Path
-from pipeline.model_pack import ModelPack
-from pipeline.offline import OfflineRecogniser, file_frames
+from pipeline.model.pack import ModelPack
+from pipeline.evaluate.recogniser import OfflineRecogniser, file_frames
 recogniser = OfflineRecogniser(ModelPack.load(sys.argv[1]))
 steps = [step.scores.tolist() for step in recogniser.steps(file_frames(Path(sys.argv[2])))]
 there = [name for name in ("torch", "onnx") if importlib.util.find_spec(name)]

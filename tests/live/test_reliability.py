@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 
-from pipeline.event_log import read_since
-from pipeline.messages import event_from_json
+from pipeline.public.event_log import read_since
+from pipeline.public.records import event_from_json
 from testbed.program import PipelineRun
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.client import EventClient
-from pipeline.keys import KeyFolder, read_client_keys
+from pipeline.public.key_folder import KeyFolder, read_client_keys
 from testbed.program import PROJECT, PipelineRun
 
 
@@ -55,7 +55,7 @@ def test_only_who_has_a_key_hears(scratch: Path, tiny: Path, panning: Path) -> N
                 assert stranger.receive(3) is None
             command = [sys.executable, "-m", "pipeline.keys", "revoke", "lost", "--folder"]
             subprocess.run([*command, str(folder.path)], cwd=PROJECT, check=True)
-            run.wait_for(lambda: "lost let in no more" in run.log(), 10, "the revocation")
+            run.wait_for(lambda: "revoked: lost" in run.log(), 10, "the revocation")
             while revoked.receive(1.0) is not None:
                 pass
             assert revoked.receive(4.0) is None

@@ -8,10 +8,11 @@ import urllib.request
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import zmq
 from prometheus_client.parser import text_string_to_metric_families
 
-from pipeline.governor import LADDER
+from pipeline.decision.governor import LADDER
 from testbed.program import PipelineRun, free_port
 
 
@@ -95,8 +96,9 @@ def test_less_is_done_when_steps_come_late_and_everybody_is_told(scratch: Path, 
         assert sorted(set(levels)) == [1, 2, 3, 4]
         assert levels == sorted(levels)
         final = told()[-1]
-        assert {key: final[key] for key in LADDER[-1]._fields} == LADDER[-1]._asdict()
-        assert "ms are aimed at" in final["reason"]
+        rung = msgspec.to_builtins(LADDER[-1])
+        assert {key: final[key] for key in rung} == rung
+        assert ", target 0.01 ms" in final["reason"]
         assert snapshot(run)["governor"]["level"] == len(LADDER) - 1
         # Steps go on, at half the rate, and most of them lack appearance.
         before = len(run.scores("a"))

@@ -7,7 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.clock import NS_PER_S, SETTLED_STEPS, SYSTEM_CLOCK, Step, StepClock, isoformat
+from pipeline.clock import NS_PER_S, SYSTEM_CLOCK, isoformat
+from pipeline.steps.sampling import SETTLED_STEPS, Step, StepClock
 
 
 def steps_at(fps: float, step_hz: float, seconds: float = 4.0, start_ns: int = 0) -> list[Step]:

@@ -15,7 +15,7 @@ from pipeline.config import (
     validate,
 )
 from pipeline.errors import ConfigError
-from pipeline.run_folder import default_run_root
+from pipeline.run.run_folder import default_run_root
 from pipeline.sources.base import is_file
 
 PROJECT = Path(__file__).resolve().parents[2]

@@ -1,4 +1,4 @@
-"""Keys: made once, read by nobody else, let in until revoked; and the gate that asks for them."""
+"""Keys: made once, read by nobody else, accepted until revoked."""
 
 import logging
 import os
@@ -13,14 +13,11 @@ import pytest
 import zmq
 from typer.testing import CliRunner
 
-from pipeline.bus import Bus, new_key_pair
 from pipeline.errors import KeysError
-from pipeline.keys import (
-    ClientKeys,
-    KeyFolder,
-    app,
-    read_client_keys,
-)
+from pipeline.keys import app
+from pipeline.public.key_folder import ClientKeys, KeyFolder, read_client_keys
+from pipeline.transport.bus import Bus
+from pipeline.transport.zap import new_key_pair
 
 
 def mode_of(path: Path) -> int:
@@ -108,20 +105,20 @@ def test_the_command_line(tmp_path: Path) -> None:
 
 
 class Guarded:
-    """A publisher behind a gate, and those who would hear it."""
+    """A publisher that requires keys, and its listeners."""
 
     def __init__(self, tmp_path: Path) -> None:
         self.keys = KeyFolder(tmp_path / "keys")
         self.good = read_client_keys(self.keys.new("good"))
         self.bus = Bus(tmp_path, lossless=False)
         server = self.keys.server()
-        self.gate = self.bus.gate(
+        self.authenticator = self.bus.authenticator(
             (server.public, server.secret), lambda public: self.keys.allowed().get(public)
         )
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))
             self.endpoint = f"tcp://127.0.0.1:{probe.getsockname()[1]}"
-        self.publisher = self.bus.public_publisher(self.endpoint, self.gate)
+        self.publisher = self.bus.public_publisher(self.endpoint, self.authenticator)
         self.context = zmq.Context()
 
     def listen(self, keys: ClientKeys | None) -> "zmq.Socket[bytes]":
@@ -169,10 +166,10 @@ def test_strangers_hear_nothing_and_are_logged_once(
         for keys in (None, stranger, elsewhere):
             assert not guarded.hears(guarded.listen(keys), 1.0)
         assert guarded.hears(good, 5.0)
-    assert guarded.gate.refused >= 3
+    assert guarded.authenticator.refused >= 3
     told = [record.getMessage() for record in caplog.records]
     assert sorted(told) == [
-        "a client  was refused: it has no key, or takes this server for another",
+        "a client  was refused: it has no key, or expects another server",
         "a client at 127.0.0.1 was refused: its key isn't known here",
     ]
     assert secret not in "".join(told)
@@ -184,7 +181,7 @@ def test_who_is_revoked_is_turned_out_and_the_others_come_back(guarded: Guarded)
     assert guarded.hears(good, 5.0)
     assert guarded.hears(revoked, 5.0)
     guarded.keys.revoke("other")
-    guarded.gate.turn_out()
+    guarded.authenticator.disconnect_all()
     while revoked.poll(200):
         revoked.recv_multipart()
     assert not guarded.hears(revoked, 1.5)

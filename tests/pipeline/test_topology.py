@@ -4,7 +4,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipeline.config import CameraConfig, Config, FlowConfig
-from pipeline.topology import KINDS, StageSpec, flow_shards, stages
+from pipeline.topology import StageSpec, flow_shards, stages
+from pipeline.transport.topics import STAGES
 
 
 def config(cameras: int, workers: int = 1) -> Config:
@@ -43,9 +44,9 @@ def test_the_stages_of_three_cameras() -> None:
 def test_names_are_unique_and_in_the_order_of_the_data(cameras: int, workers: int) -> None:
     specs = stages(config(cameras, workers))
     assert len({spec.name for spec in specs}) == len(specs)
-    order = [KINDS.index(spec.kind) for spec in specs]
+    order = [STAGES.index(spec.kind) for spec in specs]
     assert order == sorted(order)
-    assert set(order) == set(range(len(KINDS)))
+    assert set(order) == set(range(len(STAGES)))
 
 
 def test_a_stage_without_an_instance_goes_by_its_kind() -> None:

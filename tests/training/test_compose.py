@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from pipeline.windows import FlowStack
+from pipeline.steps.flow_fields import FlowStack
 from tests.training.tiny import tiny_clip, tiny_clips, tiny_config
 from training.compose import (
     LONGEST_PART,

@@ -6,10 +6,10 @@ import pytest
 
 from tests.training.tiny import tiny_config, write_clip, write_data
 from training.ablation import with_flow
+from training.clip_list_formats import DataError
 from training.config import ClipList, TrainConfig
 from training.crossvalidation import check_fold, load_data
 from training.data import Stroke, load_clips, load_episodes, video_frames
-from training.list_formats import DataError
 
 
 def test_a_segment_has_the_frames_of_its_time(tmp_path: Path) -> None:

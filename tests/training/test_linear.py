@@ -10,9 +10,9 @@ from tests.training.tiny import tiny_clip, tiny_config
 from training.aggregators import WindowStatistics
 from training.config import TrainConfig
 from training.data import Clip
-from training.evaluation import stream_scores
 from training.linear import FixedStreams, LinearTrainer, clip_weights, spans
 from training.lite0 import PooledHead, load_imagenet
+from training.measure import stream_scores
 from training.spatial import SpatialNetwork
 from training.temporal import POOLED, PooledMotion
 

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from pipeline.model_pack import SpatialContract, TemporalContract
+from pipeline.model.pack import SpatialContract, TemporalContract
 from training.lite0 import SPATIAL_BACKBONES, EfficientNetLite0, check_sides, load_imagenet
 from training.spatial import POINTS, PointHead, SpatialNetwork
 from training.temporal import TemporalNetwork

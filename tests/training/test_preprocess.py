@@ -4,11 +4,11 @@ import numpy as np
 import pytest
 
 from pipeline import flow
-from pipeline.preprocess import flow_input, grey_for_flow, spatial_input
+from pipeline.steps.preprocess import flow_input, gray_for_flow, spatial_input
 from tests.training.tiny import tiny_config
+from training.clip_list_formats import DataError
 from training.compose import STILL
 from training.data import step_clip
-from training.list_formats import DataError
 
 CONFIG = tiny_config()
 
@@ -22,7 +22,7 @@ def texture(shift: int = 0, size: tuple[int, int] = (96, 128)) -> np.ndarray:
 def test_inputs_have_the_sizes_of_the_contract() -> None:
     frame = texture()
     assert spatial_input(frame, CONFIG).shape == (*CONFIG.spatial.size, 3)
-    grey = grey_for_flow(frame, CONFIG)
+    grey = gray_for_flow(frame, CONFIG)
     assert grey.shape == CONFIG.temporal.flow_size
 
 
@@ -31,13 +31,13 @@ def test_other_arrays_are_refused(bad: np.ndarray) -> None:
     with pytest.raises(ValueError, match="must be \\(height, width, 3\\) uint8"):
         spatial_input(bad, CONFIG)
     with pytest.raises(ValueError, match="must be \\(height, width, 3\\) uint8"):
-        grey_for_flow(bad, CONFIG)
+        gray_for_flow(bad, CONFIG)
 
 
 def test_flow_is_in_pixels_per_step_whatever_the_frame_rate() -> None:
     method = flow.create("dis")
     # 8 of 128 pixels are 2 of the 32 in which flow is computed.
-    before, after = (grey_for_flow(texture(shift), CONFIG) for shift in (0, 8))
+    before, after = (gray_for_flow(texture(shift), CONFIG) for shift in (0, 8))
     per_step = flow_input(before, after, 1.0, method, CONFIG)
     assert per_step.shape == (*CONFIG.temporal.size, 2)
     one = float(np.median(per_step[..., 0].astype(float) - STILL)) / 127 * CONFIG.temporal.bound
@@ -48,7 +48,7 @@ def test_flow_is_in_pixels_per_step_whatever_the_frame_rate() -> None:
 
 
 def test_flow_refuses_no_time_and_unlike_pictures() -> None:
-    method, grey = flow.create("dis"), grey_for_flow(texture(), CONFIG)
+    method, grey = flow.create("dis"), gray_for_flow(texture(), CONFIG)
     with pytest.raises(ValueError, match="elapsed_steps"):
         flow_input(grey, grey, 0.0, method, CONFIG)
     with pytest.raises(ValueError, match="alike"):

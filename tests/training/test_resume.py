@@ -19,7 +19,7 @@ from training.config import TrainConfig
 from training.crossvalidation import load_data, trainer_for
 from training.model import TwoStream, load_checkpoint
 from training.optimise import Interrupted, Run, Trainer, train_model
-from training.state import StateError
+from training.resume import StateError
 
 ROOT = Path(__file__).parents[2]
 

@@ -12,6 +12,7 @@ from typer.testing import CliRunner
 from tests.training.tiny import tiny_clip, tiny_clips, tiny_config
 from training.__main__ import app
 from training.batches import scenes
+from training.clip_list_formats import DataError
 from training.compose import Composer, make_pools, stretched
 from training.config import ConfigError, TrainConfig
 from training.crossvalidation import (
@@ -26,11 +27,10 @@ from training.crossvalidation import (
     summary,
 )
 from training.data import Stroke, load_clips
-from training.evaluation import clip_tensors, stream_scores
-from training.list_formats import DataError
+from training.measure import clip_tensors, stream_scores
 from training.model import CheckpointError, load_checkpoint, new_model, save_checkpoint
 from training.optimise import train_model
-from training.streams import (
+from training.stream_figures import (
     COMMON_S,
     ScoredStream,
     Sweeps,

@@ -9,7 +9,7 @@ import numpy as np
 import onnx
 import torch
 
-from pipeline.onnx_session import LoneNetwork
+from pipeline.model.session import UnpackagedNetwork
 from training.flow.config import FlowTrainConfig, SceneConfig
 from training.flow.network import DeepFlow
 from training.flow.scenes import render
@@ -45,7 +45,7 @@ def graph_of(network: DeepFlow) -> onnx.ModelProto:
 
 def parity_px(network: DeepFlow, model: bytes, seed: int = 0) -> float:
     """The largest difference between torch's flow and onnxruntime's over rendered scenes."""
-    ours = LoneNetwork(Path("deep.onnx"), model, providers=["CPUExecutionProvider"])
+    ours = UnpackagedNetwork(Path("deep.onnx"), model, providers=["CPUExecutionProvider"])
     rng = np.random.default_rng(seed)
     photos: list[Gray] = [rng.integers(0, 256, (40, 40), np.uint8)]
     worst = 0.0

@@ -12,9 +12,9 @@ from markupsafe import Markup
 
 from pipeline.clock import NS_PER_S
 from pipeline.errors import EvaluationError
-from pipeline.evaluate.evaluation import Evaluation
 from pipeline.evaluate.page import charts, examples
 from pipeline.evaluate.page.flow_colour import key
+from pipeline.evaluate.report import Evaluation
 from pipeline.evaluate.statistics import BINS
 from pipeline.evaluate.streams import LATE_NS
 from pipeline.evaluate.timeline import PAUSE_S

@@ -7,13 +7,14 @@ from pipeline.clock import NS_PER_S
 from pipeline.errors import SourceError
 from pipeline.evaluate.clip_list import shown
 from pipeline.evaluate.clips import Prediction
-from pipeline.evaluate.evaluation import Evaluation
 from pipeline.evaluate.page.charts import Dash, trace
 from pipeline.evaluate.page.strips import Span, Strip, cut
+from pipeline.evaluate.recogniser import file_frames
+from pipeline.evaluate.report import Evaluation
 from pipeline.evaluate.runs import Run, StreamRun, Track, timeline_of
 from pipeline.evaluate.streams import LATE_NS, ActionRow, EventRow
-from pipeline.model_pack import Contract
-from pipeline.offline import TimedFrame, file_frames
+from pipeline.model.pack import Contract
+from pipeline.steps.follow import TimedFrame
 
 MOST_SHOWN = 24
 """Examples of one kind on the page."""

@@ -13,11 +13,10 @@ from pipeline.config import CameraConfig
 from pipeline.evaluate.page.flow_colour import flow_colours
 from pipeline.flow import create
 from pipeline.flow.base import dequantise
-from pipeline.model_pack import Contract
-from pipeline.offline import TimedFrame
-from pipeline.preprocess import grey_for_flow
+from pipeline.model.pack import Contract
 from pipeline.sources import Grab
-from pipeline.windows import FlowSteps, Steps
+from pipeline.steps.follow import CameraFollower, TimedFrame
+from pipeline.steps.sampling import Steps
 
 CELLS = 8
 CELL_AREA = 160 * 120
@@ -67,23 +66,25 @@ def cut(
     Flow is made as the pipeline makes it, and shown as the motion network gets it.
     """
     steps = Steps("strips", contract.step_hz, CameraConfig().gap_s)
-    flow_steps = FlowSteps(create(contract.temporal.method), contract)
+    follower = CameraFollower(steps, contract, create(contract.temporal.method))
     found: list[list[_Cell]] = [[] for _ in spans]
     last_ns = max((span.end_ns for span in spans), default=-1)
     before_ns = round(2 * NS_PER_S / contract.step_hz)  # flow needs the step before
     for timed in frames:
         if timed.pts_ns > last_ns:
             break
-        moment = steps.moment(Grab(timed.pts_ns, timed.pts_ns, timed.discontinuity), timed.pts_ns)
-        if moment is None:
+        grab = Grab(timed.pts_ns, timed.pts_ns, timed.discontinuity)
+        due = follower.due(grab, timed.pts_ns)
+        if due is None:
             continue
         frame = timed.retrieve()  # always: a pause of the stream holds the last that was taken
-        flow_steps.advance(moment)
+        moment = follower.number(due, frame)
         near = [i for i, s in enumerate(spans) if -before_ns <= timed.pts_ns - s.start_ns]
         near = [i for i in near if timed.pts_ns < spans[i].end_ns]
         if not near:
+            follower.skip(moment)
             continue
-        field, _ = flow_steps.field(grey_for_flow(frame, contract))
+        _, field, _ = follower.motion(moment, frame)
         small = _thumbnail(frame)
         for i in near:
             if timed.pts_ns >= spans[i].start_ns:

@@ -1,0 +1,1 @@
+"""What becomes of scores: event rules, thresholds, the governor, recordings. Pure."""

@@ -1,0 +1,237 @@
+"""Decisions: from joined steps to transitions. Pure.
+
+A step moves the window on, the window is scored, the rules turn scores into changes, and a change
+with all that explains it is a :class:`pipeline.transport.messages.Transition`. The fusion stage,
+the recheck of a recording, the offline recogniser and export all decide by :func:`decide_batch`.
+"""
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from typing import NamedTuple
+
+import numpy as np
+
+from pipeline.arrays import Vector
+from pipeline.decision.rules import EventRules, StepTime
+from pipeline.errors import ConfigError
+from pipeline.model.pack import Contract, Threshold
+from pipeline.steps.join import DecidedStep
+from pipeline.steps.window import FeatureWindow, Run, Scored, score_windows
+from pipeline.transport.messages import (
+    Change,
+    Feature,
+    Moment,
+    Stamp,
+    StepScores,
+    StreamScores,
+    Transition,
+)
+
+
+def thresholds(
+    contract: Contract, configured: Mapping[str, Threshold] | None = None
+) -> dict[str, Threshold]:
+    """The thresholds of every label: the configured one where there is one, else the pack's.
+
+    Raises :class:`ConfigError` for a label that the pack doesn't have.
+    """
+    configured = configured or {}
+    if strange := set(configured) - set(contract.labels):
+        raise ConfigError(
+            f"events.thresholds.{sorted(strange)[0]}: no such label; the pack has "
+            f"{', '.join(contract.labels)}"
+        )
+    return {label: configured.get(label) or contract.threshold(label) for label in contract.labels}
+
+
+class CameraDecisions:
+    """The window, the rules and the newest step of one camera.
+
+    ``media_timed``: durations are measured in media time, so that a file's are repeatable.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        contract: Contract,
+        thresholds: Mapping[str, Threshold],
+        update_every_s: float,
+        media_timed: bool,
+    ) -> None:
+        self.name = name
+        self.window = FeatureWindow(contract.window, contract.feature_size)
+        self._labels = contract.labels
+        self._rules = EventRules(
+            contract.labels, contract.background, thresholds, update_every_s, contract.step_hz
+        )
+        self._media_timed = media_timed
+        self._last: DecidedStep | None = None
+        self._scored: Scored | None = None
+
+    @property
+    def active(self) -> bool:
+        """Whether an event goes on."""
+        return self._rules.active
+
+    def enter(self, step: DecidedStep) -> list[Transition]:
+        """Move on to a step. A new segment ends the events that go on."""
+        ended = []
+        if self._last is not None and step.moment.segment != self.window.segment:
+            ended = self.interrupt("gap")
+        self._last = step
+        return ended
+
+    def push(self) -> None:
+        """Put the newest step's features into the window.
+
+        Raises ValueError on a feature that isn't d finite numbers.
+        """
+        step = self._last
+        assert step is not None
+        spatial, temporal = _vector(step.spatial), _vector(step.temporal)
+        self.window.push(step.moment.segment, step.moment.step_id, spatial, temporal)
+
+    def judge(self, scored: Scored, took_ns: int, now_ns: int) -> list[Transition]:
+        """What the scores of the newest step change."""
+        assert self._last is not None
+        self._scored = scored
+        at = _step_time(self._last.moment, self._media_timed)
+        changes = self._rules.push(at, scored.scores.tolist())
+        return self._transitions(changes, took_ns, now_ns)
+
+    def interrupt(self, reason: str, now_ns: int | None = None) -> list[Transition]:
+        """End the events that go on."""
+        if self._last is None:
+            return []
+        at_ns = self._last.moment.captured_ns if now_ns is None else now_ns
+        return self._transitions(self._rules.interrupt(reason), at_ns, at_ns)
+
+    def forget(self) -> None:
+        """The next step starts with an empty window."""
+        self.window.segment = -1
+
+    def step_scores(self, took_ns: int, now_ns: int) -> StepScores:
+        """All scores of the newest step."""
+        step, scored = self._last, self._scored
+        assert step is not None
+        assert scored is not None
+        return StepScores(
+            camera=self.name,
+            scores=self._named(scored.scores),
+            window=self.window.info(),
+            streams={
+                "spatial": None if scored.spatial is None else self._named(scored.spatial),
+                "temporal": None if scored.temporal is None else self._named(scored.temporal),
+            },
+            alpha=scored.alpha,
+            captured_ns=step.moment.captured_ns,
+            pts_ns=step.moment.pts_ns,
+            trail=_trail(step, took_ns, now_ns),
+        )
+
+    def _named(self, scores: Vector) -> dict[str, float]:
+        return dict(zip(self._labels, scores.tolist(), strict=True))
+
+    def _transitions(
+        self, changes: Sequence[Change], took_ns: int, now_ns: int
+    ) -> list[Transition]:
+        step, scored = self._last, self._scored
+        if step is None or scored is None:
+            return []
+        return [self._transition(change, step, scored, took_ns, now_ns) for change in changes]
+
+    def _transition(
+        self, change: Change, step: DecidedStep, scored: Scored, took_ns: int, now_ns: int
+    ) -> Transition:
+        index = self._labels.index(change.label)
+        return Transition(
+            camera=self.name,
+            change=change,
+            window=self.window.info(),
+            streams=StreamScores(
+                spatial=_at(scored.spatial, index),
+                temporal=_at(scored.temporal, index),
+                alpha=scored.alpha,
+            ),
+            captured_ns=step.moment.captured_ns,
+            trail=_trail(step, took_ns, now_ns),
+        )
+
+
+class Decided(NamedTuple):
+    """What becomes of one camera's step."""
+
+    camera: CameraDecisions
+    step: DecidedStep
+    transitions: list[Transition]
+    scored: Scored | None
+    """None where the transitions come of a gap before the step, not of its scores."""
+    at_ns: int
+    """When it was decided."""
+
+
+Guard = Callable[[str], AbstractContextManager[object]]
+"""Makes the block around one camera's part of a batch. An error that it suppresses takes that
+camera out of the batch."""
+
+
+def decide_batch(
+    run: Run,
+    batch: Iterable[tuple[CameraDecisions, DecidedStep]],
+    took_ns: int,
+    now_ns: Callable[[], int],
+    guard: Guard = lambda _camera: nullcontext(),
+    *,
+    score_empty: bool = False,
+) -> Iterator[Decided]:
+    """Move each camera on to its step, score all their windows together, and judge the scores.
+
+    ``run`` is the fusion network. A step that has no feature at all is not scored, unless
+    ``score_empty`` asks for it, as a comparison with training's pass over a whole clip does.
+    Raises ValueError, inside the camera's guard, for features and for scores that aren't finite.
+    """
+    scoring: list[tuple[CameraDecisions, DecidedStep]] = []
+    for camera, step in batch:
+        if ended := camera.enter(step):
+            yield Decided(camera, step, ended, None, took_ns)
+        with guard(camera.name):
+            camera.push()
+            if score_empty or not camera.window.empty:
+                scoring.append((camera, step))
+    if not scoring:
+        return
+    scores = score_windows(run, [camera.window for camera, _ in scoring])
+    for (camera, step), scored in zip(scoring, scores, strict=True):
+        decided: Decided | None = None
+        with guard(camera.name):
+            if scored is None:
+                raise ValueError("the fusion network's scores are not finite")
+            at_ns = now_ns()
+            decided = Decided(camera, step, camera.judge(scored, took_ns, at_ns), scored, at_ns)
+        if decided is not None:
+            yield decided
+
+
+def _trail(step: DecidedStep, took_ns: int, now_ns: int) -> tuple[Stamp, ...]:
+    stamps = {
+        stamp.stage: stamp
+        for feature in (step.spatial, step.temporal)
+        if feature is not None
+        for stamp in feature.trail
+    }
+    return (*stamps.values(), Stamp("fusion", took_ns, now_ns))
+
+
+def _vector(feature: Feature | None) -> Vector | None:
+    if feature is None or feature.vector is None:
+        return None
+    return np.frombuffer(feature.vector, np.float32)
+
+
+def _step_time(moment: Moment, media_timed: bool) -> StepTime:
+    media_ns = moment.pts_ns if media_timed and moment.pts_ns is not None else moment.captured_ns
+    return StepTime(moment.captured_ns, moment.pts_ns, media_ns)
+
+
+def _at(scores: Vector | None, index: int) -> float | None:
+    return None if scores is None else float(scores[index])

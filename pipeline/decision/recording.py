@@ -1,0 +1,211 @@
+"""Recording: a folder from which a run's decisions can be made again. It can be a bug report.
+
+``recording.json`` names the pack, the thresholds and the cameras. ``steps-000.msgpack`` holds, in
+the order of fusion's work, the features of each batch of steps, the interruptions, and the
+transitions that fusion made. Each fusion process of the run has a file. No picture is kept: a step
+names its frame by camera, segment and number.
+"""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Literal
+
+import msgspec
+
+from pipeline.errors import RecordingError
+from pipeline.steps.join import DecidedStep
+from pipeline.transport.messages import (
+    Change,
+    Feature,
+    Message,
+    Moment,
+    Stamp,
+    StreamScores,
+    Transition,
+    WindowInfo,
+)
+
+VERSION = 2
+"""Version 1 had the change of a transition among its own fields; it can still be read."""
+ABOUT_FILE, STEPS_FILES = "recording.json", "steps-*.msgpack"
+_LENGTH_BYTES = 4
+_MAX_BYTES = 16 << 20
+
+
+class About(msgspec.Struct, frozen=True, kw_only=True):
+    """What a recheck must know besides the steps."""
+
+    schema: int = VERSION
+    model: str
+    """The pack's folder when it was recorded; another may be named instead."""
+    name: str
+    version: str
+    sha256: str
+    log: str = ""
+    cameras: dict[str, str]
+    """Name → source, without passwords."""
+    thresholds: dict[str, dict[str, float]]
+    update_every_s: float
+    media_timed: bool
+    wall_minus_monotonic_ns: int
+
+
+class Recorded(msgspec.Struct, frozen=True, tag=True, tag_field="is"):
+    """One entry of ``steps.msgpack``."""
+
+
+class RecordedStep(msgspec.Struct, frozen=True):
+    moment: Moment
+    spatial: Feature | None
+    temporal: Feature | None
+
+
+class Advanced(Recorded, frozen=True):
+    """Steps, of one camera each, that were scored in one batch."""
+
+    steps: list[RecordedStep]
+    took_ns: int
+
+
+class Interrupted(Recorded, frozen=True):
+    """A camera's events were ended by something other than its scores."""
+
+    camera: str
+    reason: str
+    at_ns: int
+    forget: bool
+
+
+class Made(Recorded, frozen=True, tag="Said"):
+    """A transition that fusion made."""
+
+    transition: Transition
+
+
+Entry = Advanced | Interrupted | Made
+
+
+class _Transition1(Message, frozen=True, kw_only=True, tag="Transition"):
+    """A transition as version 1 wrote it."""
+
+    key: str
+    type: Literal["start", "update", "end"]
+    camera: str
+    label: str
+    score: float
+    top_score: float
+    start_ns: int
+    end_ns: int | None
+    start_pts_ns: int | None
+    end_pts_ns: int | None
+    reason: str | None
+    window: WindowInfo
+    streams: StreamScores
+    captured_ns: int
+    trail: tuple[Stamp, ...]
+
+    def nested(self) -> Transition:
+        fields = msgspec.structs.asdict(self)
+        change = {name: fields[name] for name in Change.__struct_fields__ if name in fields}
+        return Transition(
+            camera=self.camera,
+            change=Change(number=int(self.key.rpartition("/")[2]), **change),
+            window=self.window,
+            streams=self.streams,
+            captured_ns=self.captured_ns,
+            trail=self.trail,
+        )
+
+
+class _Made1(Recorded, frozen=True, tag="Said"):
+    transition: _Transition1
+
+
+_encoder = msgspec.msgpack.Encoder()
+_decoder = msgspec.msgpack.Decoder(Entry)
+_decoder_1 = msgspec.msgpack.Decoder(Advanced | Interrupted | _Made1)
+
+
+def _decode(data: bytes, version: int) -> Entry:
+    if version == 1:
+        entry = _decoder_1.decode(data)
+        return Made(entry.transition.nested()) if isinstance(entry, _Made1) else entry
+    current: Entry = _decoder.decode(data)
+    return current
+
+
+class Recorder:
+    """Writes the file of one fusion process; raises :class:`RecordingError`."""
+
+    def __init__(self, folder: Path, about: About) -> None:
+        try:
+            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            part = len(list(folder.glob(STEPS_FILES)))
+            path = folder / STEPS_FILES.replace("*", f"{part:03d}")
+            self._file = path.open("xb", buffering=0)
+            if not part:
+                (folder / ABOUT_FILE).write_bytes(msgspec.json.format(msgspec.json.encode(about)))
+        except OSError as error:
+            raise RecordingError(f"{folder}: {error.strerror}") from None
+
+    def advanced(self, steps: list[DecidedStep], took_ns: int) -> None:
+        recorded = [RecordedStep(s.moment, s.spatial, s.temporal) for s in steps]
+        self._write(Advanced(recorded, took_ns))
+
+    def interrupted(self, camera: str, reason: str, at_ns: int, *, forget: bool = False) -> None:
+        self._write(Interrupted(camera, reason, at_ns, forget))
+
+    def made(self, transition: Transition) -> None:
+        self._write(Made(transition))
+
+    def _write(self, entry: Entry) -> None:
+        data = _encoder.encode(entry)
+        self._file.write(len(data).to_bytes(_LENGTH_BYTES, "little") + data)
+
+    def close(self) -> None:
+        self._file.close()
+
+
+def check_new(folder: Path) -> None:
+    """Raises :class:`RecordingError` where there is a recording already."""
+    if (folder / ABOUT_FILE).exists() or list(folder.glob(STEPS_FILES)):
+        raise RecordingError(f"{folder}: holds a recording already; name a new folder")
+
+
+class Recording:
+    """Reads a recording; raises :class:`RecordingError` for what isn't one."""
+
+    def __init__(self, folder: Path) -> None:
+        about = folder / ABOUT_FILE
+        self._parts = sorted(folder.glob(STEPS_FILES))
+        try:
+            self.about = msgspec.json.decode(about.read_bytes(), type=About)
+        except OSError as error:
+            raise RecordingError(f"{error.filename}: {error.strerror}") from None
+        except (msgspec.DecodeError, UnicodeDecodeError) as error:
+            raise RecordingError(f"{about}: {error}") from None
+        if not 1 <= self.about.schema <= VERSION:
+            raise RecordingError(
+                f"{about}: schema {self.about.schema}; this program reads 1 to {VERSION}"
+            )
+
+    def parts(self) -> list[Iterator[Entry]]:
+        """The entries of each fusion process."""
+        return [_entries(path, self.about.schema) for path in self._parts]
+
+
+def _entries(path: Path, version: int) -> Iterator[Entry]:
+    """The entries of a file, up to the first that was cut off, as by a kill."""
+    with path.open("rb") as file:
+        while len(head := file.read(_LENGTH_BYTES)) == _LENGTH_BYTES:
+            length = int.from_bytes(head, "little")
+            where = f"{path}: at byte {file.tell() - _LENGTH_BYTES}"
+            if length > _MAX_BYTES:
+                raise RecordingError(f"{where}: an entry of {length} bytes")
+            data = file.read(length)
+            if len(data) < length:
+                return
+            try:
+                yield _decode(data, version)
+            except (msgspec.DecodeError, UnicodeDecodeError) as error:
+                raise RecordingError(f"{where}: {error}") from None

@@ -1,0 +1,152 @@
+"""Events: when a label's scores are the start, the going on and the end of an action.
+
+Pure rules over numbers, one :class:`EventRules` per camera. A label starts when its score has been
+at or above its start threshold for its minimum duration, and ends when it has been below its end
+threshold for as long (hysteresis: Canny's two thresholds, in time). After its end a label rests for
+its cool-down. Background labels never make events.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from pipeline.clock import NS_PER_S
+from pipeline.model.pack import Threshold
+from pipeline.transport.messages import Change
+
+
+@dataclass(frozen=True, slots=True)
+class StepTime:
+    """When a step's frame was grabbed, and its place in the medium; both nanoseconds."""
+
+    captured_ns: int
+    pts_ns: int | None
+    media_ns: int
+    """What durations are measured in: ``pts_ns`` for files, so that they are repeatable."""
+
+
+@dataclass(slots=True)
+class _Label:
+    name: str
+    threshold: Threshold
+    above: StepTime | None = None
+    """First step of the present run at or above the start threshold."""
+    held: StepTime | None = None
+    """Last step at or above the end threshold while active."""
+    started: StepTime | None = None
+    updated_ns: int = 0
+    ended_ns: int | None = None
+    number: int = 0
+    top: float = 0.0
+
+
+class EventRules:
+    """Turns the scores of one camera's steps into changes of events."""
+
+    def __init__(
+        self,
+        labels: Sequence[str],
+        background: Sequence[str],
+        thresholds: Mapping[str, Threshold],
+        update_every_s: float,
+        step_hz: float,
+    ) -> None:
+        self._labels = [
+            None if name in background else _Label(name, thresholds[name]) for name in labels
+        ]
+        self._update_every_ns = int(update_every_s * NS_PER_S)
+        # A score that stands at a step holds until the next: one step lasts a period, not nothing.
+        self._period_ns = int(NS_PER_S / step_hz)
+        self._count = 0
+
+    def push(self, at: StepTime, scores: Sequence[float]) -> list[Change]:
+        """Changes at a step whose scores are given in the order of the labels."""
+        changes = []
+        for label, score in zip(self._labels, scores, strict=True):
+            if label is None:
+                continue
+            change = (
+                self._waiting(label, at, float(score))
+                if label.started is None
+                else self._active(label, at, float(score))
+            )
+            if change is not None:
+                changes.append(change)
+        return changes
+
+    def interrupt(self, reason: str) -> list[Change]:
+        """End what is active: the camera has a gap, ended, or stops. Nothing is carried over."""
+        changes = []
+        for label in self._labels:
+            if label is None:
+                continue
+            label.above = None
+            if label.started is not None and label.held is not None:
+                changes.append(self._end(label, label.held, 0.0, reason))
+        return changes
+
+    @property
+    def active(self) -> bool:
+        return any(label is not None and label.started is not None for label in self._labels)
+
+    def _waiting(self, label: _Label, at: StepTime, score: float) -> Change | None:
+        threshold = label.threshold
+        resting = (
+            label.ended_ns is not None
+            and at.media_ns - label.ended_ns < threshold.cooldown_s * NS_PER_S
+        )
+        if score < threshold.start or resting:
+            label.above = None
+            return None
+        if label.above is None:
+            label.above, label.top = at, 0.0
+        label.top = max(label.top, score)
+        lasted_ns = at.media_ns - label.above.media_ns + self._period_ns
+        if lasted_ns < threshold.min_duration_s * NS_PER_S:
+            return None
+        self._count += 1
+        label.number, label.started, label.held = self._count, label.above, at
+        label.updated_ns = at.media_ns
+        return _change("start", label, score)
+
+    def _active(self, label: _Label, at: StepTime, score: float) -> Change | None:
+        label.top = max(label.top, score)
+        held = label.held or at
+        if score >= label.threshold.end:
+            label.held = at
+            if at.media_ns - label.updated_ns < self._update_every_ns:
+                return None
+            label.updated_ns = at.media_ns
+            return _change("update", label, score)
+        if at.media_ns - held.media_ns < label.threshold.min_duration_s * NS_PER_S:
+            return None
+        return self._end(label, held, score, None)
+
+    def _end(self, label: _Label, held: StepTime, score: float, reason: str | None) -> Change:
+        change = _change("end", label, score, held, reason)
+        label.ended_ns = held.media_ns
+        label.started = label.above = label.held = None
+        return change
+
+
+def _change(
+    kind: Literal["start", "update", "end"],
+    label: _Label,
+    score: float,
+    end: StepTime | None = None,
+    reason: str | None = None,
+) -> Change:
+    start = label.started
+    assert start is not None
+    return Change(
+        type=kind,
+        label=label.name,
+        number=label.number,
+        score=score,
+        top_score=label.top,
+        start_ns=start.captured_ns,
+        start_pts_ns=start.pts_ns,
+        end_ns=end.captured_ns if end else None,
+        end_pts_ns=end.pts_ns if end else None,
+        reason=reason,
+    )

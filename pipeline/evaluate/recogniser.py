@@ -1,0 +1,158 @@
+"""The whole pipeline in one process, step by step: the results of a file without the wait.
+
+It is made of the classes that the stages are made of, and takes one step at a time. Its scores and
+events are those of ``run_stream.py --lossless`` on the same file.
+"""
+
+from collections.abc import Iterable, Iterator
+from contextlib import closing, suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from pipeline import flow
+from pipeline.arrays import Vector
+from pipeline.clock import SYSTEM_CLOCK
+from pipeline.config import CameraConfig, EventConfig
+from pipeline.decision.decisions import CameraDecisions, Decided, decide_batch, thresholds
+from pipeline.decision.rules import EventRules, StepTime
+from pipeline.model.pack import Contract, ModelPack
+from pipeline.model.session import Network
+from pipeline.sources import SourceOptions, create
+from pipeline.steps.flow_fields import FlowStack
+from pipeline.steps.follow import (
+    CameraFollower,
+    FollowedStep,
+    TimedFrame,
+    appearance_features,
+    motion_features,
+)
+from pipeline.steps.join import DecidedStep
+from pipeline.steps.sampling import Steps
+from pipeline.transport.messages import Change, Feature
+
+_CAMERA = "offline"
+
+
+@dataclass(frozen=True, slots=True)
+class StepResult:
+    """The scores of one step; arrays as in :class:`pipeline.steps.window.Scored`."""
+
+    segment: int
+    step_id: int
+    pts_ns: int
+    scores: Vector
+    spatial: Vector | None
+    temporal: Vector | None
+    alpha: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class StepChange:
+    """What the event rules decide, and the media time of the step at which they decide it."""
+
+    change: Change
+    decided_ns: int
+
+
+def file_frames(path: Path) -> Iterator[TimedFrame]:
+    """The frames of a video file or folder of images, as capture grabs them.
+
+    Only those whose ``retrieve`` is called are converted to pixels. Raises
+    :class:`pipeline.errors.SourceError` when nothing can be read.
+    """
+    options = SourceOptions(realtime=False)
+    # Absolute, so that no file's name can look like a webcam's number.
+    source = create(str(path.resolve()), camera=path.name, clock=SYSTEM_CLOCK, options=options)
+    with closing(source):
+        source.open()
+        while (grab := source.grab()) is not None:
+            pts_ns = grab.captured_ns if grab.pts_ns is None else grab.pts_ns
+            yield TimedFrame(pts_ns, source.retrieve, grab.discontinuity)
+
+
+class OfflineRecogniser:
+    """Runs a pack over frames. Networks are opened once; everything else is new for each run."""
+
+    def __init__(self, pack: ModelPack, threads: int = 1) -> None:
+        """Open the pack's networks; raises :class:`pipeline.errors.PackError`."""
+        self.contract = pack.contract
+        self._spatial = Network(pack, "spatial", threads)
+        self._temporal = Network(pack, "temporal", threads)
+        self._fusion = Network(pack, "fusion", threads)
+        self._method = flow.create(pack.contract.temporal.method)
+
+    def steps(self, frames: Iterable[TimedFrame]) -> Iterator[StepResult]:
+        """Scores at every step of a camera's frames; steps with non-finite scores are left out."""
+        contract = self.contract
+        steps = Steps(_CAMERA, contract.step_hz, CameraConfig().gap_s)
+        follower = CameraFollower(steps, contract, self._method)
+        stack = FlowStack(contract.temporal.stack)
+        decisions = CameraDecisions(
+            _CAMERA, contract, thresholds(contract), EventConfig().update_every_s, True
+        )
+        for followed in follower.follow(frames):
+            batch = [(decisions, self._decided_step(followed, stack))]
+            for decided in decide_batch(
+                self._fusion.run, batch, 0, lambda: 0, lambda _camera: suppress(ValueError)
+            ):
+                if decided.scored is not None:
+                    yield _result(decided)
+
+    def _decided_step(self, followed: FollowedStep, stack: FlowStack) -> DecidedStep:
+        moment, contract = followed.moment, self.contract
+        spatial = appearance_features(self._spatial.run, [followed.picture])[0]
+        temporal = None
+        if stack.push(moment.segment, moment.step_id, followed.field, followed.span):
+            temporal = motion_features(self._temporal.run, [stack], contract.temporal)[0]
+        return DecidedStep(
+            moment,
+            Feature(moment=moment, stream="spatial", vector=_usable(spatial), trail=()),
+            Feature(moment=moment, stream="temporal", vector=_usable(temporal), trail=()),
+        )
+
+
+def _usable(vector: Vector | None) -> bytes | None:
+    """A feature as fusion gets it; None where its stage would refuse it."""
+    return vector.tobytes() if vector is not None and np.isfinite(vector).all() else None
+
+
+def _result(decided: Decided) -> StepResult:
+    moment, scored = decided.step.moment, decided.scored
+    assert scored is not None
+    assert moment.pts_ns is not None
+    return StepResult(
+        segment=moment.segment,
+        step_id=moment.step_id,
+        pts_ns=moment.pts_ns,
+        scores=scored.scores,
+        spatial=scored.spatial,
+        temporal=scored.temporal,
+        alpha=scored.alpha,
+    )
+
+
+def changes(contract: Contract, results: Iterable[StepResult]) -> Iterator[StepChange]:
+    """What the event rules, with the pack's thresholds, make of the steps of one camera.
+
+    A new segment and the end of the steps end the events that go on, as they do live.
+    """
+    rules = EventRules(
+        contract.labels,
+        contract.background,
+        thresholds(contract),
+        EventConfig().update_every_s,
+        contract.step_hz,
+    )
+    last: StepResult | None = None
+    for result in results:
+        if last is not None and result.segment != last.segment:
+            yield from (StepChange(change, last.pts_ns) for change in rules.interrupt("gap"))
+        at = StepTime(result.pts_ns, result.pts_ns, result.pts_ns)
+        for change in rules.push(at, result.scores.tolist()):
+            yield StepChange(change, result.pts_ns)
+        last = result
+    if last is not None:
+        for change in rules.interrupt("end of stream"):
+            yield StepChange(change, last.pts_ns)

@@ -1,0 +1,1 @@
+"""Model packs: the contract, and the networks run by onnxruntime."""

@@ -1,0 +1,285 @@
+"""A model pack: three networks and the contract that says how to feed them.
+
+A pack is a folder with ``spatial.onnx``, ``temporal.onnx``, ``fusion.onnx``, ``pack.json`` and
+``MODEL_CARD.md``. ``pack.json`` is the contract; all of it but the file hashes also stands in each
+ONNX file's ``metadata_props`` under :data:`METADATA_KEY`, and the loader refuses a pack whose files
+and contract disagree.
+
+Tensors (N and T are dynamic):
+
+========================  =====================================  ==================================
+network                   inputs                                 outputs
+========================  =====================================  ==================================
+``spatial.onnx``          ``frames`` (N, h, w, 3) uint8 BGR      ``features`` (N, d) float32
+``temporal.onnx``         ``flow`` (N, L, h, w, 2) uint8,        ``features`` (N, d) float32
+                          quantised, oldest field first
+``fusion.onnx``           ``spatial`` (N, T, d) float32,         ``scores``, ``spatial_scores``,
+                          ``temporal`` (N, T, d) float32,        ``temporal_scores`` (N, C) float32,
+                          ``mask`` (N, T, 2) float32, 1 where    probabilities; ``alpha`` (N, T)
+                          (spatial, temporal) is present         float32, weight of spatial
+========================  =====================================  ==================================
+
+Networks compute in float32, float16 or 8-bit integers, as ``precision`` says; tensors are the same.
+
+Windows end at the newest step; a window that isn't full yet is padded at its old end with mask 0.
+"""
+
+import hashlib
+import math
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from pipeline.errors import PackError
+
+CONTRACT_FILE = "pack.json"
+METADATA_KEY = "two_stream_pack"
+NETWORKS = ("spatial", "temporal", "fusion")
+MAX_DROP_POINTS = 1.0
+
+Pixels = Annotated[int, Field(ge=1, le=4096)]
+Size = Annotated[tuple[Pixels, Pixels], Field(description="(height, width) in pixels")]
+Score = Annotated[float, Field(ge=0.0, le=1.0)]
+Precision = Literal["float32", "float16", "int8"]
+# A label is a part of a topic, action/<camera>/<label>/, so it has no slash in it.
+Label = Annotated[str, Field(pattern=r"^[\w.+-][\w .+-]{0,63}$")]
+
+
+class _Contract(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class SpatialContract(_Contract):
+    """The appearance network. Normalisation lives in the graph and is recorded for reference."""
+
+    backbone: str
+    size: Size
+    color: Literal["bgr"] = "bgr"
+    mean: tuple[float, float, float] = Field(description="subtracted in the graph, R G B of 0–255")
+    std: tuple[float, float, float] = Field(description="divided by in the graph, R G B of 0–255")
+
+
+class TemporalContract(_Contract):
+    """The motion network, and how its flow is made.
+
+    A frame is made grey and resized (area, no crop) to ``flow_size``; flow there, in pixels per
+    nominal step, is resized (area) to ``size``, values unchanged, and quantised with ``bound``.
+    """
+
+    backbone: str
+    size: Size
+    flow_size: Size
+    stack: int = Field(ge=1, le=32, description="L, flow fields in a stack")
+    method: str = Field(description="the flow method the network was trained with")
+    bound: float = Field(
+        gt=0, description="displacement, pixels per step, that is quantised to 255"
+    )
+
+
+class FusionContract(_Contract):
+    kind: Literal["concat", "weighted", "attention", "score"]
+    aggregator: str = Field(description="what looks along the window, for example 'gru'")
+
+
+class Threshold(_Contract):
+    """When a label's event starts and ends."""
+
+    start: Score = 0.6
+    end: Score = 0.4
+    min_duration_s: float = Field(default=0.2, ge=0)
+    cooldown_s: float = Field(default=1.0, ge=0)
+
+    @model_validator(mode="after")
+    def _hysteresis(self) -> Self:
+        if self.end > self.start:
+            raise ValueError(f"end ({self.end}) must not exceed start ({self.start})")
+        return self
+
+
+class Precisions(_Contract):
+    """The numbers in which each network computes; its inputs and outputs are the same in all."""
+
+    spatial: Precision = "float32"
+    temporal: Precision = "float32"
+    fusion: Precision = "float32"
+
+
+class Parity(_Contract):
+    """Largest |torch − onnxruntime| over every output, on real clips, measured at export.
+
+    A pack with 8-bit networks has no tolerance: :class:`Quantised` is what it is held to.
+    """
+
+    spatial: float
+    temporal: float
+    fusion: float
+    tolerance: float | None
+    top1_agreement: Score = Field(description="share of steps with the same first label")
+    samples: int = Field(description="clips")
+    outputs: dict[str, float] = Field(
+        default_factory=dict, description="of each output by itself, as 'fusion.alpha'"
+    )
+    stepped: float | None = Field(
+        default=None, description="of the pipeline's stepping to torch's pass over a whole clip"
+    )
+
+    @model_validator(mode="after")
+    def _within(self) -> Self:
+        limit = math.inf if self.tolerance is None else self.tolerance
+        figures = {**{name: getattr(self, name) for name in NETWORKS}, **self.outputs}
+        if self.stepped is not None:
+            figures["stepped inference"] = self.stepped
+        for name, worst in figures.items():
+            if not (worst <= limit and math.isfinite(worst)):
+                raise ValueError(f"{name} differs by {worst:.3g}, more than {limit:.3g}")
+        return self
+
+
+class Quantised(_Contract):
+    """What 8 bits cost: top-1 over the same clips, by fused and single streams' scores."""
+
+    clips: int = Field(ge=1)
+    held_out: bool = Field(description="whether the networks hadn't been trained on the clips")
+    calibration: str = Field(description="how the ranges of values were found")
+    float32: dict[str, Score]
+    int8: dict[str, Score]
+    agreement: Score = Field(description="share of clips that both give the same fused label")
+
+    @property
+    def drop_points(self) -> float:
+        """How far fused accuracy falls, in points of a hundred."""
+        return round(100.0 * (self.float32["fused"] - self.int8["fused"]), 6)
+
+    @model_validator(mode="after")
+    def _small(self) -> Self:
+        if not self.drop_points < MAX_DROP_POINTS:
+            raise ValueError(
+                f"8 bits cost {self.drop_points:.2f} points of fused accuracy over {self.clips} "
+                f"clips ({100 * self.float32['fused']:.2f} % to {100 * self.int8['fused']:.2f} %); "
+                f"less than {MAX_DROP_POINTS:g} is allowed"
+            )
+        return self
+
+
+class Contract(_Contract):
+    """Everything that a program must know to run a pack."""
+
+    schema_version: Literal[1] = 1
+    name: str = Field(pattern=r"^[a-z0-9][a-z0-9_-]*$")
+    version: str = Field(pattern=r"^\d+\.\d+\.\d+$")
+    licence: str
+    provenance: str = Field(description="what the weights were trained on, and its licence")
+    labels: tuple[Label, ...] = Field(min_length=2)
+    background: tuple[str, ...] = Field(description="labels that mean nothing and make no event")
+    step_hz: float = Field(gt=0, le=120)
+    window: int = Field(ge=1, le=1024, description="T, steps in a window")
+    feature_size: int = Field(ge=1, le=16384, description="d")
+    spatial: SpatialContract
+    temporal: TemporalContract
+    fusion: FusionContract
+    thresholds: dict[str, Threshold]
+    precision: Precisions = Precisions()
+    parity: Parity
+    quantised: Quantised | None = Field(default=None, description="of a pack with 8-bit networks")
+    metrics: dict[str, Any]
+    limits: tuple[str, ...] = Field(default=(), description="what the pack can't do, for its card")
+    sha256: dict[str, str] = Field(default_factory=dict, description="of each network's file")
+
+    @model_validator(mode="after")
+    def _labels(self) -> Self:
+        if len(set(self.labels)) != len(self.labels):
+            raise ValueError("labels must differ from one another")
+        if strange := set(self.background) - set(self.labels):
+            raise ValueError(f"background names labels that are not there: {sorted(strange)}")
+        if strange := set(self.thresholds) - set(self.labels):
+            raise ValueError(f"thresholds name labels that are not there: {sorted(strange)}")
+        return self
+
+    @model_validator(mode="after")
+    def _held_to_something(self) -> Self:
+        small = [name for name in NETWORKS if getattr(self.precision, name) == "int8"]
+        if small and self.quantised is None:
+            raise ValueError(f"{', '.join(small)} in int8, but quantised says not what that costs")
+        if self.parity.tolerance is None and not small:
+            raise ValueError("parity.tolerance may lack only where a network is in int8")
+        return self
+
+    def threshold(self, label: str) -> Threshold:
+        """The event thresholds of ``label``, the defaults where the pack sets none."""
+        return self.thresholds.get(label, Threshold())
+
+    def metadata_json(self) -> str:
+        """The contract as it stands in each ONNX file: all but the hashes of the files."""
+        return self.model_dump_json(exclude={"sha256"})
+
+
+def network_file(network: str) -> str:
+    """File name of one of :data:`NETWORKS` inside a pack."""
+    return f"{network}.onnx"
+
+
+def bytes_sha256(content: bytes) -> str:
+    """The content's SHA-256 in hexadecimal."""
+    return hashlib.sha256(content).hexdigest()
+
+
+def file_sha256(path: Path) -> str:
+    """The file's SHA-256 in hexadecimal."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+class ModelPack:
+    """A folder whose contract was read and whose files have the hashes that it states."""
+
+    def __init__(self, folder: Path, contract: Contract) -> None:
+        self.folder = folder
+        self.contract = contract
+
+    @classmethod
+    def load(cls, folder: Path | str) -> "ModelPack":
+        """Read and verify a pack; raises :class:`PackError` with the folder and the reason.
+
+        The graphs themselves are compared with the contract when a session is opened
+        (:mod:`pipeline.model.session`).
+        """
+        folder = Path(folder)
+        path = folder / CONTRACT_FILE
+        try:
+            contract = Contract.model_validate_json(path.read_bytes())
+        except FileNotFoundError:
+            what = f"no {CONTRACT_FILE} in it" if folder.is_dir() else "no such folder"
+            raise PackError(f"model pack {folder}: {what}") from None
+        except OSError as error:
+            raise PackError(f"model pack {folder}: {error}") from None
+        except ValidationError as error:
+            first = error.errors()[0]
+            where = ".".join(str(part) for part in first["loc"]) or "whole file"
+            raise PackError(f"{path}: {where}: {first['msg']}") from None
+        pack = cls(folder, contract)
+        pack._verify_hashes()
+        return pack
+
+    def path(self, network: str) -> Path:
+        return self.folder / network_file(network)
+
+    @property
+    def sha256(self) -> str:
+        """One hash for the pack: of the file hashes in their fixed order."""
+        joined = "".join(self.contract.sha256[network_file(n)] for n in NETWORKS)
+        return hashlib.sha256(joined.encode()).hexdigest()
+
+    def _verify_hashes(self) -> None:
+        for network in NETWORKS:
+            path = self.path(network)
+            stated = self.contract.sha256.get(path.name)
+            if stated is None:
+                raise PackError(f"{self.folder / CONTRACT_FILE}: sha256 lacks {path.name}")
+            if not path.is_file():
+                raise PackError(f"model pack {self.folder}: {path.name} is missing")
+            if (actual := file_sha256(path)) != stated:
+                raise PackError(
+                    f"{path}: sha256 is {actual[:12]}…, but {CONTRACT_FILE} says {stated[:12]}…; "
+                    "the file was changed or belongs to another pack"
+                )

@@ -1,0 +1,232 @@
+"""The networks of a pack, run by onnxruntime. The only importer of onnxruntime.
+
+A session is opened only after its file's hash was verified, and refused when its metadata, input
+or output shapes disagree with the contract.
+"""
+
+import ctypes
+import json
+import logging
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import onnxruntime as ort
+from pydantic import ValidationError
+
+from pipeline.errors import PackError
+from pipeline.model.pack import (
+    METADATA_KEY,
+    Contract,
+    ModelPack,
+    bytes_sha256,
+)
+
+Array = npt.NDArray[np.generic]
+Float = npt.NDArray[np.float32]
+
+log = logging.getLogger(__name__)
+
+# onnxruntime writes pages to standard error when CUDA's libraries are not there, which is the
+# common case; which provider a network got is logged here instead.
+_FATAL = 4
+ort.set_default_logger_severity(_FATAL)
+
+CUDA, CPU = "CUDAExecutionProvider", "CPUExecutionProvider"
+_PREFERRED = (CUDA, CPU)
+_DRIVER = "libcuda.so.1"
+
+
+_OPTIONS: dict[str, dict[str, str]] = {
+    CUDA: {
+        # A pool that doubles would take what other programs on the card need.
+        "arena_extend_strategy": "kSameAsRequested",
+        "gpu_mem_limit": str(2 << 30),
+        # Trying every algorithm at each new batch size takes seconds.
+        "cudnn_conv_algo_search": "HEURISTIC",
+    }
+}
+"""Of a provider; a network on a card takes two gigabytes of it at most."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Tensor:
+    dtype: str
+    shape: tuple[int | None, ...]
+    """None where the size is dynamic."""
+
+
+def _interface(contract: Contract, network: str) -> tuple[dict[str, _Tensor], dict[str, _Tensor]]:
+    d, classes = contract.feature_size, len(contract.labels)
+    if network == "spatial":
+        frames = _Tensor("tensor(uint8)", (None, *contract.spatial.size, 3))
+        return {"frames": frames}, {"features": _Tensor("tensor(float)", (None, d))}
+    if network == "temporal":
+        stack = (None, contract.temporal.stack, *contract.temporal.size, 2)
+        return (
+            {"flow": _Tensor("tensor(uint8)", stack)},
+            {"features": _Tensor("tensor(float)", (None, d))},
+        )
+    window = _Tensor("tensor(float)", (None, None, d))
+    scores = _Tensor("tensor(float)", (None, classes))
+    return (
+        {
+            "spatial": window,
+            "temporal": window,
+            "mask": _Tensor("tensor(float)", (None, None, 2)),
+        },
+        {
+            "scores": scores,
+            "spatial_scores": scores,
+            "temporal_scores": scores,
+            "alpha": _Tensor("tensor(float)", (None, None)),
+        },
+    )
+
+
+def _verified(pack: ModelPack, network: str) -> bytes:
+    """A network's file, whose hash is that of the contract.
+
+    A session gets these very bytes: a file that is exchanged after it was verified isn't opened,
+    and weights in other files, of which the contract has no hash, aren't found.
+    """
+    path = pack.path(network)
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise PackError(f"{path}: {error}") from None
+    if bytes_sha256(content) != pack.contract.sha256.get(path.name):
+        raise PackError(f"{path}: was changed since it was verified")
+    return content
+
+
+def _open(path: Path, model: bytes, threads: int, providers: Sequence[str]) -> ort.InferenceSession:
+    """A session of ``model``, the content of ``path``, which :class:`PackError` names."""
+    options = ort.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.inter_op_num_threads = 1
+    # A spinning pool burns a core that another stage needs.
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    options.log_severity_level = _FATAL
+    chosen = list(providers or available_providers())
+    if CUDA in chosen and hasattr(ort, "preload_dlls"):
+        ort.preload_dlls()  # CUDA's libraries out of NVIDIA's packages, where they are installed
+    try:
+        return ort.InferenceSession(
+            model, options, providers=[(name, _OPTIONS.get(name, {})) for name in chosen]
+        )
+    except Exception as error:  # onnxruntime's errors share no base class but this
+        reason = str(error).splitlines()[0]
+        raise PackError(f"{path}: onnxruntime can't load it: {reason}") from None
+
+
+class UnpackagedNetwork:
+    """A network that belongs to no pack; whoever opens it has verified its bytes."""
+
+    def __init__(
+        self, path: Path, model: bytes, threads: int = 1, providers: Sequence[str] = ()
+    ) -> None:
+        """Open ``model``, the content of ``path``; raises :class:`PackError`."""
+        self._session = _open(path, model, threads, providers)
+        self.provider = _told(path, self._session, providers)
+
+    def run(self, inputs: Mapping[str, Array]) -> list[Float]:
+        """All outputs, in the graph's order."""
+        return list(self._session.run(None, dict(inputs)))
+
+
+class Network:
+    """One verified network of a pack."""
+
+    def __init__(
+        self, pack: ModelPack, network: str, threads: int = 1, providers: Sequence[str] = ()
+    ) -> None:
+        """Open ``network`` ("spatial", "temporal" or "fusion"); raises :class:`PackError`."""
+        path = pack.path(network)
+        self._session = _open(path, _verified(pack, network), threads, providers)
+        _verify_metadata(pack, network, self._session)
+        inputs, outputs = _interface(pack.contract, network)
+        _verify_tensors(f"{path}: input", self._session.get_inputs(), inputs)
+        _verify_tensors(f"{path}: output", self._session.get_outputs(), outputs)
+        if strange := {arg.name for arg in self._session.get_inputs()} - inputs.keys():
+            raise PackError(f"{path}: has inputs that the contract lacks: {sorted(strange)}")
+        self._outputs = list(outputs)
+        self.provider = _told(path, self._session, providers)
+
+    def run(self, inputs: Mapping[str, Array]) -> dict[str, Float]:
+        """The network's outputs by name; shapes as in :mod:`pipeline.model.pack`."""
+        results = self._session.run(self._outputs, dict(inputs))
+        return dict(zip(self._outputs, results, strict=True))
+
+
+def available_providers() -> list[str]:
+    """The providers to try, best first; the CPU is always among them.
+
+    A build that could use a card isn't asked to where there is no driver: it would search for
+    CUDA's libraries, half a gigabyte of them, only to fail.
+    """
+    there = ort.get_available_providers()
+    return [name for name in _PREFERRED if name in there and (name != CUDA or _has_driver())]
+
+
+@cache
+def _has_driver() -> bool:
+    try:
+        ctypes.CDLL(_DRIVER)
+    except OSError:
+        return False
+    return True
+
+
+def _told(path: Path, session: ort.InferenceSession, asked: Sequence[str]) -> str:
+    """The provider that a network got; said, and loudly if a better one was to be had."""
+    provider: str = session.get_providers()[0]
+    wanted = asked[0] if asked else available_providers()[0]
+    if provider != wanted:
+        log.warning(
+            "%s runs on %s, not on %s: its libraries are missing or don't fit this onnxruntime",
+            path.name, provider, wanted,
+        )  # fmt: skip
+    else:
+        log.info("%s runs on %s", path.name, provider)
+    return provider
+
+
+def _verify_metadata(pack: ModelPack, network: str, session: ort.InferenceSession) -> None:
+    path = pack.path(network)
+    text = session.get_modelmeta().custom_metadata_map.get(METADATA_KEY)
+    if text is None:
+        raise PackError(f"{path}: carries no contract ({METADATA_KEY!r} in its metadata)")
+    stated = json.loads(pack.contract.metadata_json())
+    try:
+        carried = json.loads(text)
+    except json.JSONDecodeError as error:
+        raise PackError(f"{path}: its contract is not JSON: {error}") from None
+    if not isinstance(carried, dict):
+        raise PackError(f"{path}: its contract is not a JSON object")
+    # A file that was written before a field existed lacks it; pack.json was read with its default.
+    with suppress(ValidationError):
+        carried = json.loads(Contract.model_validate(carried).metadata_json())
+    for key in sorted(stated.keys() | carried.keys()):
+        if stated.get(key) != carried.get(key):
+            raise PackError(f"{path}: disagrees with pack.json about {key!r}")
+
+
+def _verify_tensors(
+    where: str, actual: Sequence[ort.NodeArg], expected: Mapping[str, _Tensor]
+) -> None:
+    found = {arg.name: arg for arg in actual}
+    for name, tensor in expected.items():
+        if name not in found:
+            raise PackError(f"{where} {name!r} is missing; there are {sorted(found)}")
+        arg = found[name]
+        sizes = tuple(size if isinstance(size, int) else None for size in arg.shape)
+        if arg.type != tensor.dtype or sizes != tensor.shape:
+            raise PackError(
+                f"{where} {name!r} is {arg.type} {sizes}, the contract says "
+                f"{tensor.dtype} {tensor.shape} (None: dynamic)"
+            )

@@ -1,0 +1,302 @@
+"""The event log: SQLite in WAL mode. An event is here before it is on the wire.
+
+``seq`` is given here, inside the transaction that stores the event, so it has no holes and is never
+used twice, whoever is killed when.
+"""
+
+import fcntl
+import os
+import sqlite3
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import NamedTuple
+
+from pipeline.clock import NS_PER_S, SYSTEM_CLOCK, Clock
+from pipeline.errors import EventLogError
+from pipeline.public.records import Event, event_from_json, to_json
+
+_SCHEMA = """
+CREATE TABLE IF NOT EXISTS events (
+    seq INTEGER PRIMARY KEY,
+    id TEXT NOT NULL,
+    camera TEXT NOT NULL,
+    label TEXT NOT NULL,
+    type TEXT NOT NULL,
+    json BLOB NOT NULL,
+    stored_ns INTEGER NOT NULL DEFAULT 0
+) STRICT;
+CREATE INDEX IF NOT EXISTS events_by_id ON events (id, seq);
+CREATE TABLE IF NOT EXISTS open_events (
+    id TEXT PRIMARY KEY,
+    epoch TEXT NOT NULL,
+    key TEXT NOT NULL
+) STRICT;
+CREATE TABLE IF NOT EXISTS identity (
+    hex TEXT NOT NULL
+) STRICT;
+CREATE TABLE IF NOT EXISTS accepted (
+    epoch TEXT PRIMARY KEY,
+    number INTEGER NOT NULL
+) STRICT;
+PRAGMA user_version = 2;
+"""
+_VERSION = 2
+# Version 1 has no stored_ns; the time of the migration takes its place.
+_FROM_VERSION_1 = """
+BEGIN IMMEDIATE;
+ALTER TABLE events ADD COLUMN stored_ns INTEGER NOT NULL DEFAULT 0;
+UPDATE events SET stored_ns = {now_ns};
+PRAGMA user_version = 2;
+COMMIT;
+"""
+DELETE_AT_ONCE = 500
+"""Most events that one call of :meth:`EventLog.delete_old` deletes: it must not hold up others."""
+_MAX_INTEGER = (1 << 63) - 1
+
+
+class Stored(NamedTuple):
+    """An event and the very bytes that stand in the log."""
+
+    event: Event
+    json: bytes
+
+
+class EventLog:
+    """The one writer of a log file."""
+
+    def __init__(self, path: Path, clock: Clock = SYSTEM_CLOCK) -> None:
+        self.path = path
+        self._clock = clock
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            self._lock = path.open("ab")
+            self._claim()
+            self._db = sqlite3.connect(path, isolation_level=None, timeout=5.0)
+            # For a new file: space of deleted events is given back to the disk.
+            self._db.execute("PRAGMA auto_vacuum = INCREMENTAL")
+            self._db.execute("PRAGMA journal_mode = WAL")
+            # In WAL mode FULL syncs each commit: what was published survives a power cut.
+            self._db.execute("PRAGMA synchronous = FULL")
+            version = self._db.execute("PRAGMA user_version").fetchone()[0]
+            if version > _VERSION:
+                raise EventLogError(f"event log {path}: written by a newer version ({version})")
+            if version == 1:
+                self._db.executescript(_FROM_VERSION_1.format(now_ns=clock.wall_ns()))
+            self._db.executescript(_SCHEMA)
+            self.identity = self._identify()
+        except (sqlite3.Error, OSError) as error:
+            raise EventLogError(f"event log {path}: {error}") from None
+
+    def _claim(self) -> None:
+        """Be the only writer: two runs in one log would number each other's events."""
+        # SQLite's own locks are of another kind (fcntl) and come and go; this one stays, and goes
+        # with the process however it ends.
+        try:
+            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            self._lock.close()
+            raise EventLogError(f"event log {self.path}: another run is writing it") from None
+
+    def _identify(self) -> str:
+        """The log's random identity, made with it: ``seq`` counts within one log."""
+        with _Transaction(self._db):
+            row = self._db.execute("SELECT hex FROM identity").fetchone()
+            if row is None:
+                row = (os.urandom(8).hex(),)
+                self._db.execute("INSERT INTO identity VALUES (?)", row)
+        return str(row[0])
+
+    def last_seq(self) -> int:
+        """The newest ``seq``; 0 when the log is empty."""
+        with self._named_errors():
+            row = self._db.execute("SELECT max(seq) FROM events").fetchone()
+        return int(row[0] or 0)
+
+    def accepted(self, epoch: str) -> int:
+        """Number of the last transition of ``epoch`` that is in the log."""
+        words = "SELECT number FROM accepted WHERE epoch = ?"
+        with self._named_errors():
+            row = self._db.execute(words, (epoch,)).fetchone()
+        return int(row[0]) if row else 0
+
+    def append(
+        self, epoch: str, number: int, key: str, make: Callable[[int, str | None], Event]
+    ) -> Stored:
+        """Store the event that ``make(seq, id)`` builds, and that ``number`` was accepted.
+
+        ``id`` is that of the open event of the same ``key``, None when this one opens it. One
+        transaction; raises :class:`EventLogError`, and then nothing was stored.
+        """
+        with self._named_errors(), _Transaction(self._db):
+            row = self._db.execute(
+                "SELECT id FROM open_events WHERE epoch = ? AND key = ?", (epoch, key)
+            ).fetchone()
+            event = make(self.last_seq() + 1, row[0] if row else None)
+            stored = self._store(event)
+            if event.type == "end":
+                self._db.execute("DELETE FROM open_events WHERE id = ?", (event.id,))
+            elif row is None:
+                self._db.execute("INSERT INTO open_events VALUES (?, ?, ?)", (event.id, epoch, key))
+            self._accept(epoch, number)
+        return stored
+
+    def begin_epoch(
+        self, epoch: str, make_end: Callable[[int, Event], Event], number: int = 0
+    ) -> list[Stored]:
+        """A new fusion process has started: end what its predecessors left open.
+
+        ``make_end(seq, last)`` builds the end of the event whose last record is ``last``.
+        """
+        ended = []
+        with self._named_errors(), _Transaction(self._db):
+            rows = self._db.execute(
+                "SELECT id FROM open_events WHERE epoch <> ?", (epoch,)
+            ).fetchall()
+            for (event_id,) in rows:
+                ended.append(self._store(make_end(self.last_seq() + 1, self._last_of(event_id))))
+            self._db.execute("DELETE FROM open_events WHERE epoch <> ?", (epoch,))
+            self._db.execute("DELETE FROM accepted WHERE epoch <> ?", (epoch,))
+            self._accept(epoch, number)
+        return ended
+
+    def delete_old(self, keep_s: float | None, keep_bytes: int | None) -> int:
+        """Delete the oldest events: those stored longer ago, and those over the size.
+
+        Deletes at most :data:`DELETE_AT_ONCE` and returns how many; call again when it returns
+        that many. The newest event stays, because the numbers go on from it, and so do all events
+        of an action that goes on.
+        """
+        conditions = []
+        if keep_s is not None:
+            oldest_ns = self._clock.wall_ns() - int(keep_s * NS_PER_S)
+            conditions.append(f"stored_ns < {oldest_ns}")
+        with self._named_errors():
+            if keep_bytes is not None and self.size() > keep_bytes:
+                conditions.append("true")
+            if not conditions:
+                return 0
+            with _Transaction(self._db):
+                count = self._db.execute(
+                    "DELETE FROM events WHERE seq IN (SELECT seq FROM events "
+                    f"WHERE ({' OR '.join(conditions)}) AND seq < (SELECT max(seq) FROM events) "
+                    "AND id NOT IN (SELECT id FROM open_events) ORDER BY seq LIMIT ?)",
+                    (DELETE_AT_ONCE,),
+                ).rowcount
+            if count:
+                # One page with every step of the statement; execute() takes one step only.
+                self._db.executescript(f"PRAGMA incremental_vacuum({DELETE_AT_ONCE});")
+        return count
+
+    def size(self) -> int:
+        """Bytes that the log's content takes in its file."""
+        pages, free, size = (
+            self._db.execute(f"PRAGMA {name}").fetchone()[0]
+            for name in ("page_count", "freelist_count", "page_size")
+        )
+        return int((pages - free) * size)
+
+    def since(self, seq: int, limit: int) -> Iterator[tuple[int, bytes]]:
+        """(seq, JSON) of the events after ``seq``, oldest first, at most ``limit``."""
+        # SQLite's integers end here; a client may ask for anything.
+        seq = max(0, min(seq, _MAX_INTEGER))
+        with self._named_errors():
+            yield from self._db.execute(
+                "SELECT seq, json FROM events WHERE seq > ? ORDER BY seq LIMIT ?", (seq, limit)
+            )
+
+    def open_events(self) -> list[bytes]:
+        """The last record of each event that has started and not ended, as JSON."""
+        with self._named_errors():
+            rows = self._db.execute(
+                "SELECT json FROM events WHERE seq IN "
+                "(SELECT max(e.seq) FROM events e JOIN open_events o ON e.id = o.id GROUP BY e.id) "
+                "ORDER BY seq"
+            ).fetchall()
+        return [bytes(row[0]) for row in rows]
+
+    def close(self) -> None:
+        self._db.close()
+        # Only now: closing any of a process's files of a path drops SQLite's locks on it.
+        self._lock.close()
+
+    @contextmanager
+    def _named_errors(self) -> Iterator[None]:
+        """SQLite's errors as :class:`EventLogError`, which names the file."""
+        try:
+            yield
+        except sqlite3.Error as error:
+            raise EventLogError(f"event log {self.path}: {error}") from None
+
+    def _store(self, event: Event) -> Stored:
+        stored = Stored(event, to_json(event))
+        self._db.execute(
+            "INSERT INTO events VALUES (?, ?, ?, ?, ?, ?, ?)",
+            (
+                event.seq,
+                event.id,
+                event.camera,
+                event.label,
+                event.type,
+                stored.json,
+                self._clock.wall_ns(),
+            ),
+        )
+        return stored
+
+    def _last_of(self, event_id: str) -> Event:
+        row = self._db.execute(
+            "SELECT json FROM events WHERE id = ? ORDER BY seq DESC LIMIT 1", (event_id,)
+        ).fetchone()
+        return event_from_json(row[0])
+
+    def _accept(self, epoch: str, number: int) -> None:
+        self._db.execute(
+            "INSERT INTO accepted VALUES (?, ?) "
+            "ON CONFLICT (epoch) DO UPDATE SET number = max(number, excluded.number)",
+            (epoch, number),
+        )
+
+
+def log_path(run_folder: Path, configured: Path | None) -> Path:
+    """The event log's file: the configured one, else one in the run's folder."""
+    return configured or run_folder / "events.sqlite"
+
+
+def read_since(path: Path, seq: int) -> list[bytes]:
+    """JSON of all events after ``seq``, from a log whose writer may be gone.
+
+    Empty when the file does not exist, or its writer has not made the tables yet.
+    Raises :class:`EventLogError` for a file that is no event log.
+    """
+    if not path.is_file():
+        return []
+    db = sqlite3.connect(path, timeout=5.0)
+    try:
+        if not db.execute("SELECT 1 FROM sqlite_master WHERE name = 'events'").fetchone():
+            return []
+        rows = db.execute("SELECT json FROM events WHERE seq > ? ORDER BY seq", (seq,)).fetchall()
+    except sqlite3.Error as error:
+        raise EventLogError(f"event log {path}: {error}") from None
+    finally:
+        db.close()
+    return [bytes(row[0]) for row in rows]
+
+
+class _Transaction:
+    """BEGIN IMMEDIATE … COMMIT, or ROLLBACK on any error."""
+
+    def __init__(self, db: sqlite3.Connection) -> None:
+        self._db = db
+
+    def __enter__(self) -> None:
+        self._db.execute("BEGIN IMMEDIATE")
+
+    def __exit__(self, kind: object, *_: object) -> None:
+        try:
+            if kind is None:
+                self._db.execute("COMMIT")
+        finally:
+            # A full disk can fail the commit and leave the transaction open, or end it unasked.
+            if self._db.in_transaction:
+                self._db.execute("ROLLBACK")

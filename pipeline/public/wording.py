@@ -1,0 +1,150 @@
+"""From internal messages to public records: times of day, rounded scores, latencies. Pure."""
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+
+from pipeline.clock import NS_PER_MS, NS_PER_S, isoformat
+from pipeline.public import records
+from pipeline.transport import messages
+from pipeline.transport.messages import Stamp, Transition
+
+_ALPHABET = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
+
+
+@dataclass(frozen=True, slots=True)
+class Wording:
+    """Words the records of one log: ``wall_ns`` turns monotonic time into nanoseconds since 1970.
+
+    ``media_timed``: an event's id is made of media time, so that a file's is the same each time.
+    """
+
+    log: str
+    model: records.Model
+    wall_ns: Callable[[int], int]
+    media_timed: bool
+
+    def event(
+        self, transition: Transition, seq: int, known_id: str | None, latency_ms: dict[str, float]
+    ) -> records.Event:
+        """The public event of a transition; ``known_id`` is the action's id if it has one."""
+        change, streams = transition.change, transition.streams
+        return records.Event(
+            seq=seq,
+            id=known_id or self._new_id(transition, seq),
+            type=change.type,
+            camera=transition.camera,
+            label=change.label,
+            score=rounded(change.score),
+            top_score=rounded(change.top_score),
+            start_time=self._time(change.start_ns),
+            end_time=None if change.end_ns is None else self._time(change.end_ns),
+            media_time=(seconds(change.start_pts_ns), seconds(change.end_pts_ns)),
+            reason=change.reason,
+            window=window(transition.window),
+            streams=records.Streams(
+                spatial=rounded_or_none(streams.spatial),
+                temporal=rounded_or_none(streams.temporal),
+                alpha=rounded_or_none(streams.alpha),
+            ),
+            latency_ms=latency_ms,
+            model=self.model,
+            log=self.log,
+        )
+
+    def camera_status(self, status: messages.CameraStatus) -> records.CameraStatus:
+        return records.CameraStatus(
+            camera=status.camera,
+            state=status.state,
+            reason=status.reason,
+            time=self._time(status.at_ns),
+            segment=status.segment,
+            size=status.size,
+        )
+
+    def governor_status(self, pacing: messages.Pacing) -> records.GovernorStatus:
+        return records.GovernorStatus(
+            level=pacing.level,
+            spatial_every=pacing.pace.spatial_every,
+            fast_flow=pacing.pace.fast_flow,
+            step_every=pacing.pace.step_every,
+            reason=pacing.reason,
+            time=self._time(pacing.at_ns),
+        )
+
+    def log_status(self, problem: str | None, now_ns: int) -> records.LogStatus:
+        """``problem`` is why the log can't be written, None while it can."""
+        return records.LogStatus(
+            log=self.log,
+            state="online" if problem is None else "failed",
+            reason=problem,
+            time=self._time(now_ns),
+        )
+
+    def scores(self, message: messages.StepScores, latency_ms: dict[str, float]) -> records.Scores:
+        return records.Scores(
+            camera=message.camera,
+            time=self._time(message.captured_ns),
+            media_time=seconds(message.pts_ns),
+            scores=_rounded_all(message.scores),
+            streams={
+                name: None if scores is None else _rounded_all(scores)
+                for name, scores in message.streams.items()
+            },
+            alpha=rounded_or_none(message.alpha),
+            window=window(message.window),
+            latency_ms=latency_ms,
+        )
+
+    def _time(self, monotonic_ns: int) -> str:
+        return isoformat(self.wall_ns(monotonic_ns))
+
+    def _new_id(self, transition: Transition, seq: int) -> str:
+        """Sorts by time within a camera, like a ULID."""
+        change = transition.change
+        start_ns = change.start_pts_ns if self.media_timed else None
+        if start_ns is None:
+            start_ns = self.wall_ns(change.start_ns)
+        return f"{transition.camera}-{base32(start_ns // NS_PER_MS, 10)}{base32(seq, 6)}"
+
+
+def window(info: messages.WindowInfo) -> records.Window:
+    return records.Window(
+        first_step=info.first_step,
+        last_step=info.last_step,
+        missing=info.missing,
+        segment=info.segment,
+    )
+
+
+def latency(stamps: Iterable[Stamp]) -> dict[str, float]:
+    """Milliseconds that each stage took."""
+    return {stamp.stage: milliseconds(stamp.let_go_ns - stamp.took_ns) for stamp in stamps}
+
+
+def base32(number: int, digits: int) -> str:
+    """Crockford's base 32, as ULIDs use it."""
+    text = ""
+    while number or len(text) < digits:
+        number, digit = divmod(number, 32)
+        text = _ALPHABET[digit] + text
+    return text
+
+
+def seconds(ns: int | None) -> float | None:
+    return None if ns is None else round(ns / NS_PER_S, 3)
+
+
+def milliseconds(ns: int) -> float:
+    return round(ns / NS_PER_MS, 3)
+
+
+def rounded(score: float) -> float:
+    return round(score, 4)
+
+
+def rounded_or_none(score: float | None) -> float | None:
+    return None if score is None else rounded(score)
+
+
+def _rounded_all(scores: dict[str, float]) -> dict[str, float]:
+    return {label: rounded(score) for label, score in scores.items()}

@@ -1,0 +1,96 @@
+"""The cameras' states as the supervisor keeps them, and what it reports in a capture's place."""
+
+import logging
+from collections.abc import Callable
+
+from pipeline.clock import Clock
+from pipeline.config import Config
+from pipeline.public.camera_states import CameraStates
+from pipeline.sources.base import is_file
+from pipeline.transport.messages import CameraState, CameraStatus, Quarantined
+
+Report = CameraStatus | Quarantined
+
+log = logging.getLogger(__name__)
+
+
+class CameraBoard:
+    """Takes in what stages report of cameras; ``publish`` sends what the supervisor reports."""
+
+    def __init__(self, config: Config, clock: Clock, publish: Callable[[Report], None]) -> None:
+        self._config = config
+        self._clock = clock
+        self._publish = publish
+        self._stalled: set[str] = set()
+        self._segments: dict[str, int] = {}
+        self.states = CameraStates()
+        self.any_opened = False
+        """Whether any camera has been online."""
+
+    def note(self, report: Report) -> None:
+        """Take in a stage's report."""
+        if isinstance(report, CameraStatus):
+            self._stalled.discard(report.camera)
+        self._note(report)
+
+    def next_segment(self, camera: str) -> int:
+        """The first segment that a new capture of ``camera`` may use."""
+        return self._segments.get(camera, -1) + 1
+
+    def all_over(self) -> bool:
+        """Whether every camera has ended or failed."""
+        states = [status.state for status in self.states]
+        return len(states) == len(self._config.cameras) and all(
+            state in ("ended", "failed") for state in states
+        )
+
+    def set_state(self, camera: str, state: CameraState, reason: str | None) -> None:
+        """Report a state in the place of a capture that can't."""
+        known = self.states.get(camera)
+        self._note_and_publish(
+            CameraStatus(
+                camera=camera,
+                state=state,
+                reason=reason,
+                at_ns=self._clock.monotonic_ns(),
+                segment=self._segments.get(camera),
+                size=known.size if known is not None else None,
+            )
+        )
+
+    def see_silence(self, camera: str, silent_s: float, ready: bool) -> None:
+        """Report a stall for a capture that waits inside OpenCV for a frame, and so can't."""
+        status = self.states.get(camera)
+        if status is None or is_file(self._config.cameras[camera].source):
+            return
+        stall_s = self._config.supervisor.stall_s
+        if silent_s > stall_s and status.state == "online":
+            self._stalled.add(camera)
+            self.set_state(camera, "stalled", f"no frame for {silent_s:.1f} s")
+        elif camera in self._stalled and silent_s < stall_s:
+            self._stalled.discard(camera)
+            # It sends heartbeats again and has reported nothing itself: to it there was no gap.
+            if status.state == "stalled" and ready:
+                self.set_state(camera, "online", None)
+
+    def stage_died(self, stage: str, now_ns: int) -> None:
+        """A stage that is dead no longer quarantines any camera."""
+        for release in self.states.released(stage, now_ns):
+            self._note_and_publish(release)
+
+    def _note_and_publish(self, report: Report) -> None:
+        self._note(report)
+        self._publish(report)
+
+    def _note(self, report: Report) -> None:
+        before = self.states.get(report.camera)
+        if not self.states.note(report):
+            return
+        status = self.states.get(report.camera)
+        assert status is not None
+        self.any_opened |= status.state == "online"
+        if status.segment is not None:
+            self._segments[status.camera] = status.segment
+        if before is None or before.state != status.state:
+            reason = f": {status.reason}" if status.reason else ""
+            log.info("camera %s is %s%s", status.camera, status.state, reason)

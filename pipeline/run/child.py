@@ -1,0 +1,130 @@
+"""A stage's process as the supervisor sees it: started, watched, killed."""
+
+import contextlib
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+
+import msgspec
+
+from pipeline.clock import NS_PER_S, Clock
+from pipeline.config import PROJECT
+from pipeline.run.launch import Launch
+from pipeline.run.restarts import Restarts
+from pipeline.topology import StageSpec
+from pipeline.transport.bus import Bus
+
+# One thread for every numeric library in a stage: many processes share few cores.
+_THREAD_VARIABLES = (
+    "OMP_NUM_THREADS",
+    "OPENBLAS_NUM_THREADS",
+    "MKL_NUM_THREADS",
+    "NUMEXPR_NUM_THREADS",
+)
+
+
+class Child:
+    """One stage and its present process, if it has one.
+
+    ``on_end`` is called from the bus's poll when the process ends, where the system can tell
+    (Linux); elsewhere :meth:`ended` must be asked.
+    """
+
+    def __init__(
+        self,
+        spec: StageSpec,
+        bus: Bus,
+        clock: Clock,
+        restarts: Restarts,
+        on_end: Callable[[], None],
+    ) -> None:
+        self.spec = spec
+        self.restarts = restarts
+        self.ready = False
+        self.suspended = False
+        self.private_bytes = 0.0
+        self.restart_at_ns = 0
+        self.heard_ns = 0
+        self._bus = bus
+        self._clock = clock
+        self._on_end = on_end
+        self._process: subprocess.Popen[bytes] | None = None
+        self._end_fd: int | None = None
+
+    @property
+    def name(self) -> str:
+        return self.spec.name
+
+    @property
+    def pid(self) -> int | None:
+        return self._process.pid if self._process is not None else None
+
+    @property
+    def total_restarts(self) -> int:
+        return self.restarts.total
+
+    @property
+    def started(self) -> bool:
+        """Whether there is a process, dead or alive, that :meth:`bury` has not taken away."""
+        return self._process is not None
+
+    def spawn(self, launch: Launch) -> None:
+        """Start the process and tell it over its standard input what to do."""
+        environment = {**os.environ, **dict.fromkeys(_THREAD_VARIABLES, "1")}
+        environment["PYTHONPATH"] = os.pathsep.join(
+            filter(None, (str(PROJECT), os.environ.get("PYTHONPATH")))
+        )
+        self.suspended = self.ready = False
+        process = self._process = subprocess.Popen(
+            [sys.executable, "-m", "pipeline.run.stage_process", self.name],
+            stdin=subprocess.PIPE,
+            stdout=sys.stderr.fileno(),
+            env=environment,
+        )
+        assert process.stdin is not None
+        process.stdin.write(msgspec.json.encode(launch) + b"\n")
+        process.stdin.flush()
+        self._watch_end(process.pid)
+        self.heard_ns = self._clock.monotonic_ns()
+
+    def heard(self) -> None:
+        """A message has come from it."""
+        self.heard_ns = self._clock.monotonic_ns()
+
+    def silent_s(self, now_ns: int) -> float:
+        return (now_ns - self.heard_ns) / NS_PER_S
+
+    def ended(self) -> int | None:
+        """The exit code of a process that has ended (negative: the signal), else None."""
+        return self._process.poll() if self._process is not None else None
+
+    @property
+    def alive(self) -> bool:
+        return self._process is not None and self._process.poll() is None
+
+    def kill(self) -> None:
+        if self.alive and self._process is not None:
+            self._process.kill()
+
+    def bury(self) -> None:
+        """Take away what is left of a process that ends or has ended."""
+        self.unwatch()
+        if self._process is not None:
+            self._process.wait()
+            if self._process.stdin is not None:
+                self._process.stdin.close()
+            self._process = None
+
+    def unwatch(self) -> None:
+        """No longer wake up when the process ends."""
+        if self._end_fd is not None:
+            self._bus.unwatch(self._end_fd)
+            os.close(self._end_fd)
+            self._end_fd = None
+
+    def _watch_end(self, pid: int) -> None:
+        if sys.platform == "linux":
+            with contextlib.suppress(OSError):
+                self._end_fd = os.pidfd_open(pid)
+                self._bus.watch(self._end_fd, self._on_end)

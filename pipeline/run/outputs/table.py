@@ -1,0 +1,124 @@
+"""The live table on a terminal: what each camera sees now, and what has happened."""
+
+from collections import deque
+from typing import Any
+
+import msgspec
+from rich.console import Console, Group
+from rich.live import Live
+from rich.panel import Panel
+from rich.table import Table
+from rich.text import Text
+
+from pipeline.clock import NS_PER_S, SYSTEM_CLOCK
+from pipeline.public.event_line import event_line
+from pipeline.public.records import ACTION, SCORE, event_from_json
+from pipeline.run.outputs.base import RunView
+from pipeline.transport.bus import Bus
+from pipeline.transport.messages import BadMessage
+
+_STATE_STYLES = {"online": "green", "connecting": "cyan", "ended": "dim"}
+_BAR = 12
+_SHOWN_EVENTS = 10
+
+
+class LiveTable:
+    """Redraws four times a second; costs nothing to the stages."""
+
+    def __init__(self, bus: Bus, view: RunView, console: Console | None = None) -> None:
+        self._scores: dict[str, dict[str, Any]] = {}
+        self._active: dict[str, str] = {}
+        self._recent: deque[Text] = deque(maxlen=_SHOWN_EVENTS)
+        self._count = 0
+        self._view = view
+        self._socket = bus.public_subscriber([ACTION.name, SCORE.name])
+        bus.watch(self._socket)
+        self._live = Live(
+            console=console or Console(),
+            get_renderable=self.render,
+            refresh_per_second=4,
+            transient=False,
+        )
+        self._live.start()
+
+    def tick(self) -> None:
+        for topic, body in self._socket.drain():
+            if topic.startswith(f"{SCORE.name}/"):
+                scores = msgspec.json.decode(body)
+                self._scores[scores["camera"]] = scores
+                continue
+            try:
+                event = event_from_json(body)
+            except BadMessage:
+                continue
+            self._count += 1
+            if event.type == "start":
+                self._active[event.camera] = event.label
+            elif event.type == "end":
+                self._active.pop(event.camera, None)
+            if event.type != "update":
+                self._recent.append(event_line(event))
+
+    def close(self) -> None:
+        self._live.stop()
+
+    def render(self) -> Group:
+        """The whole picture."""
+        return Group(self._cameras(), self._stages(), self._events())
+
+    def _cameras(self) -> Table:
+        table = Table(title="two-stream", title_justify="left", expand=True)
+        for name in ("camera", "state", "frames", "action", "score", "spatial", "temporal", "α"):
+            table.add_column(name, no_wrap=True)
+        table.add_column("latency", justify="right", no_wrap=True)
+        for camera in self._view.config.cameras:
+            table.add_row(*self._camera_row(camera))
+        return table
+
+    def _camera_row(self, camera: str) -> list[Text | str]:
+        status = self._view.cameras.get(camera)
+        state = status.state if status else "starting"
+        size = f"{status.size[1]}×{status.size[0]}" if status and status.size else ""
+        counters = self._view.metrics.of(f"capture:{camera}")
+        frames = f"{int(counters.get('frames', 0))} {size}"
+        row: list[Text | str] = [camera, Text(state, _STATE_STYLES.get(state, "red")), frames]
+        scores = self._scores.get(camera)
+        if scores is None:
+            return [*row, "", "", "", "", "", ""]
+        active = self._active.get(camera)
+        label = active or max(scores["scores"], key=scores["scores"].get)
+        return [
+            *row,
+            Text(active, "bold green") if active else Text(label, "dim"),
+            _bar(scores["scores"][label]),
+            *(self._stream(scores, name, label) for name in ("spatial", "temporal")),
+            "–" if scores["alpha"] is None else f"{scores['alpha']:.2f}",
+            f"{scores['latency_ms'].get('total', 0.0):.0f} ms",
+        ]
+
+    @staticmethod
+    def _stream(scores: dict[str, Any], name: str, label: str) -> str:
+        stream = scores["streams"].get(name)
+        return "masked" if stream is None else f"{stream[label]:.2f}"
+
+    def _stages(self) -> Text:
+        text = Text("stages  ", style="dim")
+        for name, child in self._view.stages.items():
+            style = "green" if child.ready else "yellow"
+            restarts = f" ↻{child.total_restarts}" if child.total_restarts else ""
+            text.append(f"● {name}{restarts}  ", style=style)
+        return text
+
+    def _events(self) -> Panel:
+        elapsed = (SYSTEM_CLOCK.monotonic_ns() - self._view.started_ns) / NS_PER_S
+        lines = list(self._recent) or [Text("no event yet", style="dim")]
+        title = f"events: {self._count} in {elapsed:.0f} s on {self._view.config.publish.events}"
+        return Panel(Group(*lines), title=title, title_align="left")
+
+
+def _bar(score: float) -> Text:
+    filled = round(max(0.0, min(score, 1.0)) * _BAR)
+    text = Text("█" * filled, style="green" if score >= 0.5 else "yellow")
+    text.append("░" * (_BAR - filled), style="dim")
+    text.append(f" {score:.2f}")
+    return text

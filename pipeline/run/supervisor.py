@@ -1,0 +1,367 @@
+"""Supervisor: starts, watches, restarts and stops the stages; owns all shared memory.
+
+Signal handlers only record; the loop acts. Readiness (the stage has opened all it needs) is
+separate from liveness (its work loop sends heartbeats). A start-up failure is not restarted.
+Anything else is, with growing pauses, until the budget is used up.
+"""
+
+import logging
+import signal
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from functools import partial
+from types import FrameType
+
+from pipeline.clock import NS_PER_S, SYSTEM_CLOCK, Clock
+from pipeline.config import Config
+from pipeline.decision.governor import LADDER, Governor
+from pipeline.errors import EXIT_NO_SOURCE, EXIT_OK, EXIT_STAGE, RingError
+from pipeline.public.event_log import log_path
+from pipeline.run.camera_board import CameraBoard
+from pipeline.run.child import Child
+from pipeline.run.launch import Launch
+from pipeline.run.metrics import StageMetrics
+from pipeline.run.outputs.base import MakeOutput, RunView
+from pipeline.run.restarts import GiveUp, Restart, Restarts
+from pipeline.run.run_folder import RunFolder, default_run_root
+from pipeline.run.shutdown import Shutdown
+from pipeline.topology import StageSpec, stages
+from pipeline.transport import topics
+from pipeline.transport.bus import Bus
+from pipeline.transport.frame_ring import RingOwner
+from pipeline.transport.messages import (
+    AnyMessage,
+    CameraState,
+    CameraStatus,
+    Failed,
+    Heartbeat,
+    Hello,
+    Pacing,
+    Quarantined,
+    Ready,
+    RingGrant,
+    RingRequest,
+    Stop,
+)
+from pipeline.transport.run_identity import RunIdentity
+
+LOOK_S = 0.25
+"""How often the stages are looked after when none has ended."""
+TOGETHER_S = 0.02
+"""Heartbeats that follow each other this closely are taken in together."""
+MEBI = 1 << 20
+_SIGNALS = (signal.SIGINT, signal.SIGTERM)
+
+log = logging.getLogger(__name__)
+
+
+def run(
+    config: Config,
+    outputs: Sequence[MakeOutput] = (),
+    duration_s: float | None = None,
+    clock: Clock = SYSTEM_CLOCK,
+) -> int:
+    """Run until the sources end, the time is up or a signal comes; returns the exit code.
+
+    Raises :class:`pipeline.errors.TwoStreamError` for what fails before a stage is started.
+    """
+    root = config.runtime.run_dir or default_run_root()
+    for name in RunFolder.remove_dead(root):
+        log.info("removed what the dead run %s had left", name)
+    identity = RunIdentity.new()
+    folder = RunFolder(root, identity)
+    rings = RingOwner(identity)
+    bus = Bus(folder.path, config.lossless, topics.SUPERVISOR)
+    try:
+        return Supervisor(config, identity, folder, rings, bus, outputs, clock).run(duration_s)
+    finally:
+        bus.close()
+        rings.close()
+        folder.close()
+
+
+class Supervisor:
+    """The stages of one run, from their start to their end."""
+
+    def __init__(
+        self,
+        config: Config,
+        identity: RunIdentity,
+        folder: RunFolder,
+        rings: RingOwner,
+        bus: Bus,
+        outputs: Sequence[MakeOutput],
+        clock: Clock,
+    ) -> None:
+        self._config = config
+        self._identity = identity
+        self._folder = folder
+        self._rings = rings
+        self._bus = bus
+        self._clock = clock
+        self._signals = 0
+        self._one_ended = False
+        self._look_ns = 0
+        self._verdict: int | None = None
+        self._pacing: Pacing | None = None
+        self._origin_ns = clock.monotonic_ns()
+        self._control = bus.router(topics.CONTROL)
+        bus.watch(self._control, self._on_control)
+        self._status = bus.push(topics.STATUS)
+        self._cameras = CameraBoard(config, clock, self._status.send)
+        self._children = {spec.name: self._child(spec) for spec in stages(config)}
+        target_ms = 0.0 if config.lossless else config.runtime.latency_ms
+        self._governor = Governor(target_ms, list(self._children)) if target_ms else None
+        self._metrics = StageMetrics()
+        if config.supervisor.metrics:
+            self._metrics.serve(config.supervisor.metrics)
+        view = RunView(
+            config=config,
+            log_path=log_path(folder.path, config.events.log),
+            stages=self._children,
+            cameras=self._cameras.states,
+            metrics=self._metrics,
+            started_ns=self._origin_ns,
+        )
+        self._outputs = [make(bus, view) for make in outputs]
+
+    def run(self, duration_s: float | None) -> int:
+        """Run to the end; returns the exit code."""
+        with _handled(self._on_signal):
+            try:
+                for child in self._children.values():
+                    child.spawn(self._launch(child.spec))
+                while not self._over(duration_s):
+                    self._turn()
+                self._stop()
+            finally:
+                for child in self._children.values():
+                    child.kill()
+                for child in self._children.values():
+                    child.bury()
+                for output in self._outputs:
+                    output.close()
+        return self._verdict if self._verdict is not None else EXIT_OK
+
+    def _child(self, spec: StageSpec) -> Child:
+        settings = self._config.supervisor
+        restarts = Restarts(
+            settings.restarts, settings.restart_window_s, lossless=self._config.lossless
+        )
+        return Child(spec, self._bus, self._clock, restarts, self._on_end)
+
+    def _launch(self, spec: StageSpec) -> Launch:
+        return Launch(
+            kind=spec.kind,
+            instance=spec.instance,
+            cameras=spec.cameras,
+            config=self._config.model_dump_json(),
+            run=self._identity.hex,
+            run_dir=str(self._folder.path),
+            origin_ns=self._origin_ns,
+            first_segment=self._cameras.next_segment(spec.instance),
+            log_level=logging.getLevelName(log.getEffectiveLevel()),
+        )
+
+    def _turn(self) -> None:
+        """Look after the stages, show what has arrived, and sleep until there is more to do."""
+        now = self._clock.monotonic_ns()
+        if self._one_ended or now >= self._look_ns:
+            self._one_ended = False
+            for child in self._children.values():
+                self._look_after(child)
+            restarts = [c.restart_at_ns for c in self._children.values() if not c.started]
+            self._look_ns = min([now + int(LOOK_S * NS_PER_S), *restarts])
+        for output in self._outputs:
+            output.tick()
+        if self._bus.poll(max(0, self._look_ns - self._clock.monotonic_ns()) / NS_PER_S):
+            self._clock.sleep(TOGETHER_S)
+
+    def _over(self, duration_s: float | None) -> bool:
+        if self._verdict is not None or self._signals:
+            return True
+        elapsed_s = (self._clock.monotonic_ns() - self._origin_ns) / NS_PER_S
+        if duration_s is not None and elapsed_s >= duration_s:
+            return True
+        if self._cameras.all_over():
+            self._verdict = EXIT_OK if self._cameras.any_opened else EXIT_NO_SOURCE
+            return True
+        patience_s = self._config.supervisor.first_source_s
+        if patience_s and not self._cameras.any_opened and elapsed_s > patience_s:
+            log.error("no source could be opened within %g s", patience_s)
+            self._verdict = EXIT_NO_SOURCE
+            return True
+        return False
+
+    def _on_signal(self, _number: int, _frame: FrameType | None) -> None:
+        self._signals += 1
+
+    def _on_end(self) -> None:
+        self._one_ended = True
+
+    def _on_control(self) -> None:
+        for name, message in self._control.drain():
+            child = self._children.get(name)
+            if child is None:
+                log.warning("control: a message from %r, which is no stage of this run", name)
+                continue
+            child.heard()
+            self._handle(child, message)
+
+    def _handle(self, child: Child, message: AnyMessage) -> None:
+        if isinstance(message, Heartbeat):
+            self._on_heartbeat(child, message)
+        elif isinstance(message, Ready):
+            self._on_ready(child)
+        elif isinstance(message, RingRequest):
+            grant = _granted(self._rings, message, self._config.runtime.ring_slots)
+            self._control.send(child.name, grant)
+        elif isinstance(message, CameraStatus | Quarantined):
+            self._cameras.note(message)
+        elif isinstance(message, Failed):
+            log.error("%s: %s", child.name, message.reason)
+            self._verdict = message.exit_code
+        elif isinstance(message, Hello):
+            log.debug("%s runs as process %d", child.name, message.pid)
+
+    def _on_heartbeat(self, child: Child, message: Heartbeat) -> None:
+        self._metrics.update(child.name, message.counters)
+        child.private_bytes = message.counters.get("private_bytes", 0.0)
+        if child.spec.kind == "fusion" and self._governor is not None:
+            pacing = self._governor.heartbeat(self._clock.monotonic_ns(), self._metrics.of)
+            if pacing is not None:
+                self._set_pace(pacing)
+
+    def _on_ready(self, child: Child) -> None:
+        child.ready = True
+        log.info("%s is ready", child.name)
+        if self._pacing is not None:
+            self._control.send(child.name, self._pacing)
+        if child.spec.kind == "publish":
+            # A restarted publish knows no camera yet.
+            for report in self._cameras.states.reports():
+                self._status.send(report)
+            if self._pacing is not None:
+                self._status.send(self._pacing)
+
+    def _set_pace(self, pacing: Pacing) -> None:
+        self._pacing = pacing
+        log.warning("pace %d of %d: %s", pacing.level, len(LADDER) - 1, pacing.reason)
+        self._metrics.update(topics.SUPERVISOR, {"pace_level": pacing.level})
+        for child in self._children.values():
+            if child.ready:
+                self._control.send(child.name, pacing)
+        self._status.send(pacing)
+
+    def _look_after(self, child: Child) -> None:
+        """Restart what has died, kill what hangs."""
+        now = self._clock.monotonic_ns()
+        if not child.started:
+            if now >= child.restart_at_ns:
+                child.spawn(self._launch(child.spec))
+            return
+        code = child.ended()
+        if code is not None:
+            self._on_death(child, code, now)
+            return
+        silent_s = child.silent_s(now)
+        if child.spec.kind == "capture":
+            self._cameras.see_silence(child.spec.instance, silent_s, child.ready)
+        if child.private_bytes > self._config.supervisor.memory_mb * MEBI:
+            log.error(
+                "%s holds %.0f MiB, more than supervisor.memory_mb allows; killing it",
+                child.name, child.private_bytes / MEBI,
+            )  # fmt: skip
+            child.private_bytes = 0.0
+            child.kill()
+        if silent_s > patience_s(self._config, child):
+            state = "hung" if child.ready else "not ready"
+            log.error("%s is %s: silent for %.1f s; killing it", child.name, state, silent_s)
+            child.kill()
+
+    def _on_death(self, child: Child, code: int, now: int) -> None:
+        """A stage has died: plan its restart, suspend it, or give up."""
+        self._bus.poll(0.0)  # take in its last messages before judging its death
+        child.bury()
+        if self._verdict is not None:
+            return
+        died = f"killed by signal {-code}" if code < 0 else f"exit code {code}"
+        verdict = child.restarts.died(
+            now, dispensable=_is_dispensable(child, self._children.values())
+        )
+        if isinstance(verdict, GiveUp):
+            log.error("%s died (%s) and is not started again: %s", child.name, died, verdict.reason)
+            self._verdict = EXIT_STAGE
+            return
+        child.restart_at_ns = now + int(verdict.after_s * NS_PER_S)
+        if isinstance(verdict, Restart):
+            self._metrics.restarts[child.name] = child.restarts.total
+            log.warning("%s died (%s); restarting it in %.1f s", child.name, died, verdict.after_s)
+            state: CameraState = "offline"
+            why = f"died ({died})"
+        else:
+            # One camera must not end the run for all.
+            child.suspended = True
+            state, why = "quarantined", f"died ({died}) after {verdict.reason}"
+            log.error("%s %s; trying again in %g s", child.name, why, verdict.after_s)
+        if child.spec.kind == "capture":
+            self._cameras.set_state(child.spec.instance, state, f"capture {why}")
+        self._cameras.stage_died(child.name, now)
+
+    def _stop(self) -> None:
+        finished = self._config.lossless and self._verdict == EXIT_OK and not self._signals
+        Shutdown(
+            clock=self._clock,
+            stop_s=None if finished else self._config.supervisor.stop_s,
+            send_stop=lambda child: self._control.send(child.name, Stop()),
+            turn=self._turn_while_stopping,
+            patience_s=partial(patience_s, self._config),
+            signals=lambda: self._signals,
+        ).run(list(self._children.values()))
+
+    def _turn_while_stopping(self) -> None:
+        self._bus.poll(0.01)
+        for output in self._outputs:
+            output.tick()
+
+
+def patience_s(config: Config, child: Child) -> float:
+    """How long a stage may be silent; ``topics.CONTROL`` names the setting."""
+    settings = config.supervisor
+    if not child.ready:
+        return settings.ready_s
+    if child.spec.kind == "capture":
+        # Opening and reading block inside OpenCV, for as long as these say and no longer.
+        camera = config.cameras[child.spec.instance]
+        return settings.hang_s + max(camera.open_timeout_s, camera.read_timeout_s)
+    return settings.hang_s
+
+
+def _is_dispensable(child: Child, children: Iterable[Child]) -> bool:
+    """Whether the run can go on without it: a capture, while another one is not suspended."""
+    return child.spec.kind == "capture" and any(
+        other is not child and other.spec.kind == "capture" and not other.suspended
+        for other in children
+    )
+
+
+def _granted(rings: RingOwner, request: RingRequest, slots: int) -> RingGrant:
+    """The ring that a writer asked for, or why it can't have one."""
+    key, readers = (request.camera, request.content), topics.ring_readers(request.content)
+    ring, reason = None, None
+    try:
+        ring = rings.create(key, request.shape, slots, len(readers))
+    except RingError as error:
+        reason = str(error)
+    return RingGrant(camera=request.camera, content=request.content, ring=ring, reason=reason)
+
+
+@contextmanager
+def _handled(handler: "signal._HANDLER") -> Iterator[None]:
+    """Have ``handler`` take SIGINT and SIGTERM meanwhile."""
+    previous = [signal.signal(number, handler) for number in _SIGNALS]
+    try:
+        yield
+    finally:
+        for number, before in zip(_SIGNALS, previous, strict=True):
+            signal.signal(number, before)

@@ -1,0 +1,140 @@
+"""What the stages between two step topics share: flow, spatial and temporal."""
+
+import logging
+from abc import ABC, abstractmethod
+from typing import Generic, TypeVar
+
+from pipeline.clock import NS_PER_S
+from pipeline.stages.base import Context
+from pipeline.stages.quarantine import Quarantine
+from pipeline.stages.step_queue import Gathering, Ref, StepQueue
+from pipeline.topology import writers
+from pipeline.transport import topics
+from pipeline.transport.bus import Publisher
+from pipeline.transport.frame_ring import RingReaders
+from pipeline.transport.messages import EndOfStream
+from pipeline.transport.topics import Topic
+
+TOGETHER_S = 0.003
+"""Messages that were sent together have all arrived after this long."""
+
+Input = TypeVar("Input")
+
+log = logging.getLogger(__name__)
+
+
+class StepStage(ABC, Generic[Ref, Input]):
+    """Reads one step topic and writes another.
+
+    A subclass says what it takes from each step, what it does with a batch of that, and how it
+    says that a step has nothing. Waiting for readers, draining, skipping, passing on the ends of
+    streams, and skipping a camera whose data it fails on are the same for all.
+
+    Live, stages gather: the steps of all cameras come within a frame's time
+    (:class:`pipeline.steps.sampling.Steps`), so a stage that has some of them waits a moment for
+    the others. The results of a batch are sent together, so that downstream the moment is short
+    (:data:`TOGETHER_S`).
+    """
+
+    def __init__(
+        self, context: Context, kind: type[Ref], reads: Topic, writes: Topic, step_hz: float
+    ) -> None:
+        """Connect to the writers of ``reads`` and bind ``writes``.
+
+        Call it last: from now on steps arrive.
+        """
+        self._context = context
+        self._rings = RingReaders(context.run, reads.readers.index(context.spec.kind))
+        self._quarantine = Quarantine(
+            context.spec.name,
+            context.clock,
+            context.counters,
+            context.status,
+            lossless=context.lossless,
+        )
+        bus, cameras = context.bus, context.spec.cameras
+        instances = [
+            name for kind in reads.writers for name in writers(kind, context.config, cameras)
+        ]
+        subscriber = bus.subscriber(reads, instances, cameras)
+        bus.watch(subscriber)
+        self._queue: StepQueue[Ref] = StepQueue(
+            subscriber,
+            reads,
+            cameras,
+            kind,
+            context.lossless,
+            context.counters,
+            NS_PER_S / step_hz,
+        )
+        self._gathering = Gathering(self._queue, bus, context.clock, self._gather_s(reads))
+        self._publisher: Publisher = bus.publisher(writes, context.spec.instance, cameras)
+        if context.lossless:
+            bus.watch(self._publisher)
+
+    def _gather_s(self, reads: Topic) -> float:
+        if self._context.lossless:
+            return 0.0
+        from_cameras = reads is topics.FRAME
+        return self._context.config.runtime.gather_ms / 1000 if from_cameras else TOGETHER_S
+
+    @abstractmethod
+    def take(self, ref: Ref, took_ns: int) -> Input | None:
+        """What :meth:`finish` needs of a step; None when there is nothing to finish."""
+
+    @abstractmethod
+    def finish(self, batch: list[tuple[Ref, Input]], took_ns: int) -> None:
+        """Work off one step of each of some cameras together, and send the results."""
+
+    @abstractmethod
+    def pass_over(self, ref: Ref, took_ns: int) -> None:
+        """Say that a step has nothing: its camera is in quarantine, or failed just now."""
+
+    def process(self, refs: list[Ref]) -> None:
+        """Work off one step of each of some cameras. A failure stays with its camera.
+
+        After a guarded block that ends in ``continue`` stands what is done when it has failed.
+        """
+        took_ns = self._context.clock.monotonic_ns()
+        batch: list[tuple[Ref, Input]] = []
+        for ref in refs:
+            if self._quarantine.holds(ref.moment.camera):
+                self.pass_over(ref, took_ns)
+                continue
+            with self._quarantine.guard(ref.moment.camera):
+                taken = self.take(ref, took_ns)
+                if taken is not None:
+                    batch.append((ref, taken))
+                continue
+            self.pass_over(ref, took_ns)
+        if len(batch) > 1:
+            try:
+                self.finish(batch, took_ns)
+                return
+            except Exception:
+                if self._context.lossless:
+                    raise
+                log.warning("a batch of %d cameras failed; trying them one by one", len(batch))
+        for one in batch:
+            ref = one[0]
+            with self._quarantine.guard(ref.moment.camera):
+                self.finish([one], took_ns)
+                continue
+            self.pass_over(ref, took_ns)
+
+    def work(self) -> float | None:
+        if not self._publisher.ready():
+            return None
+        self._gathering.gather()
+        batch = self._queue.next_batch()
+        if batch:
+            self.process(batch)
+        for camera in self._queue.take_ends():
+            self._publisher.send(camera, EndOfStream(camera=camera))
+        return 0.0 if self._queue.waiting else None
+
+    def drained(self) -> bool:
+        return self._queue.empty
+
+    def close(self) -> None:
+        self._rings.close()

@@ -1,0 +1,1 @@
+"""From frames to windows: sampling, flow fields, joining, preprocessing. Pure."""

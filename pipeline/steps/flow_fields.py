@@ -1,0 +1,99 @@
+"""Flow fields between a camera's steps, and the stacks that the temporal network takes."""
+
+from collections import deque
+
+import numpy as np
+import numpy.typing as npt
+
+from pipeline.arrays import Frame, Gray, QuantisedFlow
+from pipeline.flow.base import FlowMethod
+from pipeline.steps.preprocess import TemporalInputs, flow_input, gray_for_flow
+from pipeline.transport.messages import Moment
+
+MAX_SPAN_STEPS = 3
+"""A flow field may stand for this many steps (a slow camera, a skipped frame). Beyond it, motion
+is too large to be followed, and there is no field."""
+
+
+class FlowSteps:
+    """The flow between one camera's steps.
+
+    A step whose frame was skipped, or overwritten before it was read, makes the next field span
+    more steps; a field never spans two segments.
+    """
+
+    def __init__(self, method: FlowMethod, contract: TemporalInputs) -> None:
+        self.method = method
+        self._contract = contract
+        self._gray: Gray | None = None
+        self._segment = -1
+        self._step = -1
+        self._elapsed_steps = 0.0
+        self._span = 0
+
+    def advance(self, moment: Moment) -> None:
+        """Move on to a step, whether or not its frame can be had."""
+        if moment.segment != self._segment:
+            self._gray, self._segment = None, moment.segment
+            self._elapsed_steps, self._span = 0.0, 0
+        else:
+            # A slow stage skipped these steps without seeing them: count each as one step long.
+            unseen = moment.step_id - self._step - 1 - moment.skipped
+            self._elapsed_steps += unseen
+            self._span += unseen
+        self._step = moment.step_id
+        self._elapsed_steps += moment.elapsed_steps
+        self._span += 1 + moment.skipped
+
+    def forget(self) -> None:
+        """The next field needs two pictures again."""
+        self._segment = -1
+
+    def gray(self, frame: Frame) -> Gray:
+        """The picture of a step's frame (H, W, 3), between two of which flow is computed."""
+        return gray_for_flow(frame, self._contract)
+
+    def field(self, gray: Gray) -> tuple[QuantisedFlow | None, int]:
+        """The field that ends at the present step, and how many steps it stands for.
+
+        ``gray`` is the step's picture (:meth:`gray`). The field is (h, w, 2) uint8; None for the
+        first step of a segment and after too long a pause.
+        """
+        field, span = None, self._span
+        if self._gray is not None and span <= MAX_SPAN_STEPS:
+            elapsed = self._elapsed_steps
+            field = flow_input(self._gray, gray, elapsed, self.method, self._contract)
+        self._gray, self._elapsed_steps, self._span = gray, 0.0, 0
+        return field, span
+
+
+class FlowStack:
+    """The last L flow fields of one camera: the temporal stream's input."""
+
+    def __init__(self, length: int) -> None:
+        self._length = length
+        self._fields: deque[QuantisedFlow] = deque(maxlen=length)
+        self._segment = -1
+        self._step = -1
+
+    def push(self, segment: int, step_id: int, field: QuantisedFlow | None, span: int) -> bool:
+        """Add the field of a step (None: it has none); True when the stack is whole.
+
+        A field whose frames were ``span`` steps apart is in pixels per nominal step and stands for
+        each of them. A missing field, one that does not follow the last, or a new segment starts
+        the stack anew: a stack never spans a gap.
+        """
+        follows = segment == self._segment and step_id - span == self._step
+        self._segment, self._step = segment, step_id
+        if field is None:
+            self._fields.clear()
+            return False
+        if not follows:
+            self._fields.clear()
+        self._fields.extend([field] * span)
+        return len(self._fields) == self._length
+
+    def write(self, out: npt.NDArray[np.uint8]) -> None:
+        """Copy the stack, oldest field first, into ``out`` (L, h, w, 2) uint8."""
+        for place, flow in zip(out, self._fields, strict=True):
+            place[:] = flow

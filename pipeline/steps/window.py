@@ -1,0 +1,142 @@
+"""Windows: the last T steps of a camera, and their scores."""
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from pipeline.arrays import Vector
+from pipeline.transport.messages import WindowInfo
+
+Run = Callable[[Mapping[str, npt.NDArray[np.generic]]], Mapping[str, Vector]]
+"""A network: :meth:`pipeline.model.session.Network.run`."""
+
+
+class FeatureWindow:
+    """The last T steps of one camera, as fusion takes them.
+
+    ``spatial`` and ``temporal`` are (T, d) float32, ``mask`` (T, 2) float32 with 1 where
+    (spatial, temporal) is present; the newest step is the last row. A step that had no frame, or a
+    stream that was late, is masked, never filled in.
+    """
+
+    def __init__(self, length: int, size: int) -> None:
+        self._length = length
+        self._size = size
+        # Twice the length: a step writes one row, and only every T-th moves the others back.
+        self._features = np.zeros((2 * length, 2, size), np.float32)
+        self._mask = np.zeros((2 * length, 2), np.float32)
+        self._end = length
+        self.segment = -1
+        self._last_step = -1
+        self._held = 0
+        self.empty = True
+        """Whether the newest step has no feature at all."""
+
+    @property
+    def spatial(self) -> Vector:
+        return self._features[self._end - self._length : self._end, 0]
+
+    @property
+    def temporal(self) -> Vector:
+        return self._features[self._end - self._length : self._end, 1]
+
+    @property
+    def mask(self) -> Vector:
+        return self._mask[self._end - self._length : self._end]
+
+    def push(
+        self, segment: int, step_id: int, spatial: Vector | None, temporal: Vector | None
+    ) -> None:
+        """Move on to ``step_id``; steps in between are masked. A new segment empties the window.
+
+        Raises ValueError on a feature whose size is not d or that is not finite.
+        """
+        if segment != self.segment:
+            self._features[:] = self._mask[:] = 0.0
+            self.segment, self._held, self._end = segment, 0, self._length
+            shift = 1
+        else:
+            shift = step_id - self._last_step
+            if shift < 1:
+                raise ValueError(f"step {step_id} after step {self._last_step}")
+        self._advance(min(shift, self._length))
+        self._last_step = step_id
+        self._held = min(self._held + shift, self._length)
+        self.empty = True
+        for stream, vector in enumerate((spatial, temporal)):
+            if vector is None:
+                continue
+            if vector.shape != (self._size,):
+                raise ValueError(f"feature has shape {vector.shape}, expected ({self._size},)")
+            # A finite sum of squares has finite terms; one that overflows is looked at again.
+            if not math.isfinite(vector.dot(vector)) and not np.isfinite(vector).all():
+                raise ValueError("feature is not finite")
+            self._features[self._end - 1, stream] = vector
+            self._mask[self._end - 1, stream] = 1.0
+            self.empty = False
+
+    def _advance(self, shift: int) -> None:
+        """Make ``shift`` empty rows the newest."""
+        begin = self._end
+        if begin + shift > 2 * self._length:
+            kept = self._length - shift
+            for rows in (self._features, self._mask):
+                rows[:kept] = rows[begin - kept : begin]
+            begin = kept
+        self._end = begin + shift
+        self._features[begin : self._end] = self._mask[begin : self._end] = 0.0
+
+    def info(self) -> WindowInfo:
+        """The steps that the window holds and how many of them lack a stream."""
+        held = self._mask[self._end - self._held : self._end]
+        return WindowInfo(
+            first_step=self._last_step - self._held + 1,
+            last_step=self._last_step,
+            missing=int((held.min(axis=1) == 0.0).sum()) if self._held else 0,
+            segment=self.segment,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Scored:
+    """What fusion says of one step of one camera: probabilities (C,) float32.
+
+    A stream's own are None while the window holds nothing of it; ``alpha`` is the spatial stream's
+    weight at the newest step that has both streams, None when there is none.
+    """
+
+    scores: Vector
+    spatial: Vector | None
+    temporal: Vector | None
+    alpha: float | None
+
+
+def score_windows(run: Run, windows: Sequence[FeatureWindow]) -> list[Scored | None]:
+    """Score the newest step of each window in one batch; None where a score is not finite.
+
+    ``run`` is the fusion network.
+    """
+    inputs = {
+        name: np.stack([getattr(window, name) for window in windows])
+        for name in ("spatial", "temporal", "mask")
+    }
+    outputs = run(inputs)
+    there = inputs["mask"] > 0.0
+    finite = np.logical_and.reduce(np.isfinite(outputs["scores"]), axis=1)
+    seen = np.logical_or.reduce(there, axis=1)
+    both = np.logical_and.reduce(there, axis=2)
+    newest = both.shape[1] - 1 - both[:, ::-1].argmax(axis=1)
+    return [
+        Scored(
+            scores=outputs["scores"][place],
+            spatial=outputs["spatial_scores"][place] if seen[place, 0] else None,
+            temporal=outputs["temporal_scores"][place] if seen[place, 1] else None,
+            alpha=float(outputs["alpha"][place, row]) if both[place, row] else None,
+        )
+        if finite[place]
+        else None
+        for place, row in enumerate(newest)
+    ]

@@ -1,0 +1,1 @@
+"""What flows between the stages: topics, messages, sockets, and the frame ring."""

@@ -1,0 +1,321 @@
+"""Messages: the small typed records that travel between stages.
+
+msgpack on the internal sockets, JSON on the public ones. Every record carries its schema version;
+a decoder that meets another version, an unknown type or a malformed body raises
+:class:`BadMessage`. Pixels never travel: a :class:`FrameRef` says where in which ring they lie.
+"""
+
+from collections.abc import Sequence
+from typing import Any, Literal
+
+import msgspec
+
+SCHEMA_VERSION = 1
+MAX_BYTES = 1 << 20
+
+
+class BadMessage(Exception):
+    """Bytes that are no message of this program; the text says what is wrong with them."""
+
+
+class Message(
+    msgspec.Struct, frozen=True, tag=True, tag_field="is", kw_only=True, forbid_unknown_fields=True
+):
+    schema: int = SCHEMA_VERSION
+
+
+class Stamp(msgspec.Struct, frozen=True, array_like=True):
+    """When a stage took a message and when it let its own go, monotonic nanoseconds."""
+
+    stage: str
+    took_ns: int
+    let_go_ns: int
+
+
+class Moment(msgspec.Struct, frozen=True, kw_only=True):
+    """Which step of which camera a message is about. Identical in all messages of one step."""
+
+    camera: str
+    segment: int
+    step_id: int
+    frame_id: int
+    captured_ns: int
+    pts_ns: int | None
+    elapsed_steps: float
+    """Time since the previous step's frame in nominal steps."""
+    skipped: int
+    """Steps just before this one that had no frame."""
+
+
+class FrameRef(Message, frozen=True, kw_only=True):
+    """A step's frame lies in ``ring`` under ``number``."""
+
+    moment: Moment
+    ring: str
+    number: int
+    trail: tuple[Stamp, ...]
+
+
+class FlowRef(Message, frozen=True, kw_only=True):
+    """A step's quantised flow field, or the word that there is none (``ring`` is None)."""
+
+    moment: Moment
+    ring: str | None
+    number: int
+    span: int
+    """Steps the field stands for: 1, more when frames in between were missing."""
+    trail: tuple[Stamp, ...]
+
+
+class Feature(Message, frozen=True, kw_only=True):
+    """One stream's feature of a step: d float32 in native order, or None when masked."""
+
+    moment: Moment
+    stream: Literal["spatial", "temporal"]
+    vector: bytes | None
+    trail: tuple[Stamp, ...]
+
+
+class EndOfStream(Message, frozen=True, kw_only=True):
+    """Nothing more comes from this camera in this run of its capture."""
+
+    camera: str
+
+
+class StreamScores(msgspec.Struct, frozen=True, kw_only=True):
+    spatial: float | None
+    temporal: float | None
+    alpha: float | None
+
+
+class WindowInfo(msgspec.Struct, frozen=True, kw_only=True):
+    first_step: int
+    last_step: int
+    missing: int
+    segment: int
+
+
+class Change(msgspec.Struct, frozen=True, kw_only=True):
+    """What the event rules say of a label at a step. Times are capture times of steps."""
+
+    type: Literal["start", "update", "end"]
+    label: str
+    number: int
+    """Counts this camera's events; the same in all changes of one event."""
+    score: float
+    top_score: float
+    start_ns: int
+    start_pts_ns: int | None
+    end_ns: int | None
+    end_pts_ns: int | None
+    reason: str | None
+
+
+class Transition(Message, frozen=True, kw_only=True):
+    """A change with all that explains it, as fusion decides it; publish makes it public."""
+
+    camera: str
+    change: Change
+    window: WindowInfo
+    streams: StreamScores
+    captured_ns: int
+    trail: tuple[Stamp, ...]
+
+    @property
+    def key(self) -> str:
+        """The same for all transitions of one event of one fusion process."""
+        return f"{self.camera}/{self.change.number}"
+
+
+class StepScores(Message, frozen=True, kw_only=True):
+    """All scores of one step, for who asks to see them."""
+
+    camera: str
+    scores: dict[str, float]
+    window: WindowInfo
+    streams: dict[str, dict[str, float] | None]
+    alpha: float | None
+    captured_ns: int
+    pts_ns: int | None
+    trail: tuple[Stamp, ...]
+
+
+CameraState = Literal[
+    "connecting", "online", "stalled", "frozen", "quarantined", "unauthorised", "offline",
+    "failed", "ended",
+]  # fmt: skip
+
+
+class CameraStatus(Message, frozen=True, kw_only=True):
+    """A camera's state changed."""
+
+    camera: str
+    state: CameraState
+    reason: str | None
+    at_ns: int
+    segment: int | None = None
+    size: tuple[int, int] | None = None
+
+
+class Quarantined(Message, frozen=True, kw_only=True):
+    """A stage leaves a camera's data alone for a while, for what it does to the stage.
+
+    ``reason`` None: it works on them again.
+    """
+
+    camera: str
+    stage: str
+    reason: str | None
+    at_ns: int
+
+
+class Outgoing(Message, frozen=True, kw_only=True):
+    """A transition on its way from fusion to publish, kept by fusion until acknowledged.
+
+    ``epoch`` names the life of the fusion process, ``number`` counts from 1 within it.
+    """
+
+    epoch: str
+    number: int
+    transition: Transition | None
+    """None: the first word of a new epoch."""
+
+
+class Accepted(Message, frozen=True, kw_only=True):
+    """Everything up to ``number`` of ``epoch`` is in the event log."""
+
+    epoch: str
+    number: int
+
+
+class Hello(Message, frozen=True, kw_only=True):
+    """First word of a stage to its supervisor: the process runs."""
+
+    stage: str
+    pid: int
+
+
+class Ready(Message, frozen=True, kw_only=True):
+    """The stage opened what it needs and does its work from now on."""
+
+
+class Heartbeat(Message, frozen=True, kw_only=True):
+    """Sent by the work loop itself, so that a hung loop falls silent."""
+
+    counters: dict[str, float]
+
+
+class Failed(Message, frozen=True, kw_only=True):
+    """The stage can't start and a restart would not help; ``exit_code`` is the program's."""
+
+    reason: str
+    exit_code: int
+
+
+class RingRequest(Message, frozen=True, kw_only=True):
+    """A writer asks the owner of all shared memory for a ring."""
+
+    camera: str
+    content: Literal["frame", "flow"]
+    shape: tuple[int, int, int]
+
+
+class RingGrant(Message, frozen=True, kw_only=True):
+    """The ring's name, and the first segment and step that its writer may use."""
+
+    camera: str
+    content: Literal["frame", "flow"]
+    ring: str | None
+    reason: str | None
+
+
+class Pace(msgspec.Struct, frozen=True):
+    """How much of each step is done."""
+
+    spatial_every: int = 1
+    """Appearance is computed in one of this many steps; in the others it is masked."""
+    fast_flow: bool = False
+    """Flow is computed by its method's fastest preset."""
+    step_every: int = 1
+    """One of this many steps is made at all."""
+
+
+class Pacing(Message, frozen=True, kw_only=True):
+    """The pace from now on (:mod:`pipeline.decision.governor`), and why."""
+
+    level: int
+    """0: all of each step is done."""
+    pace: Pace
+    reason: str
+    at_ns: int
+
+
+class Stop(Message, frozen=True, kw_only=True):
+    """The supervisor's word to finish what has arrived and leave."""
+
+
+AnyMessage = (
+    FrameRef
+    | FlowRef
+    | Feature
+    | EndOfStream
+    | Transition
+    | StepScores
+    | CameraStatus
+    | Quarantined
+    | Outgoing
+    | Accepted
+    | Hello
+    | Ready
+    | Heartbeat
+    | Failed
+    | RingRequest
+    | RingGrant
+    | Pacing
+    | Stop
+)
+
+_encoder = msgspec.msgpack.Encoder()
+_decoder = msgspec.msgpack.Decoder(AnyMessage)
+_decoder_of_many = msgspec.msgpack.Decoder(list[AnyMessage])
+# RecursionError: what is nested a thousand deep, even in a field that would be skipped.
+_UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
+
+
+def encode(message: Message) -> bytes:
+    """``message`` as msgpack."""
+    return _encoder.encode(message)
+
+
+def encode_all(messages: Sequence[Message]) -> bytes:
+    """Some messages as one msgpack array."""
+    return _encoder.encode(messages)
+
+
+def decode(data: bytes) -> AnyMessage:
+    """The message in ``data``; raises :class:`BadMessage`."""
+    message: AnyMessage = _decoded(data, _decoder)
+    _check_schema(message)
+    return message
+
+
+def decode_all(data: bytes) -> list[AnyMessage]:
+    """The messages in ``data``; raises :class:`BadMessage` if one of them is none."""
+    messages: list[AnyMessage] = _decoded(data, _decoder_of_many)
+    for message in messages:
+        _check_schema(message)
+    return messages
+
+
+def _decoded(data: bytes, decoder: "msgspec.msgpack.Decoder[Any]") -> Any:
+    if len(data) > MAX_BYTES:
+        raise BadMessage(f"{len(data)} bytes; a message has at most {MAX_BYTES}")
+    try:
+        return decoder.decode(data)
+    except _UNREADABLE as error:
+        raise BadMessage(str(error)) from None
+
+
+def _check_schema(message: AnyMessage) -> None:
+    if message.schema != SCHEMA_VERSION:
+        raise BadMessage(f"schema {message.schema}; this program speaks {SCHEMA_VERSION}")

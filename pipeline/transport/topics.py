@@ -1,0 +1,172 @@
+"""Topics: where each message travels, with what delivery rule, who writes it and who reads it.
+
+One table. The sockets follow from it (:mod:`pipeline.transport.bus`): their kind, the length of
+their queues, what is dropped, which types they carry, and who may open them. The public topics are
+a table of their own, beside their records (:mod:`pipeline.public.records`).
+
+A topic on the wire is ``<name>/<camera>/``. ZeroMQ subscriptions are prefix matches: the slash at
+the end keeps ``door`` from receiving ``door2``. Where messages of several cameras travel together,
+``*`` stands for the camera.
+"""
+
+from dataclasses import dataclass
+from enum import Enum
+
+from pipeline.clock import NS_PER_S
+from pipeline.transport import messages
+from pipeline.transport.messages import Message
+
+STAGES = ("capture", "flow", "spatial", "temporal", "fusion", "publish")
+"""Kinds of stages in the order in which data passes them, and in which they stop."""
+SUPERVISOR = "supervisor"
+
+
+class Wire(Enum):
+    """Which sockets carry a topic."""
+
+    PUBLISH = "publish"
+    """Each writer binds PUB, readers connect SUB. Lossless: XPUB, which knows its subscribers."""
+    COLLECT = "collect"
+    """The one reader binds PULL, writers connect PUSH."""
+    DIALOGUE = "dialogue"
+    """The one reader binds ROUTER, writers connect DEALER; answers go back."""
+
+
+class Drop(Enum):
+    """What is lost when a reader is slow."""
+
+    OLDEST_STEPS = "oldest steps"
+    """Live, the reader keeps the newest :data:`MAX_BACKLOG` steps of a camera and counts the rest.
+    Lossless, nothing: the ring's cursors hold the writer back."""
+    NEWEST = "newest"
+    """A message that finds the queue full is dropped and counted. They are few and small."""
+    NOTHING = "nothing"
+    """The writer keeps a message until the reader has acknowledged it, and sends it again."""
+
+
+@dataclass(frozen=True, slots=True)
+class Silence:
+    """How long a writer may be silent before its readers go on without it."""
+
+    steps: float = 0.0
+    """In step periods."""
+    seconds: float = 0.0
+    setting: str = ""
+    """The config key that says how long, where it can be configured."""
+
+    def ns(self, step_period_ns: float) -> float:
+        return self.steps * step_period_ns + self.seconds * NS_PER_S
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Topic:
+    """One row of the table."""
+
+    name: str
+    wire: Wire
+    writers: tuple[str, ...]
+    readers: tuple[str, ...]
+    types: tuple[type[Message], ...]
+    """What writers send."""
+    answers: tuple[type[Message], ...] = ()
+    """What the reader of a dialogue sends back."""
+    drop: Drop = Drop.NEWEST
+    queue: int = 256
+    """Messages that a live socket holds. A lossless one holds all: the rings bound them."""
+    silence: Silence = Silence()
+    together: bool = False
+    """Whether messages of several cameras travel as one. Each reader then reads all cameras."""
+
+    def of(self, camera: str) -> bytes:
+        """The topic of one camera on the wire."""
+        return f"{self.name}/{'*' if self.together else camera}/".encode()
+
+
+MAX_BACKLOG = 2
+"""Live: steps of one camera that may wait before a stage. A slower stage skips to the newest."""
+
+_END = messages.EndOfStream
+
+FRAME = Topic(
+    name="frame",
+    wire=Wire.PUBLISH,
+    writers=("capture",),
+    readers=("spatial", "flow"),
+    types=(messages.FrameRef, _END),
+    drop=Drop.OLDEST_STEPS,
+    silence=Silence(steps=3),
+)
+FLOW = Topic(
+    name="flow",
+    wire=Wire.PUBLISH,
+    writers=("flow",),
+    readers=("temporal",),
+    types=(messages.FlowRef, _END),
+    drop=Drop.OLDEST_STEPS,
+    silence=Silence(steps=3),
+    together=True,
+)
+
+
+def _features(stream: str) -> Topic:
+    return Topic(
+        name=f"feature/{stream}",
+        wire=Wire.PUBLISH,
+        writers=(stream,),
+        readers=("fusion",),
+        types=(messages.Feature, _END),
+        drop=Drop.OLDEST_STEPS,
+        silence=Silence(seconds=2.0),
+        together=True,
+    )
+
+
+SPATIAL, TEMPORAL = _features("spatial"), _features("temporal")
+TRANSITION = Topic(
+    name="transition",
+    wire=Wire.DIALOGUE,
+    writers=("fusion",),
+    readers=("publish",),
+    types=(messages.Outgoing,),
+    answers=(messages.Accepted,),
+    drop=Drop.NOTHING,
+)
+SCORE = Topic(
+    name="score",
+    wire=Wire.COLLECT,
+    writers=("fusion",),
+    readers=("publish",),
+    types=(messages.StepScores,),
+)
+STATUS = Topic(
+    name="status",
+    wire=Wire.COLLECT,
+    writers=("capture", "flow", "spatial", "temporal", "fusion", SUPERVISOR),
+    readers=("publish",),
+    types=(messages.CameraStatus, messages.Quarantined, messages.Pacing),
+)
+CONTROL = Topic(
+    name="control",
+    wire=Wire.DIALOGUE,
+    writers=STAGES,
+    readers=(SUPERVISOR,),
+    types=(
+        messages.Hello,
+        messages.Ready,
+        messages.Heartbeat,
+        messages.Failed,
+        messages.CameraStatus,
+        messages.Quarantined,
+        messages.RingRequest,
+    ),
+    answers=(messages.RingGrant, messages.Pacing, messages.Stop),
+    silence=Silence(setting="supervisor.hang_s"),
+)
+
+TABLE = (FRAME, FLOW, SPATIAL, TEMPORAL, TRANSITION, SCORE, STATUS, CONTROL)
+"""Every internal topic."""
+
+
+def ring_readers(content: str) -> tuple[str, ...]:
+    """Stages that read a ring, in the order of their cursors in it."""
+    return FRAME.readers if content == "frame" else FLOW.readers

@@ -1,0 +1,97 @@
+"""Recordings: what is written comes back; what is cut off or damaged is told or left out."""
+
+from pathlib import Path
+
+import pytest
+
+from pipeline.decision.recording import (
+    ABOUT_FILE,
+    About,
+    Advanced,
+    Interrupted,
+    Made,
+    Recorder,
+    Recording,
+    check_new,
+)
+from pipeline.errors import RecordingError
+from pipeline.steps.join import DecidedStep
+from pipeline.transport.messages import Feature
+from testbed.samples import moment, transition
+
+
+def about() -> About:
+    return About(
+        model="models/x",
+        name="x",
+        version="1",
+        sha256="00",
+        cameras={"door": "rtsp://me:***@host/"},
+        thresholds={"left": {"start": 0.5}},
+        update_every_s=1.0,
+        media_timed=False,
+        wall_minus_monotonic_ns=7,
+    )
+
+
+def step(number: int) -> DecidedStep:
+    feature = Feature(moment=moment(number), stream="spatial", vector=b"\1" * 16, trail=())
+    return DecidedStep(moment(number), feature, None)
+
+
+def record(folder: Path, steps: int = 3) -> Path:
+    recorder = Recorder(folder, about())
+    for number in range(steps):
+        recorder.advanced([step(number)], number)
+    recorder.interrupted("door", "no frames", 9)
+    recorder.made(transition())
+    recorder.close()
+    return folder
+
+
+def test_what_is_written_comes_back_life_by_life(tmp_path: Path) -> None:
+    record(record(tmp_path / "new"), steps=1)
+    recording = Recording(tmp_path / "new")
+    assert recording.about == about()
+    first, second = [list(part) for part in recording.parts()]
+    assert [type(entry) for entry in first] == [Advanced] * 3 + [Interrupted, Made]
+    assert [type(entry) for entry in second] == [Advanced, Interrupted, Made]
+    entry = first[1]
+    assert isinstance(entry, Advanced)
+    assert entry.took_ns == 1
+    assert entry.steps[0].moment == moment(1)
+    assert entry.steps[0].spatial == step(1).spatial
+    assert (tmp_path / "new").stat().st_mode & 0o777 == 0o700
+
+
+def test_a_recording_that_was_cut_off_ends_before_the_cut(tmp_path: Path) -> None:
+    path = record(tmp_path) / "steps-000.msgpack"
+    whole = path.read_bytes()
+    counts = set()
+    for length in range(0, len(whole), 7):
+        path.write_bytes(whole[:length])
+        (part,) = Recording(tmp_path).parts()
+        counts.add(len(list(part)))
+    assert counts == {0, 1, 2, 3, 4}
+
+
+@pytest.mark.parametrize("damage", [b"\xff\xff\xff\xff", b"\x02\x00\x00\x00\xc1\xc1"])
+def test_damage_is_named_with_its_place(tmp_path: Path, damage: bytes) -> None:
+    path = record(tmp_path) / "steps-000.msgpack"
+    path.write_bytes(damage + path.read_bytes())
+    (part,) = Recording(tmp_path).parts()
+    with pytest.raises(RecordingError, match=r"steps-000.msgpack: at byte 0: "):
+        list(part)
+
+
+def test_what_is_no_recording_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(RecordingError, match=r"recording.json: No such file"):
+        Recording(tmp_path)
+    check_new(tmp_path)
+    (tmp_path / ABOUT_FILE).write_text("{}")
+    with pytest.raises(RecordingError, match="missing required field"):
+        Recording(tmp_path)
+    with pytest.raises(RecordingError, match="holds a recording already"):
+        check_new(tmp_path)
+    with pytest.raises(RecordingError, match=r"Not a directory|File exists"):
+        Recorder(tmp_path / ABOUT_FILE, about())

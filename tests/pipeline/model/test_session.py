@@ -1,0 +1,273 @@
+"""Sessions: what a network's file says of itself must be what the contract says of it."""
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import onnx
+import onnxruntime as ort
+import pytest
+from onnx.external_data_helper import set_external_data
+
+from pipeline.errors import PackError
+from pipeline.model.pack import (
+    CONTRACT_FILE,
+    METADATA_KEY,
+    NETWORKS,
+    Contract,
+    ModelPack,
+    file_sha256,
+    network_file,
+)
+from pipeline.model.session import Network, available_providers
+from testbed import tiny_pack
+from testbed.tiny_pack import (
+    LABELS,
+    SIZE,
+    STACK,
+    D,
+)
+
+T = 6
+
+
+@pytest.fixture(scope="module")
+def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tiny_pack.make(tmp_path_factory.mktemp("packs") / "tiny")
+
+
+def with_network(
+    tiny: Path, to: Path, network: str, change: Callable[[onnx.ModelProto], object]
+) -> ModelPack:
+    """A copy of the tiny pack whose ``network`` was changed and whose hashes are right again."""
+    shutil.copytree(tiny, to)
+    path = to / network_file(network)
+    model = onnx.load(path)
+    change(model)
+    onnx.save(model, path)
+    return rehashed(to, network)
+
+
+def rehashed(folder: Path, network: str) -> ModelPack:
+    path = folder / CONTRACT_FILE
+    contract = Contract.model_validate_json(path.read_bytes())
+    name = network_file(network)
+    hashes = {**contract.sha256, name: file_sha256(folder / name)}
+    path.write_text(contract.model_copy(update={"sha256": hashes}).model_dump_json())
+    return ModelPack.load(folder)
+
+
+@pytest.mark.parametrize("batch", [1, 3])
+def test_the_networks_run_with_the_shapes_of_the_contract(tiny: Path, batch: int) -> None:
+    pack = ModelPack.load(tiny)
+    spatial, temporal, fusion = (Network(pack, name) for name in NETWORKS)
+    frames = np.full((batch, *SIZE, 3), 51, np.uint8)
+    features = spatial.run({"frames": frames})["features"]
+    np.testing.assert_allclose(features, [[np.sqrt(0.999 - 0.2)] * 3 + [0]] * batch, atol=1e-6)
+    flow = np.full((batch, STACK, *SIZE, 2), 128, np.uint8)
+    flow[..., 0] = 138
+    moving = temporal.run({"flow": flow})["features"]
+    np.testing.assert_allclose(moving, [[0.0, 10.0, 0.0, 0.0]] * batch, atol=1e-4)
+    window = np.zeros((batch, T, D), np.float32)
+    window[:, -1] = moving
+    mask = np.zeros((batch, T, 2), np.float32)
+    mask[:, -1] = 1
+    outputs = fusion.run({"spatial": np.zeros_like(window), "temporal": window, "mask": mask})
+    assert {name: value.shape for name, value in outputs.items()} == {
+        "scores": (batch, len(LABELS)),
+        "spatial_scores": (batch, len(LABELS)),
+        "temporal_scores": (batch, len(LABELS)),
+        "alpha": (batch, T),
+    }
+    assert [LABELS[int(best)] for best in outputs["scores"].argmax(axis=1)] == ["right"] * batch
+
+
+def test_a_provider_that_was_asked_for_and_is_not_to_be_had_is_told(
+    tiny: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    wanted = "CUDAExecutionProvider"
+    if wanted in available_providers() or wanted not in ort.get_available_providers():
+        pytest.skip("there is a card here, or this onnxruntime knows of none")
+    with caplog.at_level("WARNING"):
+        network = Network(ModelPack.load(tiny), "fusion", providers=[wanted])
+    assert network.provider == "CPUExecutionProvider"
+    assert f"runs on CPUExecutionProvider, not on {wanted}" in caplog.text
+
+
+def test_the_cpu_is_always_among_the_providers(tiny: Path) -> None:
+    assert available_providers()[-1] == "CPUExecutionProvider"
+    network = Network(ModelPack.load(tiny), "fusion", providers=["CPUExecutionProvider"])
+    assert network.provider == "CPUExecutionProvider"
+
+
+def test_a_session_refuses_other_shapes(tiny: Path) -> None:
+    network = Network(ModelPack.load(tiny), "spatial")
+    with pytest.raises(Exception, match=r"dimensions.*frames"):
+        network.run({"frames": np.zeros((1, 9, 9, 3), np.uint8)})
+
+
+def no_metadata(model: onnx.ModelProto) -> None:
+    del model.metadata_props[:]
+
+
+def metadata(text: str) -> Callable[[onnx.ModelProto], None]:
+    return lambda model: onnx.helper.set_model_props(model, {METADATA_KEY: text})
+
+
+def other_contract(model: onnx.ModelProto) -> None:
+    metadata(tiny_pack.contract(step_hz=12.0).metadata_json())(model)
+
+
+def extra_key(model: onnx.ModelProto) -> None:
+    stated = tiny_pack.contract().metadata_json()
+    metadata(stated[:-1] + ',"extra":1}')(model)
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        (no_metadata, "carries no contract"),
+        (metadata("{"), "its contract is not JSON"),
+        (metadata("[]"), "its contract is not a JSON object"),
+        (other_contract, "disagrees with pack.json about 'step_hz'"),
+        (extra_key, "disagrees with pack.json about 'extra'"),
+    ],
+)
+@pytest.mark.parametrize("network", NETWORKS)
+def test_metadata_that_disagrees_is_refused(
+    tiny: Path,
+    tmp_path: Path,
+    network: str,
+    change: Callable[[onnx.ModelProto], None],
+    says: str,
+) -> None:
+    pack = with_network(tiny, tmp_path / "pack", network, change)
+    with pytest.raises(PackError, match=rf"{network}\.onnx: {says}"):
+        Network(pack, network)
+
+
+def rename_input(model: onnx.ModelProto) -> None:
+    model.graph.input[0].name = "pictures"
+    model.graph.node[0].input[0] = "pictures"
+
+
+def static_batch(model: onnx.ModelProto) -> None:
+    model.graph.input[0].type.tensor_type.shape.dim[0].dim_value = 1
+
+
+def other_size(model: onnx.ModelProto) -> None:
+    model.graph.input[0].type.tensor_type.shape.dim[1].dim_value = SIZE[0] + 2
+
+
+def float_input(model: onnx.ModelProto) -> None:
+    model.graph.input[0].type.tensor_type.elem_type = onnx.TensorProto.FLOAT
+
+
+def second_input(model: onnx.ModelProto) -> None:
+    model.graph.input.append(
+        onnx.helper.make_tensor_value_info("state", onnx.TensorProto.FLOAT, ["N", 1])
+    )
+
+
+def rename_output(model: onnx.ModelProto) -> None:
+    model.graph.output[0].name = "logits"
+    model.graph.node[-1].output[0] = "logits"
+
+
+def other_feature_size(model: onnx.ModelProto) -> None:
+    for tensor in model.graph.initializer:
+        if tensor.name == "pads":
+            tensor.CopyFrom(onnx.numpy_helper.from_array(np.array([0, 0, 0, D - 2]), "pads"))
+    model.graph.output[0].type.tensor_type.shape.dim[1].dim_value = D + 1
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        (rename_input, r"input 'frames' is missing; there are \['pictures'\]"),
+        (static_batch, r"input 'frames' is tensor\(uint8\) \(1, 12, 16, 3\), the contract says"),
+        (other_size, r"input 'frames' .* \(None, 14, 16, 3\), .* \(None, 12, 16, 3\)"),
+        (float_input, r"input 'frames' is tensor\(float\)"),
+        (second_input, r"has inputs that the contract lacks: \['state'\]"),
+        (rename_output, r"output 'features' is missing; there are \['logits'\]"),
+        (other_feature_size, r"output 'features' .* \(None, 5\), .* \(None, 4\)"),
+    ],
+)
+def test_tensors_that_disagree_are_refused(
+    tiny: Path, tmp_path: Path, change: Callable[[onnx.ModelProto], None], says: str
+) -> None:
+    pack = with_network(tiny, tmp_path / "pack", "spatial", change)
+    with pytest.raises(PackError, match=rf"spatial\.onnx: {says}"):
+        Network(pack, "spatial")
+
+
+def test_a_file_that_is_no_network_is_refused(tiny: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "pack"
+    shutil.copytree(tiny, folder)
+    (folder / "temporal.onnx").write_bytes(b"not a network")
+    pack = rehashed(folder, "temporal")
+    with pytest.raises(PackError, match=r"temporal\.onnx: onnxruntime can't load it: "):
+        Network(pack, "temporal")
+
+
+def foreign_operator(model: onnx.ModelProto) -> None:
+    model.graph.node[0].domain = "elsewhere"
+    model.opset_import.append(onnx.helper.make_opsetid("elsewhere", 1))
+
+
+def weights_in(place: str) -> Callable[[onnx.ModelProto], None]:
+    """Moves one weight into a file of its own, ``place`` as seen from the pack."""
+
+    def move(model: onnx.ModelProto) -> None:
+        (tensor,) = (t for t in model.graph.initializer if t.name == "white")
+        set_external_data(tensor, place, offset=0, length=4)
+        tensor.ClearField("raw_data")
+        tensor.data_location = onnx.TensorProto.EXTERNAL
+
+    return move
+
+
+@pytest.mark.parametrize(
+    "change", [foreign_operator, *map(weights_in, ("../w.bin", "w.bin", "/etc/passwd"))]
+)
+def test_what_needs_more_than_its_own_file_is_refused(
+    tiny: Path, tmp_path: Path, change: Callable[[onnx.ModelProto], None]
+) -> None:
+    pack = with_network(tiny, tmp_path / "pack", "spatial", change)
+    for folder in (tmp_path, tmp_path / "pack"):
+        (folder / "w.bin").write_bytes(b"\0\0\x80\x3f")
+    with pytest.raises(PackError, match=r"spatial\.onnx: onnxruntime can't load it: "):
+        Network(pack, "spatial")
+
+
+def test_a_file_exchanged_after_it_was_verified_is_refused(tiny: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "pack"
+    shutil.copytree(tiny, folder)
+    pack = ModelPack.load(folder)
+    shutil.copy(folder / "temporal.onnx", folder / "spatial.onnx")
+    with pytest.raises(PackError, match=r"spatial\.onnx: was changed since it was verified"):
+        Network(pack, "spatial")
+
+
+@pytest.mark.parametrize("field", ["feature_size", "window"])
+def test_absurd_sizes_are_refused(tiny: Path, tmp_path: Path, field: str) -> None:
+    folder = tmp_path / "pack"
+    shutil.copytree(tiny, folder)
+    stated = json.loads((folder / CONTRACT_FILE).read_bytes())
+    (folder / CONTRACT_FILE).write_text(json.dumps({**stated, field: 10**9}))
+    with pytest.raises(PackError, match=field):
+        ModelPack.load(folder)
+    stated["spatial"]["size"] = [100_000, 100_000]
+    (folder / CONTRACT_FILE).write_text(json.dumps(stated))
+    with pytest.raises(PackError, match=r"spatial\.size"):
+        ModelPack.load(folder)
+
+
+def test_networks_of_two_packs_do_not_mix(tiny: Path, tmp_path: Path) -> None:
+    other = tiny_pack.make(tmp_path / "other", window=T + 1)
+    shutil.copy(tiny / "fusion.onnx", other / "fusion.onnx")
+    pack = rehashed(other, "fusion")
+    with pytest.raises(PackError, match=r"fusion\.onnx: disagrees with pack.json about 'window'"):
+        Network(pack, "fusion")

@@ -1,0 +1,181 @@
+"""What whoever started the program sees: every event once, whatever the wire dropped."""
+
+import io
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import msgspec
+import pytest
+from rich.console import Console
+
+from pipeline.clock import SYSTEM_CLOCK
+from pipeline.config import validate
+from pipeline.public.camera_states import CameraStates
+from pipeline.public.event_line import event_line
+from pipeline.public.event_log import EventLog
+from pipeline.public.records import Event, to_json
+from pipeline.run.metrics import StageMetrics
+from pipeline.run.outputs.base import RunView
+from pipeline.run.outputs.lines import EventLines, as_json, as_text
+from pipeline.run.outputs.table import LiveTable
+from pipeline.topology import stages
+from pipeline.transport.bus import Bus
+from pipeline.transport.messages import CameraStatus, StreamScores
+from pipeline.transport.public_sockets import PublicPublisher
+from testbed.samples import event
+from tests.pipeline.public.test_event_log import append
+
+
+class Stage:
+    """A stage that has just been started."""
+
+    ready = False
+    total_restarts = 0
+
+
+class Wire:
+    """The log and PUB socket that an output looks at, and the view it is given."""
+
+    def __init__(self, root: Path) -> None:
+        self.bus = Bus(root, lossless=False)
+        self.log_path = root / "log"
+        config = validate(
+            {"cameras": {"door": {}, "yard": {}}, "publish": {"events": f"ipc://{root}/events"}}
+        )
+        self.publisher: PublicPublisher = self.bus.public_publisher(config.publish.events)
+        self.view = RunView(
+            config=config,
+            log_path=self.log_path,
+            stages={spec.name: Stage() for spec in stages(config)},
+            cameras=CameraStates(),
+            metrics=StageMetrics(),
+            started_ns=SYSTEM_CLOCK.monotonic_ns(),
+        )
+
+    def store(self, number: int, kind: str = "start") -> Event:
+        log = EventLog(self.log_path)
+        stored = append(log, number, kind, key=f"door/{number}")
+        log.close()
+        return stored
+
+    def publish(self, one: Event) -> None:
+        self.publisher.send(f"action/{one.camera}/{one.label}/", to_json(one))
+
+
+@pytest.fixture
+def wire(tmp_path: Path) -> Iterator[Wire]:
+    made = Wire(tmp_path)
+    yield made
+    made.bus.close()
+
+
+def shown(stream: io.StringIO) -> list[int]:
+    return [json.loads(line)["seq"] for line in stream.getvalue().splitlines()]
+
+
+def until_shown(wire: Wire, lines: EventLines, stream: io.StringIO, one: Event) -> None:
+    for _ in range(500):
+        wire.publish(one)
+        wire.bus.poll(0.01)
+        lines.tick()
+        if stream.getvalue():
+            return
+    pytest.fail("nothing was heard")
+
+
+def test_each_event_of_this_run_is_one_line_of_json(wire: Wire) -> None:
+    wire.store(1)
+    stream = io.StringIO()
+    lines = EventLines(wire.bus, wire.view, as_json, stream)
+    until_shown(wire, lines, stream, wire.store(2))
+    wire.store(3)
+    wire.publish(wire.store(4))
+    wire.bus.poll(1.0)
+    lines.tick()
+    wire.store(5)
+    lines.close()
+    # 1 is of a run before; 3 was lost on the wire, 5 came after the last tick.
+    assert shown(stream) == [2, 3, 4, 5]
+
+
+def test_what_was_not_heard_at_all_is_shown_at_the_end(wire: Wire) -> None:
+    stream = io.StringIO()
+    lines = EventLines(wire.bus, wire.view, as_json, stream)
+    for number in (1, 2, 3):
+        wire.store(number)
+    lines.tick()
+    assert shown(stream) == []
+    lines.close()
+    assert shown(stream) == [1, 2, 3]
+
+
+class _Left(io.StringIO):
+    """A pipe whose reader has left."""
+
+    def write(self, text: str) -> int:
+        raise BrokenPipeError
+
+
+def test_a_reader_that_left_does_not_stop_the_pipeline(wire: Wire) -> None:
+    lines = EventLines(wire.bus, wire.view, as_json, _Left())
+    wire.store(1)
+    wire.store(2)
+    lines.close()
+    lines.close()
+
+
+def test_a_log_that_is_none_is_said_and_does_not_stop_the_end(
+    wire: Wire, caplog: pytest.LogCaptureFixture
+) -> None:
+    wire.log_path.write_text("no database" * 1000)
+    lines = EventLines(wire.bus, wire.view, as_json, io.StringIO())
+    lines.close()
+    assert "file is not a database" in caplog.text
+
+
+def test_a_line_for_people_says_who_what_why() -> None:
+    one = msgspec.structs.replace(
+        event(41, "end"), reason="gap", streams=StreamScores(spatial=0.71, temporal=None, alpha=0.3)
+    )
+    line = as_text(to_json(one))
+    assert line == event_line(one).plain
+    for word in ("41", "10:00:00.120", "door", "end", "left", "0.95", "spatial 0.71", "α 0.30"):
+        assert word in line
+    assert "temporal" not in line
+    assert line.endswith("18 ms  (gap)")
+
+
+def test_the_table_shows_cameras_scores_stages_and_events(wire: Wire) -> None:
+    console = Console(file=io.StringIO(), force_terminal=True, width=140, height=40)
+    table = LiveTable(wire.bus, wire.view, console)
+    status = CameraStatus(camera="door", state="online", reason=None, at_ns=1, size=(48, 64))
+    wire.view.cameras.note(status)
+    wire.view.metrics.update("capture:door", {"frames": 77.0})
+    scores = {
+        "camera": "door",
+        "scores": {"left": 0.91, "right": 0.05},
+        "streams": {"spatial": None, "temporal": {"left": 0.83, "right": 0.1}},
+        "alpha": None,
+        "latency_ms": {"total": 21.4},
+    }
+    for _ in range(500):
+        wire.publisher.send("score/door/", json.dumps(scores).encode())
+        wire.publisher.send("action/door/left/", b"nonsense")
+        wire.publish(event(1))
+        wire.bus.poll(0.01)
+        table.tick()
+        if "left" in text(table) and "0.91" in text(table):
+            break
+    seen = text(table)
+    for word in ("64×48", "77", "online", "starting", "0.91", "masked", "0.83", "21 ms", "flow:0"):
+        assert word in seen
+    assert "no event yet" not in seen
+    table.close()
+
+
+def text(table: LiveTable) -> str:
+    console = Console(file=io.StringIO(), width=140, height=40)
+    with console.capture() as capture:
+        console.print(table.render())
+    return capture.get()

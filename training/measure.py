@@ -1,0 +1,114 @@
+"""How good a model is: on clips, and on streams.
+
+The stepped stream runs over a clip as it would live; :mod:`pipeline.evaluate.protocol` turns
+what it says into a prediction.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from pipeline.evaluate.protocol import clip_scores
+from training.compose import stack_valid
+from training.config import TrainConfig
+from training.data import BACKBONE_BATCH, Clip
+from training.model import TwoStream
+
+STREAMS = ("fused", "spatial", "temporal")
+Floats = npt.NDArray[np.float32]
+
+
+TINY = np.float32(1e-12)
+
+
+class StreamScores(NamedTuple):
+    """Probabilities (S, C) at each step of a stream."""
+
+    fused: Floats
+    spatial: Floats
+    temporal: Floats
+
+
+def clip_tensors(clip: Clip, stack: int) -> tuple[Tensor, Tensor, Tensor]:
+    """``grid`` (S, c, gh, gw), ``fields`` (S, 2, h, w), ``mask`` (S, 2) of a clip, float32."""
+    mask = np.stack([clip.seen, clip.seen & stack_valid(clip.moving, stack)], -1).astype(np.float32)
+    grid, fields = torch.from_numpy(clip.grid.copy()), torch.from_numpy(clip.fields)
+    return grid.float(), fields.permute(0, 3, 1, 2).float(), torch.from_numpy(mask)
+
+
+class ClipFeatures(NamedTuple):
+    """Of a clip: both streams' features (S, d), and ``mask`` (S, 2), float32."""
+
+    spatial: Tensor
+    temporal: Tensor
+    mask: Tensor
+
+
+@torch.inference_mode()
+def clip_features(
+    model: TwoStream, clip: Clip, motion: Callable[[Tensor], Tensor] | None = None
+) -> ClipFeatures:
+    """Both streams' features at each step of a clip.
+
+    ``motion`` stands in for the model's :meth:`~training.temporal.TemporalNetwork.features`.
+    """
+    motion = motion or model.temporal.features
+    grid, fields, mask = clip_tensors(clip, model.stack)
+    stacks = model.stacks(model.temporal.resized(fields)[None])[0]
+    spatial = [model.spatial.head(part) for part in torch.split(grid, BACKBONE_BATCH)]
+    temporal = [motion(part) for part in torch.split(stacks, BACKBONE_BATCH)]
+    return ClipFeatures(torch.cat(spatial), torch.cat(temporal), mask)
+
+
+@torch.inference_mode()
+def stream_scores(model: TwoStream, clip: Clip, window: int) -> StreamScores:
+    """What the sliding window says at each step of a clip.
+
+    A window that isn't full is padded with steps that leave the state as it was, so one pass over
+    the first ``window`` steps is all the windows that end there.
+    """
+    inputs = clip_features(model, clip)
+    start = model.fusion.steps(*(x[None, :window] for x in inputs))
+    scores = [x[0].exp() for x in start[:3]]
+    if len(clip) > window:
+        slid = [x.unfold(0, window, 1)[1:].transpose(1, 2) for x in inputs]
+        later = model.fusion(*slid)
+        scores = [torch.cat(pair) for pair in zip(scores, later[:3], strict=True)]
+    return StreamScores(*(np.asarray(x.numpy(), np.float32) for x in scores))
+
+
+def background_mask(config: TrainConfig) -> npt.NDArray[np.bool_]:
+    """(C,) bool, true for labels that mean nothing."""
+    return np.array([label in config.background for label in config.labels])
+
+
+@torch.inference_mode()
+def predict(
+    model: TwoStream, config: TrainConfig, clips: Sequence[Clip],
+    features: Callable[[Clip], ClipFeatures] | None = None,
+) -> npt.NDArray[np.int64]:  # fmt: skip
+    """(len(clips), 3) predicted labels: fused, spatial alone, temporal alone.
+
+    What the window says that ends with each clip. ``features`` gives those of a clip where they
+    are known already.
+    """
+    nothing = background_mask(config)
+    rows = []
+    for clip in clips:
+        inputs = features(clip) if features else clip_features(model, clip)
+        said = model.fusion(*(x[None, -config.window :] for x in inputs))[:3]
+        rows.append([int(clip_scores(x.numpy(), nothing).argmax()) for x in said])
+    return np.array(rows, np.int64).reshape(-1, 3)
+
+
+def confusion(
+    truth: npt.NDArray[np.int64], predicted: npt.NDArray[np.int64], labels: int
+) -> npt.NDArray[np.int64]:
+    """(C, C) counts, row = true label, column = predicted."""
+    matrix = np.zeros((labels, labels), np.int64)
+    np.add.at(matrix, (truth, predicted), 1)
+    return matrix
