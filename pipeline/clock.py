@@ -27,7 +27,7 @@ class Clock(Protocol):
 
 
 class SystemClock:
-    """The machine's own time."""
+    """The machine's own clock."""
 
     def monotonic_ns(self) -> int:
         return time.monotonic_ns()

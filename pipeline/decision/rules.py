@@ -1,9 +1,9 @@
-"""Events: when a label's scores are the start, the going on and the end of an action.
+"""Event rules: when the scores of a label start, continue and end an action. Pure.
 
-Pure rules over numbers, one :class:`EventRules` per camera. A label starts when its score has been
-at or above its start threshold for its minimum duration, and ends when it has been below its end
-threshold for as long (hysteresis: Canny's two thresholds, in time). After its end a label rests for
-its cool-down. Background labels never make events.
+A label starts when its score has been at or above its start threshold for its minimum duration. It
+ends when its score has been below its end threshold for as long (hysteresis: Canny's two
+thresholds, in time). After its end a label rests for its cool-down. Background labels never make
+events. Each camera has its own :class:`EventRules`.
 """
 
 from collections.abc import Mapping, Sequence
@@ -17,12 +17,12 @@ from pipeline.transport.messages import Change
 
 @dataclass(frozen=True, slots=True)
 class StepTime:
-    """When a step's frame was grabbed, and its place in the medium; both nanoseconds."""
+    """When a step's frame was grabbed, and its media time; nanoseconds."""
 
     captured_ns: int
     pts_ns: int | None
     media_ns: int
-    """What durations are measured in: ``pts_ns`` for files, so that they are repeatable."""
+    """The time that durations are measured in: ``pts_ns`` for files, so they are repeatable."""
 
 
 @dataclass(slots=True)
@@ -55,7 +55,7 @@ class EventRules:
             None if name in background else _Label(name, thresholds[name]) for name in labels
         ]
         self._update_every_ns = int(update_every_s * NS_PER_S)
-        # A score that stands at a step holds until the next: one step lasts a period, not nothing.
+        # A step's score holds until the next step: one step lasts a period, not zero.
         self._period_ns = int(NS_PER_S / step_hz)
         self._count = 0
 
@@ -75,7 +75,7 @@ class EventRules:
         return changes
 
     def interrupt(self, reason: str) -> list[Change]:
-        """End what is active: the camera has a gap, ended, or stops. Nothing is carried over."""
+        """End all active labels: the camera has a gap, has ended, or stops."""
         changes = []
         for label in self._labels:
             if label is None:

@@ -8,7 +8,7 @@ STYLES = {"start": "bold green", "update": "dim", "end": "yellow"}
 
 
 def event_line(event: Event) -> Text:
-    """Time, camera, what happened, how sure, why, how late."""
+    """Number, time, camera, what happened, scores, latency, reason."""
     text = Text(f"{event.seq:>6}  {event.start_time[11:23]}  {event.camera:<12}  ")
     text.append(f"{event.type:<6} {event.label:<12}", style=STYLES[event.type])
     text.append(f"{event.top_score:6.2f}")

@@ -1,4 +1,4 @@
-"""What the supervisor tells a new stage process."""
+"""What the supervisor sends to a new stage process."""
 
 import msgspec
 

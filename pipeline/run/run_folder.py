@@ -17,23 +17,23 @@ def default_run_root() -> Path:
 
 
 class RunFolder:
-    """Made with mode 0700 under ``root``, locked while its owner lives, removed at the end.
+    """Created with mode 0700 under ``root``, locked while its owner lives, removed at the end.
 
-    The lock goes with the process however it ends, so a folder whose lock is free belongs to a run
-    that died: :meth:`remove_dead` takes such folders away, and their shared memory with them.
+    The lock is released when the process ends, however it ends. A folder whose lock is free
+    therefore belongs to a dead run: :meth:`remove_dead` removes it, and its shared memory.
     """
 
     def __init__(self, root: Path, run: RunIdentity) -> None:
         root.mkdir(parents=True, exist_ok=True)
         self.path = root / run.prefix
-        # Locked before it has the name by which others find it: what they find unlocked is dead.
+        # Lock it before it has the name by which others find it: what they find unlocked is dead.
         unfinished = root / f".{run.prefix}"
         unfinished.mkdir(mode=0o700)
         self._lock = (unfinished / _LOCK).open("w")
         fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         if self.path.exists():
             shutil.rmtree(unfinished)
-            raise FileExistsError(f"run folder {self.path} is there already")
+            raise FileExistsError(f"run folder {self.path} exists already")
         unfinished.rename(self.path)
 
     def close(self) -> None:
@@ -42,7 +42,7 @@ class RunFolder:
 
     @staticmethod
     def remove_dead(root: Path) -> list[str]:
-        """Remove what dead runs of this user left behind; returns the names of those runs."""
+        """Remove what dead runs of this user left; returns the names of those runs."""
         removed = []
         for lock_path in sorted(root.glob(f"two-stream-*/{_LOCK}")):
             folder = lock_path.parent
@@ -54,6 +54,6 @@ class RunFolder:
                     remove_stale(folder.name)
                     shutil.rmtree(folder, ignore_errors=True)
             except OSError:
-                continue  # its owner lives, or took it away just now
+                continue  # its owner lives, or removed it just now
             removed.append(folder.name)
         return removed

@@ -33,7 +33,10 @@ BUSY_POLL_S = 0.05
 
 
 def run_loop(stage: Stage, context: Context, alive: "Lifeline") -> None:
-    """Work until told to stop and drained. Heartbeats come from here: a hung stage is silent."""
+    """Work until the stage was told to stop and has drained.
+
+    Heartbeats come from here, so a hung stage falls silent.
+    """
     link = context.link
     drain_ns: int | None = None
     poll_ns = 0
@@ -65,7 +68,7 @@ class Lifeline:
         self.terminated = False
         self._orphaned = False
         signal.signal(signal.SIGTERM, self._on_signal)
-        # Control-C goes to the whole foreground group; the supervisor decides what it means.
+        # Control-C reaches the whole foreground group; the supervisor decides what it means.
         signal.signal(signal.SIGINT, signal.SIG_IGN)
         bus.watch(sys.stdin.fileno(), self._on_stdin)
 

@@ -19,7 +19,7 @@ class FlowSteps:
     """The flow between one camera's steps.
 
     A step whose frame was skipped, or overwritten before it was read, makes the next field span
-    more steps; a field never spans two segments.
+    more steps. A field never spans two segments.
     """
 
     def __init__(self, method: FlowMethod, contract: TemporalInputs) -> None:
@@ -32,7 +32,7 @@ class FlowSteps:
         self._span = 0
 
     def advance(self, moment: Moment) -> None:
-        """Move on to a step, whether or not its frame can be had."""
+        """Move on to a step, whether or not its frame can be read."""
         if moment.segment != self._segment:
             self._gray, self._segment = None, moment.segment
             self._elapsed_steps, self._span = 0.0, 0
@@ -79,9 +79,9 @@ class FlowStack:
     def push(self, segment: int, step_id: int, field: QuantisedFlow | None, span: int) -> bool:
         """Add the field of a step (None: it has none); True when the stack is whole.
 
-        A field whose frames were ``span`` steps apart is in pixels per nominal step and stands for
-        each of them. A missing field, one that does not follow the last, or a new segment starts
-        the stack anew: a stack never spans a gap.
+        A field whose frames were ``span`` steps apart is in pixels per nominal step, and is used
+        for each of those steps. A missing field, a field that does not follow the last one, or a
+        new segment clears the stack: a stack never spans a gap.
         """
         follows = segment == self._segment and step_id - span == self._step
         self._segment, self._step = segment, step_id

@@ -7,7 +7,7 @@ from pipeline.transport.messages import Feature, Moment
 
 @dataclass(slots=True)
 class DecidedStep:
-    """A step for which nothing more is waited for."""
+    """A step that fusion may process: both streams have come, or waited long enough."""
 
     moment: Moment
     spatial: Feature | None
@@ -22,11 +22,11 @@ class _Pending:
 
 
 class StepJoin:
-    """Brings the two streams of one camera together, step by step and in order.
+    """Joins the two streams of one camera, step by step and in order.
 
-    A step is decided when each stream has spoken of it or of a later one, or, live, when
-    ``patience_ns`` has passed since the first word of it: then fusion goes on with the stream that
-    is there. Lossless (``patience_ns`` None) waits for both.
+    A step is decided when each stream has sent a feature of it or of a later step. Live, it is also
+    decided when ``patience_ns`` has passed since its first feature; fusion then goes on with the
+    stream that has come. Lossless (``patience_ns`` None) waits for both.
     """
 
     def __init__(self, patience_ns: int | None) -> None:
@@ -40,7 +40,7 @@ class StepJoin:
     def push(self, feature: Feature, now_ns: int) -> None:
         step = feature.moment.step_id
         if feature.stream in self._ended:
-            # A capture that was started again goes on after the end of the one before.
+            # A restarted capture goes on after the end of the previous one.
             self._seen.update(dict.fromkeys(self._ended, self._decided))
             self._ended.clear()
         self._seen[feature.stream] = max(step, self._seen[feature.stream])
@@ -53,14 +53,14 @@ class StepJoin:
         pending.features[feature.stream] = feature
 
     def end(self, stream: str) -> bool:
-        """``stream`` has come to its end; True when both have and nothing is pending."""
+        """``stream`` has ended; True when both have and nothing is pending."""
         self._ended.add(stream)
         self._seen[stream] = 1 << 62
         return self.ended
 
     @property
     def waiting(self) -> bool:
-        """Whether a step has come that isn't decided."""
+        """Whether a step has come that is not decided yet."""
         return bool(self._pending)
 
     @property
@@ -68,7 +68,7 @@ class StepJoin:
         return len(self._ended) == 2 and not self._pending
 
     def decided(self, now_ns: int) -> list[DecidedStep]:
-        """Steps that are decided by now, in order; each is returned once."""
+        """Steps that are decided by ``now_ns``, in order; each is returned once."""
         steps = []
         for step in sorted(self._pending):
             pending = self._pending[step]
@@ -83,7 +83,7 @@ class StepJoin:
         return steps
 
     def next_deadline_ns(self) -> int | None:
-        """When the oldest pending step will have waited long enough."""
+        """When the oldest pending step has waited long enough; None if nothing is pending."""
         if not self._pending or self._patience_ns is None:
             return None
         return self._pending[min(self._pending)].since_ns + self._patience_ns

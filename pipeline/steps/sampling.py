@@ -15,11 +15,11 @@ SETTLED_STEPS = 5
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """A frame that was chosen to stand for a step.
+    """A frame that stands for a step.
 
-    ``index`` counts steps from the start of the segment; ``elapsed_steps`` is the time since
-    the frame of the step before, in nominal steps (1.0 when the camera keeps time exactly): what
-    flow is divided by. ``skipped`` steps before this one had no frame.
+    ``index`` counts steps from the start of the segment. ``elapsed_steps`` is the time since the
+    frame of the previous step, in nominal steps; flow is divided by it. It is 1.0 when the camera
+    keeps time exactly. ``skipped`` steps before this one had no frame.
     """
 
     index: int
@@ -30,13 +30,13 @@ class Step:
 class StepClock:
     """Samples frames to steps of ``step_hz`` by their timestamps (``t`` in nanoseconds).
 
-    A frame stands for the step it is nearest to; the first frame of a step is taken, so a step is
-    known as soon as it can be. 10 fps and 60 fps cameras therefore look alike to the networks.
+    A frame stands for the step it is nearest to. The first frame of a step is used, so a step is
+    known as early as possible. Cameras of 10 and 60 fps therefore look alike to the networks.
 
-    Steps begin with the first frame. With ``grid_ns`` they move, once the camera has proved to have
-    frames enough, to whole periods from that time, so that the steps of all cameras that share it
-    fall together. A camera of about one frame a step stays centred on its frames: a step whose
-    border lies where frames come has none of them or two.
+    Steps begin with the first frame. With ``grid_ns`` they snap to whole periods from that time,
+    once the camera has proved to have at least two frames a step. The steps of all cameras that
+    share the grid then fall together. A camera of about one frame a step stays centred on its
+    frames: if frames came at the border between steps, jitter would give a step none or two.
     """
 
     def __init__(self, step_hz: float, grid_ns: int | None = None) -> None:
@@ -63,8 +63,8 @@ class StepClock:
             return Step(index=0, elapsed_steps=1.0, skipped=0)
         index = int((t_ns - self._origin_ns) / self._period_ns + 0.5)
         elapsed = (t_ns - self._last_ns) / self._period_ns
-        # Frames that arrive in a burst can fall into neighbouring steps a moment apart; dividing
-        # their flow by that moment would only magnify noise.
+        # Frames of a burst can fall into neighbouring steps a moment apart. To divide their flow by
+        # that moment would only magnify noise.
         if index <= self._last_index or elapsed < 0.5:
             return None
         skipped = index - self._last_index - 1
@@ -74,8 +74,10 @@ class StepClock:
         return Step(index=index, elapsed_steps=elapsed, skipped=skipped)
 
     def _settle(self, t_ns: int, grid_ns: int) -> None:
-        """Move to the grid after some steps of two frames and more each; after as many of fewer,
-        to where this frame is in the middle of its step."""
+        """Snap to the grid after :data:`SETTLED_STEPS` steps with two or more frames.
+
+        After as many with fewer frames, recentre on this frame instead.
+        """
         rich, self._frames = self._frames >= 2, 0
         self._streak = self._streak + 1 if rich == self._rich else 1
         self._rich = rich

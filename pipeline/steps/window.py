@@ -15,17 +15,17 @@ Run = Callable[[Mapping[str, npt.NDArray[np.generic]]], Mapping[str, Vector]]
 
 
 class FeatureWindow:
-    """The last T steps of one camera, as fusion takes them.
+    """The last T steps of one camera, as the fusion network takes them.
 
-    ``spatial`` and ``temporal`` are (T, d) float32, ``mask`` (T, 2) float32 with 1 where
-    (spatial, temporal) is present; the newest step is the last row. A step that had no frame, or a
-    stream that was late, is masked, never filled in.
+    ``spatial`` and ``temporal`` are (T, d) float32; ``mask`` is (T, 2) float32, 1 where (spatial,
+    temporal) is present. The newest step is the last row. A step that had no frame, or a stream
+    that was late, is masked, never filled in.
     """
 
     def __init__(self, length: int, size: int) -> None:
         self._length = length
         self._size = size
-        # Twice the length: a step writes one row, and only every T-th moves the others back.
+        # Twice the length: a step writes one row, and only every T-th step moves the rows back.
         self._features = np.zeros((2 * length, 2, size), np.float32)
         self._mask = np.zeros((2 * length, 2), np.float32)
         self._end = length
@@ -50,7 +50,7 @@ class FeatureWindow:
     def push(
         self, segment: int, step_id: int, spatial: Vector | None, temporal: Vector | None
     ) -> None:
-        """Move on to ``step_id``; steps in between are masked. A new segment empties the window.
+        """Move on to ``step_id``; steps in between are masked. A new segment clears the window.
 
         Raises ValueError on a feature whose size is not d or that is not finite.
         """
@@ -71,7 +71,7 @@ class FeatureWindow:
                 continue
             if vector.shape != (self._size,):
                 raise ValueError(f"feature has shape {vector.shape}, expected ({self._size},)")
-            # A finite sum of squares has finite terms; one that overflows is looked at again.
+            # A finite sum of squares has finite terms. One that overflows is checked term by term.
             if not math.isfinite(vector.dot(vector)) and not np.isfinite(vector).all():
                 raise ValueError("feature is not finite")
             self._features[self._end - 1, stream] = vector
@@ -90,7 +90,7 @@ class FeatureWindow:
         self._features[begin : self._end] = self._mask[begin : self._end] = 0.0
 
     def info(self) -> WindowInfo:
-        """The steps that the window holds and how many of them lack a stream."""
+        """The steps that the window holds, and how many of them have a stream missing."""
         held = self._mask[self._end - self._held : self._end]
         return WindowInfo(
             first_step=self._last_step - self._held + 1,
@@ -102,10 +102,10 @@ class FeatureWindow:
 
 @dataclass(frozen=True, slots=True)
 class Scored:
-    """What fusion says of one step of one camera: probabilities (C,) float32.
+    """The scores of one step of one camera: probabilities (C,) float32.
 
-    A stream's own are None while the window holds nothing of it; ``alpha`` is the spatial stream's
-    weight at the newest step that has both streams, None when there is none.
+    A stream's own scores are None while the window holds no feature of it. ``alpha`` is the spatial
+    stream's weight at the newest step that has both streams; None when no step has.
     """
 
     scores: Vector
@@ -124,11 +124,12 @@ def score_windows(run: Run, windows: Sequence[FeatureWindow]) -> list[Scored | N
         for name in ("spatial", "temporal", "mask")
     }
     outputs = run(inputs)
-    there = inputs["mask"] > 0.0
-    finite = np.logical_and.reduce(np.isfinite(outputs["scores"]), axis=1)
-    seen = np.logical_or.reduce(there, axis=1)
-    both = np.logical_and.reduce(there, axis=2)
-    newest = both.shape[1] - 1 - both[:, ::-1].argmax(axis=1)
+    there = inputs["mask"] > 0.0  # (N, T, 2)
+    finite = np.logical_and.reduce(np.isfinite(outputs["scores"]), axis=1)  # (N,)
+    seen = np.logical_or.reduce(there, axis=1)  # (N, 2): the window holds the stream
+    both = np.logical_and.reduce(there, axis=2)  # (N, T): the step has both streams
+    # The last True of each row; argmax finds the first, so the rows are reversed.
+    newest = both.shape[1] - 1 - both[:, ::-1].argmax(axis=1)  # (N,)
     return [
         Scored(
             scores=outputs["scores"][place],

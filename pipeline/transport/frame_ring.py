@@ -1,22 +1,22 @@
 """FrameRing: the rolling buffer. One writer, many readers, shared memory, no torn frame.
 
-A segment holds a header and ``slots`` images of one shape. Image number n lies in slot
-``n % slots``, and the slot's own sequence word tells what is in it::
+A segment holds a header and ``slots`` images of one shape. Image number n is in slot
+``n % slots``. The slot's own sequence word says what it holds::
 
-    2n + 1   the writer is at work on image n
+    2n + 1   the writer is writing image n
     2n + 2   image n is whole
 
-A reader that was told "image n" looks at the word before it uses the slot and again afterwards; if
-it reads 2n + 2 both times, what it used was image n, whole (a seqlock; the frame sockets of
-openpilot's VisionIPC check in the same way). Otherwise the reader is told so by
-:class:`FrameOverwritten` and its result must be thrown away.
+A reader that wants image n reads the word before it uses the slot, and again afterwards. If it
+reads 2n + 2 both times, it used image n, whole (a sequence lock; the frame sockets of openpilot's
+VisionIPC check in the same way). Otherwise :class:`FrameOverwritten` is raised, and the reader
+must discard its result.
 
-In lossless mode each reader also moves a cursor in the header, and the writer waits until the
-slowest one is past the image it is about to overwrite.
+In lossless mode each reader also moves a cursor in the header. The writer waits until the slowest
+reader is past the image that it is about to overwrite.
 
-Segments have one owner (the supervisor), who creates and unlinks them; their names start with the
-run's random identity, which stands in the header too, so that a segment of another run is never
-taken for one of this. Pixels are uint8; flow fields travel in the same rings, quantised.
+Segments have one owner, the supervisor, which creates and unlinks them. Their names start with the
+run's random identity. The identity is in the header too, so a segment of another run is never
+mistaken for one of this run. Pixels are uint8; flow fields travel in the same rings, quantised.
 
 An aligned 8-byte load or store through numpy is a single instruction, and x86 keeps stores in
 order. On machines with weaker ordering :func:`_fence` supplies the barrier.
@@ -57,14 +57,15 @@ log = logging.getLogger(__name__)
 
 
 class FrameOverwritten(Exception):
-    """The image was overwritten before or while it was used."""
+    """The image was overwritten before or during its use."""
 
 
 def _fence() -> None:
     """A full memory barrier on every platform of CPython.
 
-    Taking a lock keeps what follows after it, leaving it keeps what precedes before it; done once,
-    both could still meet inside. The second taking can't pass the first leaving.
+    Acquiring a lock keeps later accesses after it; releasing it keeps earlier accesses before it.
+    Done once, both could still move inside and pass each other. Done twice they can't: the second
+    acquire never passes the first release.
     """
     lock = _FENCES.lock
     lock.acquire()
@@ -103,7 +104,7 @@ def _buffer(memory: shared_memory.SharedMemory) -> memoryview:
 
 
 class _Mapping:
-    """The words and pixels of a mapped segment."""
+    """The header words and the images of a mapped segment."""
 
     def __init__(self, memory: shared_memory.SharedMemory) -> None:
         self.memory = memory
@@ -131,7 +132,7 @@ class _Mapping:
         return _CURSORS + reader * _CURSOR_STRIDE
 
     def close(self) -> None:
-        """Unmap. A view that is still in use keeps the pages until it goes."""
+        """Unmap. A view that is still in use keeps the pages until it is gone."""
         self.images = []
         del self.words, self.sequences
         try:
@@ -149,10 +150,10 @@ def _layout(shape: Shape, slots: int) -> tuple[int, int, int]:
 
 
 def _allocated(name: str, size: int) -> shared_memory.SharedMemory:
-    """A new segment whose pages are there; raises OSError when there is no room for them.
+    """A new segment with all its pages allocated; raises OSError when there is no room.
 
     Without this, a full ``/dev/shm`` (64 MiB in a container) shows only when the writer touches
-    the first page too many, and then as a SIGBUS.
+    one page too many, and then as a SIGBUS.
     """
     memory = shared_memory.SharedMemory(name=name, create=True, size=size)
     path = SHM_FOLDER / name
@@ -168,7 +169,7 @@ def _allocated(name: str, size: int) -> shared_memory.SharedMemory:
 
 
 class RingOwner:
-    """Creates and unlinks all segments of a run; lives in the supervisor."""
+    """Creates and unlinks all segments of a run. The supervisor has it."""
 
     def __init__(self, run: RunIdentity) -> None:
         self._run = run
@@ -178,8 +179,8 @@ class RingOwner:
     def create(self, key: tuple[str, str], shape: Shape, slots: int, readers: int) -> str:
         """Make the ring for ``key`` (camera, content) and return its name.
 
-        A ring made before for the same key is unlinked: its readers keep what they have mapped
-        and learn the new name from the next message. Raises :class:`RingError`.
+        An earlier ring for the same key is unlinked. Its readers keep what they have mapped and
+        learn the new name from the next message. Raises :class:`RingError`.
         """
         if min(*shape, slots) < 1 or not 0 <= readers <= MAX_READERS:
             raise RingError(
@@ -228,8 +229,8 @@ class RingOwner:
 class RingWriter:
     """Writes images into a ring; one writer per ring.
 
-    ``wait`` (lossless mode) is called again and again while a reader still needs the slot; it
-    sleeps a little, and may raise to give up.
+    ``wait`` (lossless mode) is called repeatedly while a reader still needs the slot. It sleeps a
+    little, and may raise to give up.
     """
 
     def __init__(self, name: str, run: RunIdentity, wait: Callable[[], None] | None = None) -> None:
@@ -248,7 +249,7 @@ class RingWriter:
     def reserve(self) -> Image:
         """The next slot, (H, W, C) uint8, to be filled in place and then committed.
 
-        Reserving again without a commit gives the same slot again.
+        Reserving again without a commit returns the same slot.
         """
         ring, number = self._map, self._number
         if self._wait is not None:
@@ -283,7 +284,7 @@ class RingWriter:
 
 
 class _View(contextlib.AbstractContextManager[Image]):
-    """One image of a ring while it is looked at; entered for every step, hence no generator."""
+    """One image of a ring during its use; entered for every step, hence no generator."""
 
     __slots__ = ("_number", "_ring", "_slot")
 
@@ -312,7 +313,7 @@ class RingReader:
 
     def __init__(self, name: str, run: RunIdentity, reader: int = 0) -> None:
         self._map = _attach(name, run)
-        # A live ring has no cursors that anybody waits for; its readers keep their numbers.
+        # In a live ring no writer waits for the cursors; its readers keep their numbers.
         readers = self._map.readers or MAX_READERS
         if not 0 <= reader < readers:
             self._map.close()
@@ -330,8 +331,8 @@ class RingReader:
     def view(self, number: int) -> contextlib.AbstractContextManager[Image]:
         """Image ``number`` in place, (H, W, C) uint8, read-only by agreement; for a ``with`` block.
 
-        Raises :class:`FrameOverwritten` on entry when it is gone, and on exit when it went while
-        it was used; what was computed from it must then be thrown away.
+        Raises :class:`FrameOverwritten` on entry when it is gone, and on exit when it was
+        overwritten meanwhile. What was computed from it must then be discarded.
         """
         return _View(self._map, number)
 
@@ -347,7 +348,7 @@ class RingReader:
         return int(self._map.words[_HEAD])
 
     def done(self, number: int) -> None:
-        """Tell a lossless writer that this reader is past image ``number``; no other waits."""
+        """Move this reader's cursor past image ``number``; only a lossless writer waits for it."""
         if not self._map.readers:
             return
         _fence()
@@ -372,7 +373,7 @@ def _attach(name: str, run: RunIdentity) -> _Mapping:
 
 
 class RingReaders:
-    """The rings that a stage reads, by camera, attached when a message first names them."""
+    """The rings that a stage reads, by camera. Each is attached when a message first names it."""
 
     def __init__(self, run: RunIdentity, reader: int) -> None:
         self._run = run
@@ -400,7 +401,7 @@ class RingReaders:
 
 
 def remove_stale(prefix: str) -> list[str]:
-    """Unlink segments of a dead run by their names' prefix, and name them (Linux)."""
+    """Unlink the segments of a dead run by their prefix; returns their names (Linux)."""
     removed = []
     for path in sorted(SHM_FOLDER.glob(f"{prefix}-*")) if SHM_FOLDER.is_dir() else []:
         with contextlib.suppress(FileNotFoundError):
@@ -410,5 +411,5 @@ def remove_stale(prefix: str) -> list[str]:
 
 
 def segment_names(prefix: str = "two-stream-") -> list[str]:
-    """Names of the segments that exist now (Linux); for tests and for ``--check``."""
+    """Names of the segments that exist now (Linux); for tests."""
     return sorted(p.name for p in SHM_FOLDER.glob(f"{prefix}*")) if SHM_FOLDER.is_dir() else []

@@ -1,8 +1,8 @@
-"""Messages: the small typed records that travel between stages.
+"""Messages: the small typed records that travel between stages, as msgpack.
 
-msgpack on the internal sockets, JSON on the public ones. Every record carries its schema version;
-a decoder that meets another version, an unknown type or a malformed body raises
-:class:`BadMessage`. Pixels never travel: a :class:`FrameRef` says where in which ring they lie.
+Every message carries its schema version. Decoding raises :class:`BadMessage` for another version,
+an unknown type or a malformed body. Pixels never travel: a :class:`FrameRef` names the ring and
+the slot where they are. The public records are in :mod:`pipeline.public.records`.
 """
 
 from collections.abc import Sequence
@@ -15,7 +15,7 @@ MAX_BYTES = 1 << 20
 
 
 class BadMessage(Exception):
-    """Bytes that are no message of this program; the text says what is wrong with them."""
+    """Bytes that are no message of this program; the text names what is wrong with them."""
 
 
 class Message(
@@ -25,7 +25,7 @@ class Message(
 
 
 class Stamp(msgspec.Struct, frozen=True, array_like=True):
-    """When a stage took a message and when it let its own go, monotonic nanoseconds."""
+    """When a stage received a message and when it sent its own, monotonic nanoseconds."""
 
     stage: str
     took_ns: int
@@ -33,7 +33,7 @@ class Stamp(msgspec.Struct, frozen=True, array_like=True):
 
 
 class Moment(msgspec.Struct, frozen=True, kw_only=True):
-    """Which step of which camera a message is about. Identical in all messages of one step."""
+    """The step of a camera that a message is about; identical in all messages of the step."""
 
     camera: str
     segment: int
@@ -48,7 +48,7 @@ class Moment(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class FrameRef(Message, frozen=True, kw_only=True):
-    """A step's frame lies in ``ring`` under ``number``."""
+    """A step's frame is image ``number`` of ``ring``."""
 
     moment: Moment
     ring: str
@@ -57,13 +57,13 @@ class FrameRef(Message, frozen=True, kw_only=True):
 
 
 class FlowRef(Message, frozen=True, kw_only=True):
-    """A step's quantised flow field, or the word that there is none (``ring`` is None)."""
+    """A step's quantised flow field is image ``number`` of ``ring``; None: the step has none."""
 
     moment: Moment
     ring: str | None
     number: int
     span: int
-    """Steps the field stands for: 1, more when frames in between were missing."""
+    """Steps that the field spans: 1, or more when frames in between were missing."""
     trail: tuple[Stamp, ...]
 
 
@@ -77,7 +77,7 @@ class Feature(Message, frozen=True, kw_only=True):
 
 
 class EndOfStream(Message, frozen=True, kw_only=True):
-    """Nothing more comes from this camera in this run of its capture."""
+    """Nothing more comes from this camera's present capture process."""
 
     camera: str
 
@@ -128,7 +128,7 @@ class Transition(Message, frozen=True, kw_only=True):
 
 
 class StepScores(Message, frozen=True, kw_only=True):
-    """All scores of one step, for who asks to see them."""
+    """All scores of one step, for subscribers that ask for them."""
 
     camera: str
     scores: dict[str, float]
@@ -158,9 +158,9 @@ class CameraStatus(Message, frozen=True, kw_only=True):
 
 
 class Quarantined(Message, frozen=True, kw_only=True):
-    """A stage leaves a camera's data alone for a while, for what it does to the stage.
+    """A stage skips a camera for a while, because it failed on the camera's data.
 
-    ``reason`` None: it works on them again.
+    ``reason`` None: it processes the camera again.
     """
 
     camera: str
@@ -170,15 +170,15 @@ class Quarantined(Message, frozen=True, kw_only=True):
 
 
 class Outgoing(Message, frozen=True, kw_only=True):
-    """A transition on its way from fusion to publish, kept by fusion until acknowledged.
+    """A transition on its way from fusion to publish; fusion keeps it until acknowledged.
 
-    ``epoch`` names the life of the fusion process, ``number`` counts from 1 within it.
+    ``epoch`` is the identity of the fusion process; ``number`` counts from 1 within it.
     """
 
     epoch: str
     number: int
     transition: Transition | None
-    """None: the first word of a new epoch."""
+    """None in the first message of a new epoch."""
 
 
 class Accepted(Message, frozen=True, kw_only=True):
@@ -189,14 +189,14 @@ class Accepted(Message, frozen=True, kw_only=True):
 
 
 class Hello(Message, frozen=True, kw_only=True):
-    """First word of a stage to its supervisor: the process runs."""
+    """The first message of a stage to its supervisor: the process runs."""
 
     stage: str
     pid: int
 
 
 class Ready(Message, frozen=True, kw_only=True):
-    """The stage opened what it needs and does its work from now on."""
+    """The stage has opened all that it needs and works from now on."""
 
 
 class Heartbeat(Message, frozen=True, kw_only=True):
@@ -206,7 +206,7 @@ class Heartbeat(Message, frozen=True, kw_only=True):
 
 
 class Failed(Message, frozen=True, kw_only=True):
-    """The stage can't start and a restart would not help; ``exit_code`` is the program's."""
+    """The stage can't go on, and a restart would not help; ``exit_code`` is the program's."""
 
     reason: str
     exit_code: int
@@ -221,7 +221,7 @@ class RingRequest(Message, frozen=True, kw_only=True):
 
 
 class RingGrant(Message, frozen=True, kw_only=True):
-    """The ring's name, and the first segment and step that its writer may use."""
+    """The ring's name; None when it can't be had, and ``reason`` says why."""
 
     camera: str
     content: Literal["frame", "flow"]
@@ -251,7 +251,7 @@ class Pacing(Message, frozen=True, kw_only=True):
 
 
 class Stop(Message, frozen=True, kw_only=True):
-    """The supervisor's word to finish what has arrived and leave."""
+    """The supervisor's order to finish what has arrived and leave."""
 
 
 AnyMessage = (
@@ -278,7 +278,7 @@ AnyMessage = (
 _encoder = msgspec.msgpack.Encoder()
 _decoder = msgspec.msgpack.Decoder(AnyMessage)
 _decoder_of_many = msgspec.msgpack.Decoder(list[AnyMessage])
-# RecursionError: what is nested a thousand deep, even in a field that would be skipped.
+# RecursionError: a body nested a thousand deep, even in a field that would be skipped.
 _UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 
 
@@ -288,7 +288,7 @@ def encode(message: Message) -> bytes:
 
 
 def encode_all(messages: Sequence[Message]) -> bytes:
-    """Some messages as one msgpack array."""
+    """Several messages as one msgpack array."""
     return _encoder.encode(messages)
 
 
@@ -300,7 +300,7 @@ def decode(data: bytes) -> AnyMessage:
 
 
 def decode_all(data: bytes) -> list[AnyMessage]:
-    """The messages in ``data``; raises :class:`BadMessage` if one of them is none."""
+    """The messages in ``data``; raises :class:`BadMessage` if any of them is not one."""
     messages: list[AnyMessage] = _decoded(data, _decoder_of_many)
     for message in messages:
         _check_schema(message)

@@ -1,1 +1,1 @@
-"""What whoever started the program sees: JSON lines, a live table, or plain lines."""
+"""What the program shows on its own terminal: JSON lines, a live table, or plain lines."""

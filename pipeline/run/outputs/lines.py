@@ -28,7 +28,7 @@ def as_text(body: bytes) -> str:
 class EventLines:
     """Every event of this run, in order, none missing.
 
-    The PUB socket says when there is something; what it may have dropped is read from the log.
+    The PUB socket brings the events. What it has dropped is read from the log.
     """
 
     def __init__(
@@ -63,7 +63,7 @@ class EventLines:
         try:
             bodies = read_since(self._log, self._last)
         except EventLogError as error:
-            log.error("%s; what it holds is not shown", error)
+            log.error("%s; its events are not shown", error)
             return
         for body in bodies:
             self._write(event_from_json(body).seq, body)

@@ -1,4 +1,4 @@
-"""The live table on a terminal: what each camera sees now, and what has happened."""
+"""The live table on a terminal: what each camera shows now, and the newest events."""
 
 from collections import deque
 from typing import Any
@@ -63,7 +63,7 @@ class LiveTable:
         self._live.stop()
 
     def render(self) -> Group:
-        """The whole picture."""
+        """The whole table."""
         return Group(self._cameras(), self._stages(), self._events())
 
     def _cameras(self) -> Table:
