@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from pipeline.decision.recording import (
@@ -95,3 +96,40 @@ def test_what_is_no_recording_is_refused(tmp_path: Path) -> None:
         check_new(tmp_path)
     with pytest.raises(RecordingError, match=r"Not a directory|File exists"):
         Recorder(tmp_path / ABOUT_FILE, about())
+
+
+def as_version_1(folder: Path) -> Path:
+    """The recording as the program wrote it before a transition held its change."""
+    part = folder / "steps-000.msgpack"
+    data, written = part.read_bytes(), b""
+    while data:
+        length = int.from_bytes(data[:4], "little")
+        entry = msgspec.msgpack.decode(data[4 : 4 + length])
+        data = data[4 + length :]
+        if entry["is"] == "Said":
+            change = entry["transition"].pop("change")
+            entry["transition"]["key"] = f"door/{change.pop('number')}"
+            entry["transition"] |= change
+        body = msgspec.msgpack.encode(entry)
+        written += len(body).to_bytes(4, "little") + body
+    part.write_bytes(written)
+    about_file = folder / ABOUT_FILE
+    about_file.write_text(about_file.read_text().replace('"schema": 2', '"schema": 1'))
+    return folder
+
+
+def test_a_recording_of_version_1_is_read(tmp_path: Path) -> None:
+    folder = record(tmp_path / "old")
+    (new,) = [list(part) for part in Recording(folder).parts()]
+    as_version_1(folder)
+    recording = Recording(folder)
+    assert recording.about.schema == 1
+    (old,) = [list(part) for part in recording.parts()]
+    assert old == new
+
+
+def test_a_recording_of_a_newer_program_is_refused(tmp_path: Path) -> None:
+    about_file = record(tmp_path / "new") / ABOUT_FILE
+    about_file.write_text(about_file.read_text().replace('"schema": 2', '"schema": 3'))
+    with pytest.raises(RecordingError, match=r"schema 3; this program reads 1 to 2"):
+        Recording(tmp_path / "new")
