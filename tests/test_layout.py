@@ -38,6 +38,7 @@ def importers(package: str, paths: list[Path]) -> set[str]:
     }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "package", ["torch", "training", "export", "onnx", "testbed", "benchmarks", "tests"]
 )
@@ -84,6 +85,7 @@ def test_only_the_clock_asks_for_the_time() -> None:
     assert found == {"pipeline/clock.py", "pipeline/client.py"}
 
 
+@pytest.mark.slow
 def test_imports_have_no_circle_wherever_they_stand() -> None:
     found = {(group[0], group[1]) for group in map(_ends, circles(import_graph(PROJECT)))}
     assert found == CIRCLES
@@ -143,6 +145,7 @@ PACKAGES = (("tests",), ("benchmarks",), ("testbed",), ("export",), ("training",
 """The packages of the project from the top down."""
 
 
+@pytest.mark.slow
 def test_packages_import_only_what_stands_below_them() -> None:
     floor = {name: number for number, row in enumerate(PACKAGES) for name in row}
     wrong = [
@@ -155,6 +158,7 @@ def test_packages_import_only_what_stands_below_them() -> None:
     assert wrong == []
 
 
+@pytest.mark.slow
 def test_every_class_fits_in_a_head() -> None:
     long = [
         f"{name_of(one.path)} {one.name}: {one.lines} lines"
@@ -164,6 +168,7 @@ def test_every_class_fits_in_a_head() -> None:
     assert long == []
 
 
+@pytest.mark.slow
 def test_objects_are_whole_when_they_are_made() -> None:
     assert born_late(OURS) == []
 

@@ -45,6 +45,7 @@ def test_frames_are_due_once_a_step_or_always() -> None:
     assert all(map(always, times))
 
 
+@pytest.mark.slow
 def test_figures_become_pictures(tmp_path: Path) -> None:
     ms = {TOTAL: {"p50": 12.0, "p99": 30.0}}
     trials = [{"cameras": n, "ms": ms, "cores": n / 10, "server_cores": 0.1} for n in (1, 2, 3)]

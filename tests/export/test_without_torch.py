@@ -17,7 +17,7 @@ from pipeline.model.pack import ModelPack
 from tests.export.tiny import drifting_clip, model_of, write_video
 from tests.training.tiny import tiny_config
 
-pytestmark = pytest.mark.live
+pytestmark = pytest.mark.slow
 
 ROOT = Path(__file__).parents[2]
 SOURCES = ("pipeline", "training", "export", "benchmarks")

@@ -12,12 +12,6 @@ from testbed.footage import panning_clip
 from testbed.program import scratch_folder
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    for item in items:
-        if "tests/live" in str(item.path):
-            item.add_marker(pytest.mark.live)
-
-
 @pytest.fixture
 def scratch() -> Iterator[Path]:
     with scratch_folder() as folder:

@@ -30,8 +30,6 @@ from testbed.cameras import (
     rtsp_server,
 )
 
-pytestmark = pytest.mark.live
-
 LOGIN = "viewer:MARKED"
 QUICK = SourceOptions(open_timeout_s=3.0, read_timeout_s=1.5)
 SIZE = (120, 160)

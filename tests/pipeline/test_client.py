@@ -205,6 +205,7 @@ def test_who_met_somebody_else_behind_the_address_connects_anew(
         assert seqs(take(client, 3)) == [1, 2, 3]
 
 
+@pytest.mark.slow
 def test_more_than_one_answer_can_hold(root: Path, servers: Callable[..., Server]) -> None:
     server = servers()
     count = MAX_REPLAY + 20
@@ -268,6 +269,7 @@ def test_filters_are_exact(
     assert [(e.camera, e.label) for e in found] == expected
 
 
+@pytest.mark.slow
 def test_a_hole_is_filled_by_replay_in_order(root: Path, servers: Callable[..., Server]) -> None:
     server = servers()
     with listening(root, server) as client:
@@ -288,6 +290,7 @@ def test_a_hole_is_filled_by_replay_in_order(root: Path, servers: Callable[..., 
         assert {e.reason for e in ended} == {"interrupted"}
 
 
+@pytest.mark.slow
 def test_a_fresh_log_is_noticed_and_read_from_its_first(
     root: Path, servers: Callable[..., Server]
 ) -> None:
@@ -304,6 +307,7 @@ def test_a_fresh_log_is_noticed_and_read_from_its_first(
         assert client.receive(2.5) is None
 
 
+@pytest.mark.slow
 def test_a_fresh_log_that_is_already_longer_is_noticed_too(
     root: Path, servers: Callable[..., Server]
 ) -> None:
@@ -318,6 +322,7 @@ def test_a_fresh_log_that_is_already_longer_is_noticed_too(
         assert client.receive(2.5) is None
 
 
+@pytest.mark.slow
 def test_a_fresh_log_that_is_just_as_long_is_noticed_by_its_name(
     root: Path, servers: Callable[..., Server]
 ) -> None:
@@ -359,6 +364,7 @@ def test_a_since_of_another_log_begins_anew(root: Path, servers: Callable[..., S
         assert seqs(take(client, 2)) == [1, 2]
 
 
+@pytest.mark.slow
 def test_an_answer_older_than_what_was_heard_is_no_new_log(root: Path) -> None:
     """The server is ours here, to send what a race sends: an event before an older answer."""
     bus = Bus(root, lossless=False)

@@ -154,6 +154,7 @@ def guarded(tmp_path: Path) -> Iterator[Guarded]:
     made.close()
 
 
+@pytest.mark.slow
 def test_strangers_hear_nothing_and_are_logged_once(
     guarded: Guarded, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -175,6 +176,7 @@ def test_strangers_hear_nothing_and_are_logged_once(
     assert secret not in "".join(told)
 
 
+@pytest.mark.slow
 def test_who_is_revoked_is_turned_out_and_the_others_come_back(guarded: Guarded) -> None:
     other = read_client_keys(guarded.keys.new("other"))
     good, revoked = guarded.listen(guarded.good), guarded.listen(other)

@@ -2,6 +2,7 @@
 
 import itertools
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -95,6 +96,7 @@ def test_it_goes_up_after_a_calm_and_tries_ever_more_rarely_what_proved_too_much
     assert watch.run(SETTLE_S + CALM_S + 2 * TICK_S, 20.0)
 
 
+@pytest.mark.slow
 @given(st.lists(st.tuples(st.floats(0, 1000), st.booleans()), max_size=300))
 def test_the_level_is_always_on_the_ladder(seen: list[tuple[float, bool]]) -> None:
     governor = Governor(target_ms=100.0)

@@ -62,6 +62,7 @@ def figures(*arguments: object) -> dict[str, Any]:
     return report
 
 
+@pytest.mark.slow
 def test_clips_that_move_are_told_apart(pack: Path, clips: Path) -> None:
     report = figures("--model", pack, "--data", clips)
     clip, fused = report["clip"], report["clip"]["scores"]["fused"]
@@ -84,6 +85,7 @@ def test_clips_that_move_are_told_apart(pack: Path, clips: Path) -> None:
     assert "stream" not in report
 
 
+@pytest.mark.slow
 def test_a_wrong_label_is_a_mistake(pack: Path, clips: Path, tmp_path: Path) -> None:
     lines = ["path,label", "left/0.mp4,left", "right/0.mp4,left", "gone.mp4,right", "bad.mp4,left"]
     (tmp_path / "clips.csv").write_text("\n".join(lines))
@@ -103,6 +105,7 @@ def test_a_wrong_label_is_a_mistake(pack: Path, clips: Path, tmp_path: Path) -> 
     assert "bad.mp4" in clip["unreadable"][1]
 
 
+@pytest.mark.slow
 def test_a_stream_of_clips(pack: Path, clips: Path) -> None:
     arguments = ("--model", pack, "--data", clips, "--protocol", "stream", "--seed", 3)
     report = figures(*arguments)
@@ -126,6 +129,7 @@ def without_speed(report: dict[str, Any]) -> dict[str, Any]:
     return {key: value for key, value in report.items() if key != "speed"}
 
 
+@pytest.mark.slow
 def test_both_protocols_give_the_same_in_one_process_and_in_two(pack: Path, clips: Path) -> None:
     arguments = (
         *("--model", pack, "--data", clips, "--protocol", "both"),
@@ -140,6 +144,7 @@ def test_both_protocols_give_the_same_in_one_process_and_in_two(pack: Path, clip
     assert (one["speed"]["jobs"], two["speed"]["jobs"]) == (1, 2)
 
 
+@pytest.mark.slow
 def test_false_alarms_per_hour_without_actions(pack: Path, clips: Path) -> None:
     quiet = figures("--model", pack, "--negatives", clips / "background")["negatives"]
     assert quiet["files"] == 2
@@ -151,6 +156,7 @@ def test_false_alarms_per_hour_without_actions(pack: Path, clips: Path) -> None:
     assert [event["path"] for event in loud["events"]] == [str(clips / "left" / "0.mp4")]
 
 
+@pytest.mark.slow
 def test_a_list_of_background_alone_has_a_rate(pack: Path, clips: Path, tmp_path: Path) -> None:
     (tmp_path / "quiet.csv").write_text("path,label\nleft/0.mp4,background\n")
     data = ("--data", tmp_path / "quiet.csv", "--root", clips, "--protocol", "stream")
@@ -160,6 +166,7 @@ def test_a_list_of_background_alone_has_a_rate(pack: Path, clips: Path, tmp_path
     assert stream["false_alarms"]["count"] == 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("protocol", ["clip", "stream"])
 def test_tables_name_what_was_left_out(
     pack: Path, clips: Path, tmp_path: Path, protocol: str
@@ -177,6 +184,7 @@ def test_tables_name_what_was_left_out(
     assert max(len(line) for line in done.stdout.splitlines() if "┃" in line) <= 80
 
 
+@pytest.mark.slow
 def test_names_that_are_no_text_are_read_and_named_all_the_same(pack: Path, tmp_path: Path) -> None:
     """Linux takes any bytes for a name, and no output may stumble over them."""
     folder = tmp_path / "clips" / "left"
@@ -191,6 +199,7 @@ def test_names_that_are_no_text_are_read_and_named_all_the_same(pack: Path, tmp_
     assert report["clip"]["scores"]["fused"]["top1"] == 1.0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
@@ -224,6 +233,7 @@ def test_bad_usage_is_named_and_exits_with_2(
     assert "Traceback" not in done.stderr
 
 
+@pytest.mark.slow
 def test_nothing_readable_is_bad_usage(pack: Path, tmp_path: Path) -> None:
     (tmp_path / "clips.csv").write_text("path,label\ngone.mp4,left\n")
     for protocol in ("clip", "stream"):
@@ -244,6 +254,7 @@ runpy.run_module("pipeline.evaluate", run_name="__main__")
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("asked", [False, True])
 def test_the_page_alone_needs_the_extra(
     pack: Path, clips: Path, tmp_path: Path, asked: bool
@@ -257,6 +268,7 @@ def test_the_page_alone_needs_the_extra(
     assert not (tmp_path / "page").exists()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("sent", [signal.SIGINT, signal.SIGKILL])
 def test_whoever_stops_it_waits_for_no_stream_and_leaves_no_process(
     pack: Path, clips: Path, tmp_path: Path, sent: signal.Signals

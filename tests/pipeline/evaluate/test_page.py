@@ -85,6 +85,7 @@ class Page(HTMLParser):
         self.text += data
 
 
+@pytest.mark.slow
 def test_the_page_says_what_was_measured(page: str) -> None:
     text = " ".join(Page(page).text.split())
     assert "75.0 %" in text  # three of four clips are right
@@ -199,6 +200,7 @@ class TestFlowColours:
             flow_colours(np.zeros((1, 1, 2), np.float32), 0.0)
 
 
+@pytest.mark.slow
 def test_many_labels_and_hours_stay_drawable(evaluation: Evaluation) -> None:
     rates = {f"label {i}": (i, i / 400, None, i / 400) for i in range(400)}
     bars = charts.label_bars(rates)
@@ -213,6 +215,7 @@ def test_many_labels_and_hours_stay_drawable(evaluation: Evaluation) -> None:
     assert long.count(" min<") == charts.MOST_ROWS
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("what", ["footage alone", "background alone"])
 def test_there_may_be_little_to_draw(evaluation: Evaluation, tmp_path: Path, what: str) -> None:
     pack = evaluation.pack

@@ -29,6 +29,7 @@ def test_labels_that_mean_nothing_are_one_answer() -> None:
     assert clip_scores(last, np.zeros(3, np.bool_)).argmax() == 1
 
 
+@pytest.mark.slow
 @given(
     rows=st.lists(st.lists(st.floats(0.01, 1), min_size=4, max_size=4), min_size=1, max_size=5),
     background=st.lists(st.booleans(), min_size=4, max_size=4),

@@ -118,12 +118,12 @@ def assert_equals_the_program(pack: Path, clip: Path) -> None:
     assert live_scores == {step: offline[step] for step in live_scores}
 
 
-@pytest.mark.live
+@pytest.mark.slow
 def test_scores_and_events_are_those_of_the_program(tiny: Path, panning: Path) -> None:
     assert_equals_the_program(tiny, panning)
 
 
-@pytest.mark.live
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["left_3", "star_14"])
 def test_scores_and_events_of_the_shipped_pack(name: str) -> None:
     data = os.environ.get("TWO_STREAM_DATA")
@@ -281,6 +281,7 @@ def _retrieved(timeline: Timeline) -> Any:
         yield frame.pts_ns, frame.retrieve().shape
 
 
+@pytest.mark.slow
 def test_a_timeline_is_one_segment(recogniser: OfflineRecogniser, panning: Path) -> None:
     timeline = Timeline([Entry(panning, "left")] * 2, (), 10.0)
     steps = list(recogniser.steps(timeline.frames()))

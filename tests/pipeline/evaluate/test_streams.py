@@ -71,6 +71,7 @@ def test_two_events_and_two_actions_of_a_label_close_together() -> None:
 timed = st.tuples(st.sampled_from(LABELS), st.integers(0, 60), st.integers(0, 5))
 
 
+@pytest.mark.slow
 @given(
     events=st.lists(timed, max_size=12),
     actions=st.lists(st.tuples(st.sampled_from(LABELS), st.integers(1, 6)), max_size=12),

@@ -40,6 +40,7 @@ def means(pairs: list[Pair]) -> dict[str, dict[str, float]]:
     }
 
 
+@pytest.mark.slow
 @needs_data
 def test_it_is_nearer_the_truth_than_farneback_on_every_pair(pairs: list[Pair]) -> None:
     for measure in (end_point_error, angular_error):
@@ -48,6 +49,7 @@ def test_it_is_nearer_the_truth_than_farneback_on_every_pair(pairs: list[Pair]) 
             assert ours[pair] < theirs[pair], f"{pair}: {ours[pair]:.3f}, {theirs[pair]:.3f}"
 
 
+@pytest.mark.slow
 @needs_data
 @pytest.mark.parametrize("condition", ["plain", "brighter"])
 def test_it_is_nearer_the_truth_than_dis(

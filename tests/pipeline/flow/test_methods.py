@@ -79,6 +79,7 @@ def test_an_object_that_moves_right_and_down_has_positive_u_and_v(name: str) -> 
     assert v == pytest.approx(1.0, abs=0.2)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "bound"), [("lucas_kanade", 0.06), ("dis", 0.3), ("farneback", 0.03), ("deep", 0.3)]
 )
@@ -89,6 +90,7 @@ def test_a_translation_is_found(name: str, bound: float, dx: float, dy: float) -
     assert inner_error(create(name)(prev, following), truth) < bound
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "bound"), [("lucas_kanade", 0.2), ("dis", 0.5), ("farneback", 0.3), ("deep", 0.4)]
 )

@@ -40,6 +40,7 @@ def test_end_point_error_stays_where_it_was(name: str, pairs: list[Pair]) -> Non
         assert found[pair] < bound, f"{name} on {pair}: {found[pair]:.3f} px"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["lucas_kanade", "deep"])
 def test_ours_are_nearer_the_truth_than_farneback_on_every_pair(
     pairs: list[Pair], name: str
@@ -49,6 +50,7 @@ def test_ours_are_nearer_the_truth_than_farneback_on_every_pair(
         assert all(ours[pair] < theirs[pair] for pair in PAIRS)
 
 
+@pytest.mark.slow
 def test_lucas_kanade_agrees_with_opencv_s_own_where_both_are_sure(pairs: list[Pair]) -> None:
     for pair in pairs:
         ours = create("lucas_kanade")(pair.prev, pair.next)[::GRID, ::GRID]
@@ -60,6 +62,7 @@ def test_lucas_kanade_agrees_with_opencv_s_own_where_both_are_sure(pairs: list[P
         assert np.mean(distance < 0.5) > 0.9, pair.name
 
 
+@pytest.mark.slow
 def test_a_change_of_exposure_between_the_frames_costs_little(pairs: list[Pair]) -> None:
     for pair in pairs:
         brighter = np.clip(pair.next * 1.06 + 3, 0, 255).astype(np.uint8)
@@ -68,6 +71,7 @@ def test_a_change_of_exposure_between_the_frames_costs_little(pairs: list[Pair])
         assert lit < plain + 0.05, pair.name
 
 
+@pytest.mark.slow
 def test_large_motion_is_followed_down_the_pyramid(pairs: list[Pair]) -> None:
     """The second frame cropped 40 pixels to the left: everything moves 40 pixels further."""
     for pair in pairs:
@@ -81,6 +85,7 @@ def mean_error(pairs: list[Pair], parameters: Parameters = DEFAULT) -> float:
     return float(np.mean(list(errors(LucasKanade(parameters), pairs).values())))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("worse", "least"),
     [
@@ -100,6 +105,7 @@ def test_each_part_of_the_method_earns_its_place(
     assert mean_error(pairs, Parameters(**worse)) > mean_error(pairs) + least
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "worse", [{"robust": 1e6}, {"damping": 1e-4}, {"neighbourhood": 3}], ids=str
 )

@@ -231,6 +231,7 @@ def test_events_that_are_older_are_forgotten(tmp_path: Path) -> None:
     log.close()
 
 
+@pytest.mark.slow
 def test_a_log_that_is_too_large_shrinks_on_disk(tmp_path: Path) -> None:
     log = EventLog(tmp_path / "log")
     for number in range(1, 4001, 2):
@@ -289,6 +290,7 @@ def kill_a_writer(path: Path, epoch: str, after_s: float) -> list[int]:
     return [int(line) for line in told if line.endswith("\n")]
 
 
+@pytest.mark.slow
 def test_twenty_writers_killed_leave_no_hole(tmp_path: Path) -> None:
     path, told = tmp_path / "events.sqlite", list[int]()
     chance = random.Random(7)

@@ -72,6 +72,7 @@ def test_every_record_keeps_to_its_schema(record: msgspec.Struct) -> None:
     jsonschema.validate(plain(record), schema_of(type(record)))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("record", one_of_each(), ids=lambda r: type(r).__name__)
 def test_the_schema_notices_a_field_that_is_missing_or_of_another_type(
     record: msgspec.Struct,

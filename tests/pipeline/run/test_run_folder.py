@@ -58,6 +58,7 @@ def test_two_runs_never_share_one(tmp_path: Path) -> None:
     folder.close()
 
 
+@pytest.mark.slow
 def test_what_a_killed_run_left_is_removed_with_its_memory(tmp_path: Path) -> None:
     run = RunIdentity.new()
     process = owned(tmp_path, run)
@@ -69,6 +70,7 @@ def test_what_a_killed_run_left_is_removed_with_its_memory(tmp_path: Path) -> No
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.slow
 def test_a_living_run_and_strange_folders_are_left_alone(tmp_path: Path) -> None:
     run = RunIdentity.new()
     process = owned(tmp_path, run)

@@ -132,6 +132,7 @@ def moving_pixels(label: str, seed: int) -> tuple[float, float]:
     return float(total[0]), float(total[1])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("label", "axis", "sign"), [("left", 0, -1), ("right", 0, 1), ("up", 1, -1), ("down", 1, 1)]
 )
@@ -143,6 +144,7 @@ def test_pixels_move_as_the_label_says(label: str, axis: int, sign: int) -> None
     assert right_way.mean() >= 0.75, flows
 
 
+@pytest.mark.slow
 def test_the_picture_moves_during_strokes_and_rests_in_the_wait_before_them() -> None:
     scene = DemoScene(8, 160, 120)
 

@@ -102,6 +102,7 @@ def test_a_file_is_read_the_same_twice() -> None:
     assert all(np.array_equal(a, b) for (_, a), (_, b) in zip(first, second, strict=True))
 
 
+@pytest.mark.slow
 def test_timestamps_are_the_files_own() -> None:
     """Against PyAV, on real clips, several of which have a variable frame rate."""
     av = pytest.importorskip("av")
@@ -499,6 +500,7 @@ def test_no_password_is_ever_shown(user: str, password: str, path: str) -> None:
     assert password not in shown
 
 
+@pytest.mark.slow
 def test_nothing_prints_the_password_of_a_camera_that_is_not_there() -> None:
     """FFmpeg and OpenCV print URLs when something fails, unless they are silenced."""
     script = (

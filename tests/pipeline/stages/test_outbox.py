@@ -122,6 +122,7 @@ def test_nothing_is_lost_while_the_other_end_is_away(tmp_path: Path) -> None:
     late.close()
 
 
+@pytest.mark.slow
 def test_a_log_that_stays_away_does_not_take_the_memory(link: Link) -> None:
     outbox = link.outbox
 

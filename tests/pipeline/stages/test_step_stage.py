@@ -163,6 +163,7 @@ def test_a_camera_that_is_gone_is_not_waited_for(live: Wire) -> None:
     assert not live.queue.incomplete(live.now_ns)
 
 
+@pytest.mark.slow
 def test_cameras_that_come_apart_are_taken_together_and_wake_nobody_one_by_one(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

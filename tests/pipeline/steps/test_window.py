@@ -40,6 +40,7 @@ PUSHES = st.lists(
 """(new segment?, steps on, has spatial?, has temporal?)"""
 
 
+@pytest.mark.slow
 @given(PUSHES)
 def test_a_window_holds_the_last_steps_of_its_segment(
     pushes: list[tuple[bool, int, bool, bool]],
@@ -157,6 +158,7 @@ def test_after_an_end_and_a_restart_both_streams_are_waited_for_again() -> None:
     assert not join.ended
 
 
+@pytest.mark.slow
 @given(
     st.lists(st.sampled_from(["spatial", "temporal"]), max_size=40),
     st.sets(st.integers(0, 19)),
@@ -218,6 +220,7 @@ def test_a_stack_never_spans_a_gap(segment: int, step: int, field: int | None, s
     assert stacked(stack, 2) == [7, 7]
 
 
+@pytest.mark.slow
 @given(st.lists(st.tuples(st.booleans(), st.booleans(), st.integers(1, 3)), max_size=30))
 def test_a_whole_stack_covers_exactly_the_last_steps(
     pushes: list[tuple[bool, bool, int]],

@@ -273,6 +273,7 @@ def test_the_socket_of_a_dead_process_is_taken_over(tmp_path: Path) -> None:
     check_bind(f"ipc://{path}")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("transport", ["tcp", "ipc"])
 def test_nobody_can_connect_while_an_endpoint_is_checked(tmp_path: Path, transport: str) -> None:
     path = f"ipc://{tmp_path}/public.sock"

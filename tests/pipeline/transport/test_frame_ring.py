@@ -248,6 +248,7 @@ print(total, flush=True)
 """
 
 
+@pytest.mark.slow
 def test_lossless_processes_lose_nothing(run: RunIdentity, owner: RingOwner) -> None:
     count = 3000
     name = owner.create(KEY, SHAPE, SLOTS, 2)
@@ -266,6 +267,7 @@ def test_lossless_processes_lose_nothing(run: RunIdentity, owner: RingOwner) -> 
             finish(reader)
 
 
+@pytest.mark.slow
 def test_no_torn_frame_comes_back_at_full_speed() -> None:
     result = stress(seconds=2.5)
     assert result.torn == 0
@@ -274,6 +276,7 @@ def test_no_torn_frame_comes_back_at_full_speed() -> None:
     assert result.reads_of_slow_reader > 0
 
 
+@pytest.mark.slow
 def test_the_stress_would_notice_torn_frames() -> None:
     """Without the sequence words the same readers get torn frames, and say so."""
     deadline = time.monotonic() + 20.0
@@ -332,6 +335,7 @@ sys.stdin.readline()
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("ending", ["exit", "kill -9"])
 def test_a_reader_that_ends_leaves_the_segment(
     run: RunIdentity, owner: RingOwner, ending: str
@@ -369,6 +373,7 @@ owner.close()
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("ending", ["close", "kill -9"])
 def test_an_owner_that_ends_leaves_nothing(run: RunIdentity, ending: str) -> None:
     process = start(OWNER, run.hex)
@@ -472,6 +477,7 @@ def a_small_shm() -> list[str]:
     return []
 
 
+@pytest.mark.slow
 def test_a_ring_there_is_no_room_for_is_refused_not_found_out_by_sigbus(run: RunIdentity) -> None:
     """As in a container with little shared memory; else a limit of file sizes stands for it."""
     small = a_small_shm()

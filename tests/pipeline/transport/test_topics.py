@@ -107,6 +107,7 @@ def test_a_topic_travels_by_its_own_sockets_alone(topic: Topic, tmp_path: Path) 
     bus.close()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("topic", TABLE, ids=lambda t: t.name)
 def test_a_wire_carries_what_the_table_says_and_nothing_else(topic: Topic, tmp_path: Path) -> None:
     bus = Bus(tmp_path, lossless=False)
