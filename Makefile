@@ -1,14 +1,19 @@
-# `make run` shows the demo camera, `make test` checks everything. Both install what they need into
-# .venv first, with the versions of constraints.txt.
+# `make run` shows the demo camera. `make check` is the developer's loop: lint, types and the tests
+# that start no process. `make test` checks everything. All install what they need into .venv first,
+# with the versions of constraints.txt.
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check -q
 
-.PHONY: run test lint types tests schema clean
+.PHONY: run check test lint types quick tests schema clean
 
 run: $(VENV)/.runtime
 	$(BIN)/python run_stream.py $(ARGS)
+
+# On two cores types and tests run side by side.
+check: $(VENV)/.development
+	@$(MAKE) --no-print-directory -j2 --output-sync=target lint types quick
 
 test: lint types tests
 
@@ -19,11 +24,17 @@ lint: $(VENV)/.development
 types: $(VENV)/.development
 	$(BIN)/mypy
 
-tests: $(VENV)/.development
-	$(BIN)/python -m pytest $(ARGS)
+quick: $(VENV)/.development
+	$(BIN)/python -m pytest -q -m "not slow" $(ARGS)
 
+tests: $(VENV)/.development
+	$(BIN)/python -m pytest --durations=20 $(ARGS)
+
+# What is generated from the code: the config's schema, the public records, the map of modules.
 schema: $(VENV)/.runtime
 	$(BIN)/python -c "from pipeline.config import json_schema; print(json_schema(), end='')" > configs/schema.json
+	$(BIN)/python -m pipeline.public.schema docs
+	$(BIN)/python docs/make_map.py
 
 $(VENV)/bin/python:
 	$(PYTHON) -m venv $(VENV)
