@@ -44,6 +44,8 @@ def run_loop(stage: Stage, context: Context, alive: "Lifeline") -> None:
         wait = stage.work()
         if context.bus.rejected:
             context.counters["messages_refused"] = context.bus.rejected
+        if context.bus.dropped:
+            context.counters["messages_dropped"] = context.bus.dropped
         link.heartbeat(context.counters)
         if link.stop_requested or alive.terminated:
             link.stop_requested = True

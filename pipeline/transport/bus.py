@@ -62,6 +62,9 @@ class Bus:
         self._poller = zmq.Poller()
         self._callbacks: dict[object, Callable[[], None]] = {}
         self.rejected = 0
+        """Messages that came in and were none of their topic's."""
+        self.dropped = 0
+        """Messages that could not be sent because the queue was full."""
 
     def endpoint(self, name: str) -> str:
         """The address of a private socket; raises :class:`BusError` when it gets too long."""
@@ -115,7 +118,7 @@ class Bus:
         socket = self._socket(zmq.PUSH, topic)
         socket.setsockopt(zmq.IMMEDIATE, 0)
         socket.connect(self.endpoint(topic.name))
-        return Push(socket, topic)
+        return Push(self, socket, topic)
 
     def pull(self, topic: Topic) -> "Subscriber":
         """The socket on which the one reader of a topic receives."""
@@ -322,17 +325,17 @@ class Subscriber(Wrapped):
 class Push(Wrapped):
     """Sends messages that are few and small; drops them when the reader is long gone."""
 
-    def __init__(self, socket: Socket, topic: Topic) -> None:
+    def __init__(self, bus: Bus, socket: Socket, topic: Topic) -> None:
         super().__init__(socket)
+        self._bus = bus
         self._topic = topic
-        self.dropped = 0
 
     def send(self, message: Message) -> None:
         _require(self._topic, self._topic.types, [message])
         try:
             self.socket.send(encode(message), zmq.DONTWAIT)
         except zmq.Again:
-            self.dropped += 1
+            self._bus.dropped += 1
 
 
 class Dealer(Subscriber):
@@ -347,6 +350,7 @@ class Dealer(Subscriber):
         try:
             self.socket.send(encode(message), zmq.DONTWAIT)
         except zmq.Again:
+            self._bus.dropped += 1
             log.warning("topic %s: the other side does not receive", self._topic.name)
 
 

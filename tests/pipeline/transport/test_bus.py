@@ -341,3 +341,15 @@ def test_an_oversized_request_costs_its_sender_the_link_and_nobody_else(
         assert bodies == [b"please"]
     finally:
         context.destroy(linger=0)
+
+
+def test_a_full_queue_drops_the_newest_and_counts_it(bus: Bus) -> None:
+    """Nobody reads: a live queue holds what the table says and no more."""
+    push = bus.push(topics.STATUS)
+    message = CameraStatus(camera="door", state="online", reason=None, at_ns=1)
+    for _ in range(topics.STATUS.queue + 10):
+        push.send(message)
+    assert bus.dropped == 10
+    reader = bus.pull(topics.STATUS)
+    assert len(collect(reader, topics.STATUS.queue)) == topics.STATUS.queue
+    assert reader.drain() == []
