@@ -4,7 +4,7 @@
 (:mod:`pipeline.public.schema`). Every record is JSON on the wire.
 """
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 import msgspec
 from msgspec import UNSET, Meta, UnsetType
@@ -18,31 +18,27 @@ MAX_REPLAY = 1000
 _UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 
 
-def _unit(unit: str) -> dict[str, Any]:
-    return {"x-unit": unit}
+def _means(text: str, unit: str | None = None) -> Meta:
+    """What a field means, and its unit, for the schema and the docs."""
+    return Meta(description=text, extra_json_schema=None if unit is None else {"x-unit": unit})
 
 
-Schema = Annotated[int, Meta(description="version of this record's layout; now 1")]
-CameraName = Annotated[str, Meta(description="the camera's name in the config")]
-Time = Annotated[
-    str, Meta(description="UTC, as 2026-11-22T10:00:00.120Z", extra_json_schema=_unit("ISO 8601"))
-]
-Score = Annotated[float, Meta(description="probability", extra_json_schema=_unit("0 to 1"))]
-Reason = Annotated[str | None, Meta(description="why, in words; null when there is nothing to say")]
-LogIdentity = Annotated[
-    str, Meta(description="identity of the event log; `seq` counts within one log")
-]
-Seq = Annotated[int, Meta(description="number of the newest event in the log; 0 when it is empty")]
+Schema = Annotated[int, _means("version of this record's layout; now 1")]
+CameraName = Annotated[str, _means("the camera's name in the config")]
+Time = Annotated[str, _means("UTC, as 2026-11-22T10:00:00.120Z", unit="ISO 8601")]
+Reason = Annotated[str | None, _means("why, in words; null when there is nothing to say")]
+LogIdentity = Annotated[str, _means("identity of the event log; `seq` counts within one log")]
+Seq = Annotated[int, _means("number of the newest event in the log; 0 when it is empty")]
 
 
 class Window(msgspec.Struct, frozen=True, kw_only=True):
     """The steps that a score stands on."""
 
-    first_step: Annotated[int, Meta(description="oldest step in the window")]
-    last_step: Annotated[int, Meta(description="newest step in the window")]
-    missing: Annotated[int, Meta(description="steps of the window that lack a stream")]
+    first_step: Annotated[int, _means("oldest step in the window")]
+    last_step: Annotated[int, _means("newest step in the window")]
+    missing: Annotated[int, _means("steps of the window in which a stream is missing")]
     segment: Annotated[
-        int, Meta(description="grows at each gap, reconnect or change of size; no window spans two")
+        int, _means("grows at each gap, reconnect or change of size; no window spans two")
     ]
 
 
@@ -51,23 +47,18 @@ class Streams(msgspec.Struct, frozen=True, kw_only=True):
 
     spatial: Annotated[
         float | None,
-        Meta(
-            description="the label's score by appearance alone; null: no frame in the window",
-            extra_json_schema=_unit("0 to 1"),
+        _means(
+            "the label's score by appearance alone; null: no frame in the window", unit="0 to 1"
         ),
     ]
     temporal: Annotated[
         float | None,
-        Meta(
-            description="the label's score by motion alone; null: no flow in the window",
-            extra_json_schema=_unit("0 to 1"),
-        ),
+        _means("the label's score by motion alone; null: no flow in the window", unit="0 to 1"),
     ]
     alpha: Annotated[
         float | None,
-        Meta(
-            description="weight of appearance against motion at the newest step that has both",
-            extra_json_schema=_unit("0 to 1"),
+        _means(
+            "weight of appearance against motion at the newest step that has both", unit="0 to 1"
         ),
     ]
 
@@ -75,17 +66,14 @@ class Streams(msgspec.Struct, frozen=True, kw_only=True):
 class Model(msgspec.Struct, frozen=True, kw_only=True):
     """The pack that decided."""
 
-    name: Annotated[str, Meta(description="name of the pack")]
-    version: Annotated[str, Meta(description="version of the pack")]
-    sha256: Annotated[str, Meta(description="hash of the pack's network files")]
+    name: Annotated[str, _means("name of the pack")]
+    version: Annotated[str, _means("version of the pack")]
+    sha256: Annotated[str, _means("hash of the pack's network files")]
 
 
 LatencyMs = Annotated[
     dict[str, float],
-    Meta(
-        description="time in each stage, and `total` from grab to publication",
-        extra_json_schema=_unit("ms"),
-    ),
+    _means("time in each stage, and `total` from grab to publication", unit="ms"),
 ]
 
 
@@ -93,42 +81,32 @@ class Event(msgspec.Struct, frozen=True, kw_only=True):
     """An action starts, goes on, or ends."""
 
     schema: Schema = SCHEMA_VERSION
-    seq: Annotated[int, Meta(description="number of this event in the log; no holes")]
-    id: Annotated[str, Meta(description="the same in all events of one action")]
-    type: Annotated[
-        Literal["start", "update", "end"], Meta(description="what happens to the action")
-    ]
+    seq: Annotated[int, _means("number of this event in the log; no holes")]
+    id: Annotated[str, _means("the same in all events of one action")]
+    type: Annotated[Literal["start", "update", "end"], _means("what happens to the action")]
     camera: CameraName
-    label: Annotated[str, Meta(description="the action, one of the pack's labels")]
-    score: Annotated[
-        float, Meta(description="the label's score now", extra_json_schema=_unit("0 to 1"))
-    ]
+    label: Annotated[str, _means("the action, one of the pack's labels")]
+    score: Annotated[float, _means("the label's score now", unit="0 to 1")]
     top_score: Annotated[
         float,
-        Meta(description="its highest score in this action", extra_json_schema=_unit("0 to 1")),
+        _means("its highest score in this action", unit="0 to 1"),
     ]
     start_time: Annotated[
         str,
-        Meta(description="when the action started, UTC", extra_json_schema=_unit("ISO 8601")),
+        _means("when the action started, UTC", unit="ISO 8601"),
     ]
     end_time: Annotated[
         str | None,
-        Meta(
-            description="when it ended, UTC; null while it goes on",
-            extra_json_schema=_unit("ISO 8601"),
-        ),
+        _means("when it ended, UTC; null while it goes on", unit="ISO 8601"),
     ]
     media_time: Annotated[
         tuple[float | None, float | None],
-        Meta(
-            description="start and end in the source's own time: the place in a file",
-            extra_json_schema=_unit("s"),
-        ),
+        _means("start and end in the source's own time: the place in a file", unit="s"),
     ]
     reason: Annotated[
         str | None,
-        Meta(
-            description="why it ended, unless its score fell: gap, no frames, end of stream, "
+        _means(
+            "why it ended, unless its score fell: gap, no frames, end of stream, "
             "stopped, quarantined, interrupted"
         ),
     ]
@@ -144,13 +122,13 @@ class CameraStatus(msgspec.Struct, frozen=True, kw_only=True):
 
     schema: Schema = SCHEMA_VERSION
     camera: CameraName
-    state: Annotated[CameraState, Meta(description="what the camera does")]
+    state: Annotated[CameraState, _means("what the camera does")]
     reason: Reason
     time: Time
-    segment: Annotated[int | None, Meta(description="the segment that its steps are in now")]
+    segment: Annotated[int | None, _means("the segment that its steps are in now")]
     size: Annotated[
         tuple[int, int] | None,
-        Meta(description="height and width of its frames", extra_json_schema=_unit("pixels")),
+        _means("height and width of its frames", unit="pixels"),
     ]
 
 
@@ -159,9 +137,7 @@ class LogStatus(msgspec.Struct, frozen=True, kw_only=True):
 
     schema: Schema = SCHEMA_VERSION
     log: LogIdentity
-    state: Annotated[
-        Literal["online", "failed"], Meta(description="failed: events can't be stored now")
-    ]
+    state: Annotated[Literal["online", "failed"], _means("failed: events can't be stored now")]
     reason: Reason
     time: Time
 
@@ -170,13 +146,11 @@ class GovernorStatus(msgspec.Struct, frozen=True, kw_only=True):
     """How much of each step is done. Sent when it changes, and every five seconds after."""
 
     schema: Schema = SCHEMA_VERSION
-    level: Annotated[int, Meta(description="0: everything is done; 4: the least")]
-    spatial_every: Annotated[
-        int, Meta(description="appearance is computed in one of this many steps")
-    ]
-    fast_flow: Annotated[bool, Meta(description="flow is computed by its fastest preset")]
-    step_every: Annotated[int, Meta(description="one of this many steps is made at all")]
-    reason: Annotated[str, Meta(description="why the level changed")]
+    level: Annotated[int, _means("0: everything is done; 4: the least")]
+    spatial_every: Annotated[int, _means("appearance is computed in one of this many steps")]
+    fast_flow: Annotated[bool, _means("flow is computed by its fastest preset")]
+    step_every: Annotated[int, _means("one of this many steps is made at all")]
+    reason: Annotated[str, _means("why the level changed")]
     time: Time
 
 
@@ -187,27 +161,25 @@ class Scores(msgspec.Struct, frozen=True, kw_only=True):
     camera: CameraName
     time: Annotated[
         str,
-        Meta(description="when the step's frame was grabbed, UTC",
-             extra_json_schema=_unit("ISO 8601")),
-    ]  # fmt: skip
+        _means("when the step's frame was grabbed, UTC", unit="ISO 8601"),
+    ]
     media_time: Annotated[
         float | None,
-        Meta(description="the frame's own time", extra_json_schema=_unit("s")),
+        _means("the frame's own time", unit="s"),
     ]
     scores: Annotated[
         dict[str, float],
-        Meta(description="fused score of each label", extra_json_schema=_unit("0 to 1")),
+        _means("fused score of each label", unit="0 to 1"),
     ]
     streams: Annotated[
         dict[str, dict[str, float] | None],
-        Meta(
-            description="scores of each label by `spatial` and `temporal` alone; null: masked",
-            extra_json_schema=_unit("0 to 1"),
+        _means(
+            "scores of each label by `spatial` and `temporal` alone; null: masked", unit="0 to 1"
         ),
     ]
     alpha: Annotated[
         float | None,
-        Meta(description="weight of appearance against motion", extra_json_schema=_unit("0 to 1")),
+        _means("weight of appearance against motion", unit="0 to 1"),
     ]
     window: Window
     latency_ms: LatencyMs
@@ -216,10 +188,10 @@ class Scores(msgspec.Struct, frozen=True, kw_only=True):
 class Request(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """What a client asks of the ROUTER socket."""
 
-    request: Annotated[Literal["snapshot", "replay"], Meta(description="what is wanted")]
+    request: Annotated[Literal["snapshot", "replay"], _means("what is wanted")]
     schema: Schema = SCHEMA_VERSION
-    since: Annotated[int, Meta(description="replay: events with a larger `seq`")] = 0
-    limit: Annotated[int, Meta(description="replay: at most this many, 1 to 1000")] = MAX_REPLAY
+    since: Annotated[int, _means("replay: events with a larger `seq`")] = 0
+    limit: Annotated[int, _means("replay: at most this many, 1 to 1000")] = MAX_REPLAY
 
 
 class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
@@ -228,12 +200,10 @@ class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
     schema: Schema = SCHEMA_VERSION
     log: LogIdentity
     seq: Seq
-    cameras: Annotated[dict[str, CameraStatus], Meta(description="the state of each camera")]
-    active: Annotated[list[Event], Meta(description="the newest event of each action that goes on")]
-    event_log: Annotated[LogStatus, Meta(description="the health of the event log")]
-    governor: Annotated[
-        GovernorStatus | None, Meta(description="the newest pace; null while all is done")
-    ]
+    cameras: Annotated[dict[str, CameraStatus], _means("the state of each camera")]
+    active: Annotated[list[Event], _means("the newest event of each action that goes on")]
+    event_log: Annotated[LogStatus, _means("the health of the event log")]
+    governor: Annotated[GovernorStatus | None, _means("the newest pace; null while all is done")]
 
 
 class Replay(msgspec.Struct, frozen=True, kw_only=True):
@@ -242,7 +212,7 @@ class Replay(msgspec.Struct, frozen=True, kw_only=True):
     schema: Schema = SCHEMA_VERSION
     log: LogIdentity
     seq: Seq
-    events: Annotated[list[Event], Meta(description="at most `limit`; ask again from the last")]
+    events: Annotated[list[Event], _means("at most `limit`; ask again from the last")]
 
 
 class Error(msgspec.Struct, frozen=True, kw_only=True):
@@ -251,7 +221,7 @@ class Error(msgspec.Struct, frozen=True, kw_only=True):
     schema: Schema = SCHEMA_VERSION
     log: LogIdentity
     seq: Seq | UnsetType = UNSET
-    error: Annotated[str, Meta(description="what is wrong with the request, or with the log")]
+    error: Annotated[str, _means("what is wrong with the request, or with the log")]
 
 
 ACTION = PublicTopic("action", Event, ("camera", "label"))

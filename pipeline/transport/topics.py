@@ -39,8 +39,8 @@ class Drop(Enum):
     """Live, the reader keeps the newest :data:`MAX_BACKLOG` steps of a camera and counts the rest.
     Lossless, nothing: the ring's cursors hold the writer back."""
     NEWEST = "newest"
-    """A message that finds the queue full is dropped. Messages are few and small, or their reader
-    takes them in at once. ``messages_dropped`` counts what PUSH and DEALER drop; PUB doesn't tell."""
+    """A message that finds the queue full is dropped. They are few and small, or their reader takes
+    them in at once. ``messages_dropped`` counts what PUSH and DEALER drop; PUB does not report."""
     NOTHING = "nothing"
     """The writer keeps a message until the reader has acknowledged it, and sends it again."""
 
