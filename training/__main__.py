@@ -39,9 +39,9 @@ from training.plots import SMOOTHING
 from training.resume import StateError
 from training.session import (
     FINAL,
-    RunFolder,
     Session,
     StopRequest,
+    TrainingFolder,
     fold_name,
 )
 from training.terminal import console, fail, progress_bar, say, set_threads
@@ -163,7 +163,7 @@ def train(
             check_fold(settings, loaded, fold)
     except (ConfigError, DataError) as error:
         raise fail(error) from None
-    folder = RunFolder(out / settings.name)
+    folder = TrainingFolder(out / settings.name)
     if fresh and accelerator.is_main_process:
         for name in [*map(fold_name, held_out), *([FINAL] if final else [])]:
             folder.clear(name)
@@ -242,7 +242,7 @@ def ablate(
                     recipe = shortened(with_flow(settings, method), iterations, episodes)
                     loaded = load(recipe, data, cache, held_out_episodes=0)
                     run = Run(accelerator_for("cpu"), workers, data=loaded.digest, stop=stop)
-                    folder = RunFolder(out / f"{recipe.name}-{method}")
+                    folder = TrainingFolder(out / f"{recipe.name}-{method}")
                     session = Session(loaded, folder, run, partial(reporter, bar), say)
                     counts = [
                         ablated(session, recipe, fold, ledger, bar)

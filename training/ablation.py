@@ -19,7 +19,6 @@ import torch
 from torch import nn
 
 from training.batches import batches_from
-from training.compose import Composer
 from training.config import FusionKind, TrainConfig
 from training.crossvalidation import Data, composer_for, is_linear
 from training.data import Clip
@@ -33,6 +32,7 @@ from training.measure import (
 )
 from training.model import TwoStream
 from training.optimise import Report, adamw, features_of, fix_gates, loss_of
+from training.sequences import Composer
 
 KINDS: tuple[FusionKind, ...] = get_args(FusionKind)
 COLUMNS = (*STREAMS[1:], *KINDS)

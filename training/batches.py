@@ -15,14 +15,14 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from training.compose import Batch, Composer, stack_valid
 from training.config import ConfigError, TrainConfig
+from training.sequences import Batch, Composer, stack_valid
 
 Rng = np.random.Generator
 
 
 class Prepared(NamedTuple):
-    """A :class:`~training.compose.Batch` as tensors, and how it is to be varied.
+    """A :class:`~training.sequences.Batch` as tensors, and how it is to be varied.
 
     ``number`` () int64, i; ``fields`` (N, T, h, w, 2) uint8, ``grid`` (N, T, c, gh, gw) float16,
     ``target`` and ``drawn`` (N, T) int64, ``weight`` and ``progress`` (N, T) float32 as there;

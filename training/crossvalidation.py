@@ -10,7 +10,6 @@ import numpy as np
 from pipeline import flow
 from pipeline.evaluate.protocol import stream_order
 from training.clip_list_formats import NEVER_HELD_OUT
-from training.compose import Composer, Join, chained, make_pools
 from training.config import TrainConfig
 from training.data import (
     Clip,
@@ -30,6 +29,7 @@ from training.measure import (
 )
 from training.model import TwoStream
 from training.optimise import Run, Trainer
+from training.sequences import Composer, Join, chained, make_pools
 from training.stream_figures import (
     CHOICES,
     Choice,

@@ -13,10 +13,10 @@ import torch
 from torch import Tensor
 
 from pipeline.evaluate.protocol import clip_scores
-from training.compose import stack_valid
 from training.config import TrainConfig
 from training.data import BACKBONE_BATCH, Clip
 from training.model import TwoStream
+from training.sequences import stack_valid
 
 STREAMS = ("fused", "spatial", "temporal")
 Floats = npt.NDArray[np.float32]

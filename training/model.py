@@ -8,10 +8,10 @@ import torch
 from pydantic import ValidationError
 from torch import Tensor, nn
 
-from training.compose import stack_indices
 from training.config import TrainConfig
 from training.fusion import FusionNetwork
 from training.lite0 import PooledHead, load_imagenet
+from training.sequences import stack_indices
 from training.spatial import SpatialNetwork
 from training.temporal import TemporalNetwork
 

@@ -17,11 +17,11 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from training.aggregators import MaskedGRU
 from training.batches import Prepared, batches_from
-from training.compose import Composer
 from training.config import ConfigError, OptimiserConfig, TrainConfig
 from training.fusion import StepLogits
 from training.model import TwoStream, new_model
 from training.resume import Identity, read_state, write_state
+from training.sequences import Composer
 
 LARGEST_GRADIENT = 5.0
 SAID_LATER = ("version", "licence", "provenance", "limits", "thresholds")

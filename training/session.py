@@ -39,7 +39,7 @@ def fold_name(fold: int) -> str:
 
 
 @dataclass(frozen=True)
-class RunFolder:
+class TrainingFolder:
     """Of each model of a run, ``fold0`` or ``final``: a checkpoint, its learning curves, and,
     until it is finished, the state to go on from."""
 
@@ -104,7 +104,7 @@ class Session:
     """One call of ``train``: what its models have in common."""
 
     data: Data
-    folder: RunFolder
+    folder: TrainingFolder
     run: Run
     reporter: Callable[[str, Trainer | LinearTrainer], Report]
     say: Callable[[str], None]

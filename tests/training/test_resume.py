@@ -14,12 +14,12 @@ from typer.testing import CliRunner
 
 from tests.training.tiny import tiny_clips, tiny_config, write_data
 from training.__main__ import app
-from training.compose import Composer, make_pools
 from training.config import TrainConfig
 from training.crossvalidation import load_data, trainer_for
 from training.model import TwoStream, load_checkpoint
 from training.optimise import Interrupted, Run, Trainer, train_model
 from training.resume import StateError
+from training.sequences import Composer, make_pools
 
 ROOT = Path(__file__).parents[2]
 
