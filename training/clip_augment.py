@@ -1,6 +1,7 @@
 """What is done to one clip before it becomes part of a training sequence.
 
-:mod:`training.sequences` picks clips and calls these functions; each returns a new clip.
+:mod:`training.sequences` picks clips and calls these functions; each returns a new clip. Next:
+:mod:`training.model`, the networks.
 """
 
 from dataclasses import replace
@@ -16,14 +17,14 @@ Rng = np.random.Generator
 
 
 def _negated(fields: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
-    # 128 is no motion and 0 never occurs, so 256 - q stays within 1 to 255.
+    # 128 means no motion and 0 never occurs, so 256 - q stays within 1 to 255.
     return (256 - fields.astype(np.int16)).astype(np.uint8)
 
 
 def mirrored(clip: Clip, swaps: dict[int, int]) -> Clip:
-    """The clip as a mirror shows it; ``swaps`` gives the label of each label's mirror image.
+    """The clip mirrored left to right; ``swaps`` maps each label to that of its mirror image.
 
-    The backbone's grid is flipped too, which is nearly what it says of a flipped picture.
+    The backbone's grid is flipped too, which is nearly its output for a flipped picture.
     """
     fields = clip.fields[:, :, ::-1].copy()
     fields[..., 0] = _negated(fields[..., 0])
@@ -35,7 +36,10 @@ def mirrored(clip: Clip, swaps: dict[int, int]) -> Clip:
 
 
 def reversed_clip(clip: Clip, swaps: dict[int, int]) -> Clip:
-    """The clip played backwards: motion is negated, and what ended a step now begins it."""
+    """The clip played backwards; ``swaps`` maps each label to that of the reversed clip.
+
+    Motion is negated, and the field that ended at a step now begins there.
+    """
     steps = len(clip)
     fields = np.full_like(clip.fields, STILL)
     fields[1:] = _negated(clip.fields[:0:-1])
@@ -69,7 +73,7 @@ def stretched(clip: Clip, speed: float) -> Clip:
 
 
 def cropped(clip: Clip, first: int, past: int) -> Clip:
-    """Steps ``first`` up to ``past``; strokes keep their times, those cut off are dropped."""
+    """Steps ``first`` up to ``past``; drops the strokes that end later."""
     part = slice(first, past)
     return replace(
         clip, fields=clip.fields[part], moving=clip.moving[part], grid=clip.grid[part],
@@ -81,8 +85,10 @@ def cropped(clip: Clip, first: int, past: int) -> Clip:
 
 
 def scribble(clip: Clip, steps: int, rng: Rng) -> Clip:
-    """``steps`` steps of a clip played to and fro, a part of it at a time, so that its gesture is
-    never completed: a near miss, which moves as a gesture does but is none."""
+    """``steps`` steps of a clip played to and fro, at most half of it in one direction.
+
+    Its gesture is never completed: it moves like a gesture but is none, and has no stroke.
+    """
     longest = max(2, round(LONGEST_PART * len(clip)))
     place, way, left = int(rng.integers(len(clip))), 1, 0
     places, ways = [place], [1]
@@ -95,7 +101,7 @@ def scribble(clip: Clip, steps: int, rng: Rng) -> Clip:
         places.append(place)
         ways.append(way)
     now, back = np.array(places), np.array(ways) < 0
-    # A step back undoes the motion that led to where it begins.
+    # A step back undoes the motion that ended where it begins, so it uses that field, negated.
     source = now + back
     fields = clip.fields[source]
     fields[back] = _negated(fields[back])
@@ -107,7 +113,7 @@ def scribble(clip: Clip, steps: int, rng: Rng) -> Clip:
 
 
 def still_after(clip: Clip, steps: int, rng: Rng) -> Clip:
-    """``steps`` steps in which the picture at the clip's end stays as it is, but for noise."""
+    """``steps`` steps in which the clip's last picture stays unchanged, apart from noise."""
     noise = rng.integers(-1, 2, (steps, *clip.fields.shape[1:]))
     return replace(
         clip, fields=(STILL + noise).astype(np.uint8), moving=np.ones(steps, np.bool_),

@@ -1,9 +1,11 @@
-"""Training sequences, composed as a stream would bring them.
+"""Training sequences: clips put one after another, as in a camera's stream.
 
-A pack is run over a sliding window at every step, so clips alone would teach the wrong thing: a
-window also holds what came before a gesture, half of one, and what follows. Sequences are chains
-of parts (clips, rendered episodes, clips without a label, stillness), joined by hard cuts, by
-stillness or by the start of a new segment, with a target at every step.
+The live pipeline runs a pack on a sliding window at every step. Such a window also holds what came
+before a gesture, part of one, or what follows, which single clips don't show. So a sequence is a
+chain of parts: clips, pieces of rendered episodes, clips without a label, stillness. Hard cuts,
+stillness or the start of a new segment join the parts, and every step has a target.
+
+Next: :mod:`training.clip_augment`, what is done to each clip; then :mod:`training.model`.
 """
 
 import math
@@ -38,10 +40,11 @@ Floats = npt.NDArray[np.float32]
 class Batch(NamedTuple):
     """N sequences of T steps.
 
-    ``fields`` (N, T, h, w, 2) uint8, ``grid`` (N, T, c, gh, gw) float16, ``moving`` and ``seen``
-    (N, T) bool as in :class:`~training.data.Clip`; ``target`` (N, T) int64 and its ``weight``
-    (N, T) float32, 0 where a step has none; ``drawn`` (N, T) int64, the gesture that is being
-    drawn, and ``progress`` (N, T) float32, how much of it has been, 0 where there's none.
+    * ``fields`` (N, T, h, w, 2) uint8, ``grid`` (N, T, c, gh, gw) float16, ``moving`` and ``seen``
+      (N, T) bool: as in :class:`~training.data.Clip`
+    * ``target`` (N, T) int64 and its ``weight`` (N, T) float32, 0 where a step has no target
+    * ``drawn`` (N, T) int64: the gesture that is being drawn; ``progress`` (N, T) float32: the part
+      of it drawn so far, 0 where no gesture is being drawn
     """
 
     fields: npt.NDArray[np.uint8]
@@ -55,7 +58,7 @@ class Batch(NamedTuple):
 
 
 def stack_valid(moving: npt.NDArray[np.bool_], stack: int) -> npt.NDArray[np.bool_]:
-    """(…, T) bool: at which steps all fields of a stack of ``stack`` exist in one segment."""
+    """(…, T) bool: the steps at which all ``stack`` fields of a stack exist in one segment."""
     valid = moving.copy()
     for lag in range(1, stack):
         shifted = np.zeros_like(moving)
@@ -65,8 +68,10 @@ def stack_valid(moving: npt.NDArray[np.bool_], stack: int) -> npt.NDArray[np.boo
 
 
 def stack_indices(steps: int, stack: int) -> npt.NDArray[np.int64]:
-    """(T, L) which fields make each step's stack, oldest first; clamped at the start, where
-    :func:`stack_valid` says that there's none."""
+    """(T, L): the indices of the fields in each step's stack, oldest first.
+
+    Clamped to 0 at the start, where :func:`stack_valid` is false.
+    """
     lags = np.arange(stack - 1, -1, -1)
     return np.asarray(np.maximum(np.arange(steps)[:, None] - lags[None], 0), np.int64)
 
@@ -74,30 +79,31 @@ def stack_indices(steps: int, stack: int) -> npt.NDArray[np.int64]:
 def targets(
     strokes: Sequence[Stroke], steps: int, config: CompositionConfig, background: int
 ) -> tuple[npt.NDArray[np.int64], Floats]:
-    """What each of ``steps`` steps should say, and with what weight.
+    """The target label of each of ``steps`` steps, and its weight.
 
-    Background until a stroke is nearly recognisable, nothing until it is, then the label until
-    ``hold`` steps after its end, nothing for ``settle`` steps, background again. A stroke that
-    began well before the sequence can't be told, and has no target at all.
+    Along a stroke the target is background at first, then none (weight 0) just before the stroke
+    is recognisable. From there it is the label, until ``hold`` steps after the stroke's end; then
+    none for ``settle`` steps, then background again. A stroke that began well before the sequence
+    can't be recognised and has no target at all.
     """
     target = np.full(steps, background, np.int64)
     weight = np.ones(steps, np.float32)
     for label, first, past in strokes:
         length = past - first
-        told = min(past - 1, first + math.floor(config.recognisable * length))
-        unsure = told - math.ceil(config.undecided * length)
+        recognised = min(past - 1, first + math.floor(config.recognisable * length))
+        unsure = recognised - math.ceil(config.undecided * length)
         weight[max(0, unsure) : max(0, past + config.hold + config.settle)] = 0.0
         if -first <= UNSEEN * length:
-            said = slice(told, max(0, past + config.hold))
-            target[said], weight[said] = label, 1.0
+            labelled = slice(recognised, max(0, past + config.hold))
+            target[labelled], weight[labelled] = label, 1.0
     return target, weight
 
 
 def foresight(strokes: Sequence[Stroke], steps: int) -> tuple[npt.NDArray[np.int64], Floats]:
-    """Which gesture each step is part of, and how much of it has been drawn by then.
+    """The gesture that each step is part of, and the part of it drawn so far.
 
-    A denser target than :func:`targets`, for training alone: it makes the recurrent state keep
-    track of a gesture from its beginning.
+    A second target, used in training alone. It is denser than :func:`targets` and makes the
+    recurrent state keep track of a gesture from its beginning.
     """
     drawn = np.zeros(steps, np.int64)
     progress = np.zeros(steps, np.float32)
@@ -110,14 +116,14 @@ def foresight(strokes: Sequence[Stroke], steps: int) -> tuple[npt.NDArray[np.int
 
 
 class Join(IntEnum):
-    """What lies between two parts of a chain."""
+    """How two parts of a chain are joined."""
 
     CUT = 0
-    """A hard cut, as in clips that are played one after the other: flow over it is nonsense."""
+    """A hard cut, as between clips played one after the other; the flow across it is nonsense."""
     STILL = 1
     """Nothing moved."""
     SEGMENT = 2
-    """A new segment: no field."""
+    """A new segment: no flow field."""
 
 
 JOIN_SHARES = (0.5, 0.3, 0.2)
@@ -126,7 +132,7 @@ JOIN_SHARES = (0.5, 0.3, 0.2)
 def chained(
     parts: Sequence[Clip], joins: Sequence[Join], method: FlowMethod, inputs: TemporalInputs
 ) -> Clip:
-    """Parts one after the other, ``joins`` between them; named after the first."""
+    """The parts one after the other, with ``joins`` between them; named after the first."""
     fields = np.concatenate([clip.fields for clip in parts])
     moving = np.concatenate([clip.moving for clip in parts])
     strokes, start = list(parts[0].strokes), len(parts[0])
@@ -146,7 +152,7 @@ def chained(
 
 @dataclass(frozen=True)
 class Pools:
-    """Where parts come from: clips per label, rendered episodes, clips that show no label."""
+    """The clips that parts are drawn from: by label, rendered episodes, clips without a label."""
 
     by_label: dict[int, list[Clip]]
     episodes: list[Clip]
@@ -156,7 +162,7 @@ class Pools:
 def make_pools(
     config: TrainConfig, clips: Sequence[Clip], negatives: Sequence[Clip], episodes: Sequence[Clip]
 ) -> Pools:
-    """Sort clips into pools; background clips count as negatives too."""
+    """Sort clips into pools."""
     by_label: dict[int, list[Clip]] = {}
     for clip in clips:
         by_label.setdefault(clip.label, []).append(clip)
@@ -164,7 +170,7 @@ def make_pools(
 
 
 class Composer:
-    """Makes training sequences at random; one per process, as it holds a flow method."""
+    """Composes random training sequences; one per process, because it holds a flow method."""
 
     def __init__(self, config: TrainConfig, pools: Pools) -> None:
         self._config = config
@@ -174,17 +180,17 @@ class Composer:
         self._method = flow.create(config.temporal.method)
         names = config.labels
         self._mirror = {names.index(a): names.index(b) for a, b in config.swaps.items()}
-        wanted = {names.index(label) for label in config.composition.scribbled}
-        self._scribbled = sorted(wanted & pools.by_label.keys())
+        scribbled = {names.index(label) for label in config.composition.scribbled}
+        self._scribbled = sorted(scribbled & pools.by_label.keys())
         self._reverse = {names.index(a): names.index(b) for a, b in config.reversals.items()}
 
     def batch(self, rng: Rng) -> Batch:
-        """A batch as the configuration asks for."""
+        """A batch of ``optimiser.batch`` sequences."""
         rows = [self.sequence(rng) for _ in range(self._config.optimiser.batch)]
         return Batch(*(np.stack(column) for column in zip(*rows, strict=True)))
 
     def sequence(self, rng: Rng) -> Batch:
-        """One sequence; as :class:`Batch` without N."""
+        """One sequence: a :class:`Batch` without the dimension N."""
         steps = self._config.composition.steps
         parts, offset = [], 0
         if rng.random() < self._config.composition.lead_in:
@@ -197,6 +203,7 @@ class Composer:
         return self._targeted(chain, offset)
 
     def _gesture(self, rng: Rng) -> list[Clip]:
+        """The next parts: a piece of an episode, a scribble, or a clip, perhaps then stillness."""
         if self.pools.episodes and rng.random() < self._config.composition.rendered:
             return [self._episode_part(rng, 30, 90)]
         if self._scribbled and rng.random() < self._config.composition.scribbles:
@@ -213,6 +220,7 @@ class Composer:
         return scribble(clip, int(rng.integers(12, 50)), rng)
 
     def _lead_in(self, rng: Rng) -> Clip:
+        """The part at a random step of which the sequence begins."""
         if self.pools.negatives and rng.random() < self._config.composition.negatives:
             return self._varied(self._pick(self.pools.negatives, rng), rng)
         if self.pools.episodes and rng.random() < 0.4:
@@ -228,12 +236,15 @@ class Composer:
         return self._varied(cropped(clip, first, first + length), rng)
 
     def _pick(self, pool: Sequence[Clip], rng: Rng) -> Clip:
+        """A random clip, with the grid of its own pictures or of a photometric variant."""
         clip = pool[int(rng.integers(len(pool)))]
         chosen = int(rng.integers(len(clip.looks) + 1))
         grid = clip.looks[chosen - 1] if chosen else clip.grid
         return replace(clip, grid=grid, looks=clip.looks[:0])
 
     def _varied(self, clip: Clip, rng: Rng) -> Clip:
+        """The clip, mirrored and played backwards at random where its labels allow, and
+        stretched."""
         labels = {clip.label, *(s.label for s in clip.strokes)}
         if labels <= self._mirror.keys() and rng.random() < 0.5:
             clip = mirrored(clip, self._mirror)
@@ -244,6 +255,7 @@ class Composer:
         return stretched(clip, float(np.exp(rng.uniform(low, high))))
 
     def _targeted(self, chain: Clip, offset: int) -> Batch:
+        """The steps of ``chain`` from ``offset`` on, with their targets."""
         config, steps = self._config, self._config.composition.steps
         part = slice(offset, offset + steps)
         moved = [Stroke(s.label, s.first - offset, s.past - offset) for s in chain.strokes]

@@ -99,5 +99,5 @@ def test_scribbles_have_no_target_but_background() -> None:
     batch = composer.batch(np.random.default_rng(0))
     assert (batch.target == 0).all()
     assert (batch.progress == 0).all()
-    with pytest.raises(ValueError, match="name the labels"):
+    with pytest.raises(ValueError, match="scribbled must name the labels"):
         tiny_config(composition={"scribbles": 0.5})

@@ -257,7 +257,7 @@ def test_shipped_configurations_are_valid(path: Path) -> None:
     assert TrainConfig.load(path).name == path.stem
 
 
-def test_missing_data_is_an_error_for_people(tmp_path: Path) -> None:
+def test_missing_data_is_refused_with_a_reason(tmp_path: Path) -> None:
     result = CliRunner().invoke(
         app, ["train", "--config", str(CONFIGS / "gestures.yaml"), "--data", str(tmp_path)]
     )
