@@ -12,8 +12,8 @@ from pipeline.model.session import Network
 from pipeline.steps.join import DecidedStep
 from pipeline.steps.window import Scored
 from pipeline.transport.messages import Feature, Moment
-from training.compose import stack_indices, stack_valid
 from training.data import Stepped
+from training.sequences import stack_indices, stack_valid
 
 Floats = npt.NDArray[np.float32]
 Networks = Mapping[str, Network]

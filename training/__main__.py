@@ -1,4 +1,9 @@
-"""``python -m training train``: what it takes to make and to measure a model."""
+"""``python -m training``: the commands train, evaluate and ablate.
+
+``train`` reads the recipe (:mod:`training.config`), loads the clips
+(:func:`training.crossvalidation.load_data`), then trains and measures
+(:class:`training.session.Session`). Next: :mod:`training.config`.
+"""
 
 import json
 import os
@@ -39,12 +44,12 @@ from training.plots import SMOOTHING
 from training.resume import StateError
 from training.session import (
     FINAL,
-    RunFolder,
     Session,
     StopRequest,
+    TrainingFolder,
     fold_name,
 )
-from training.terminal import console, fail, progress_bar, say, set_threads
+from training.terminal import console, fail, print_line, progress_bar, set_threads
 
 DATA_VARIABLE = "TWO_STREAM_DATA"
 EXIT_SIGNAL = 128
@@ -56,19 +61,23 @@ app = typer.Typer(
 DataFolder = Annotated[
     Path, typer.Option(envvar=DATA_VARIABLE, help="folder with the clips and their lists")
 ]
-CacheFolder = Annotated[Path | None, typer.Option(help="where decoded clips are kept")]
+CacheFolder = Annotated[Path | None, typer.Option(help="folder for cached flow and features")]
 Threads = Annotated[int, typer.Option(min=1, help="CPU threads")]
-Device = Annotated[Literal["auto", "cpu", "cuda"], typer.Option(help="auto: CUDA if there is any")]
+Device = Annotated[
+    Literal["auto", "cpu", "cuda"], typer.Option(help="auto: CUDA if torch finds a GPU")
+]
 Workers = Annotated[
-    int, typer.Option(min=0, help="processes that compose batches ahead; 0: none but this one")
+    int, typer.Option(min=0, help="processes that compose batches ahead; 0: this process does")
 ]
 SaveEvery = Annotated[
-    int, typer.Option(min=1, help="iterations from which an interrupted run goes on")
+    int, typer.Option(min=1, help="iterations between saved states, to resume from")
 ]
 MeasureEvery = Annotated[
-    int, typer.Option(min=0, help="iterations between points of the held-out curve; 0: none")
+    int, typer.Option(min=0, help="iterations between held-out accuracies; 0: no such curve")
 ]
-Fresh = Annotated[bool, typer.Option("--fresh", help="forget what an earlier run left")]
+Fresh = Annotated[
+    bool, typer.Option("--fresh", help="delete these models of an earlier run, train from scratch")
+]
 
 
 @app.callback()
@@ -77,35 +86,35 @@ def main() -> None:
 
 
 def default_cache() -> Path:
-    """The user's cache folder for decoded clips (XDG base directory specification)."""
+    """The user's cache folder for flow and features (XDG base directory specification)."""
     base = os.environ.get("XDG_CACHE_HOME")
     return (Path(base) if base else Path.home() / ".cache") / "two-stream" / "training"
 
 
-def chosen_folds(text: str, there: list[int]) -> list[int]:
-    """``"all"``, ``"none"`` or numbers with commas; raises ConfigError for a fold not there."""
+def chosen_folds(text: str, known: list[int]) -> list[int]:
+    """Parse ``"all"``, ``"none"`` or ``"0,3"``; raises ConfigError for folds not in ``known``."""
     if text in ("all", "none"):
-        return there if text == "all" else []
+        return known if text == "all" else []
     try:
         folds = [int(part) for part in text.split(",")]
     except ValueError:
-        raise ConfigError(f"--folds: want all, none or numbers like 0,3, got {text!r}") from None
-    if strange := sorted(set(folds) - set(there)):
-        raise ConfigError(f"--folds: the data has folds {there}, not {strange}")
+        raise ConfigError(f"--folds: must be all, none or numbers like 0,3, got {text!r}") from None
+    if unknown := sorted(set(folds) - set(known)):
+        raise ConfigError(f"--folds: the data has folds {known}, not {unknown}")
     return folds
 
 
 def load(
     config: TrainConfig, data: Path, cache: Path | None, held_out_episodes: int = HELD_OUT_EPISODES
 ) -> Data:
-    """Clips and episodes, those of the cache and new ones; what can't be read is said."""
+    """Load clips and episodes with a progress bar; prints the clips that can't be read."""
     with progress_bar() as bar:
         task = bar.add_task("clips", total=listed(config, data, held_out_episodes), note="")
         loaded = load_data(
             config, data, cache or default_cache(), lambda: bar.advance(task), held_out_episodes
         )
     for path, reason in loaded.unreadable:
-        say(f"left out: {path}: {reason}")
+        print_line(f"skipped: {path}: {reason}")
     return loaded
 
 
@@ -121,10 +130,10 @@ def reporter(bar: Progress, name: str, trainer: Trainer | LinearTrainer) -> Repo
 
 
 def show(config: TrainConfig, metrics: dict[str, object]) -> None:
-    """The figures and the confusion matrix, for people."""
+    """Print the figures and the confusion matrix."""
     for key in ("clips", "top1", "top1_per_fold", "rendered_streams", "looped_clips", "negatives"):
         console.print(f"{key}: {metrics[key]}")
-    shown = TextTable("true \\ said", *(label[:6] for label in config.labels))
+    shown = TextTable("true \\ predicted", *(label[:6] for label in config.labels))
     matrix = metrics["confusion"]
     assert isinstance(matrix, list)
     for label, row in zip(config.labels, matrix, strict=True):
@@ -138,7 +147,9 @@ def train(
     data: DataFolder,
     out: Annotated[Path, typer.Option(help="folder for checkpoints and metrics")] = Path("runs"),
     folds: Annotated[str, typer.Option(help="folds to hold out: all, none or 0,1,…")] = "all",
-    final: Annotated[bool, typer.Option(help="then train on all clips, to be exported")] = True,
+    final: Annotated[
+        bool, typer.Option(help="after the folds, train on all clips: the model to export")
+    ] = True,
     cache: CacheFolder = None,
     threads: Threads = 1,
     workers: Workers = 1,
@@ -147,9 +158,9 @@ def train(
     measure_every: MeasureEvery = 0,
     fresh: Fresh = False,
 ) -> None:
-    """Train with each fold held out, measure on it, then train on everything with that recipe.
+    """Train with each fold held out and measure on it, then train on all clips.
 
-    Stopped by Ctrl-C or a signal, the same command goes on where it was.
+    After Ctrl-C or SIGTERM, the same command resumes the run.
     """
     try:
         settings = TrainConfig.load(config)
@@ -163,7 +174,7 @@ def train(
             check_fold(settings, loaded, fold)
     except (ConfigError, DataError) as error:
         raise fail(error) from None
-    folder = RunFolder(out / settings.name)
+    folder = TrainingFolder(out / settings.name)
     if fresh and accelerator.is_main_process:
         for name in [*map(fold_name, held_out), *([FINAL] if final else [])]:
             folder.clear(name)
@@ -174,10 +185,10 @@ def train(
             measure_every=measure_every,
         )  # fmt: skip
         try:
-            session = Session(loaded, folder, run, partial(reporter, bar), say)
+            session = Session(loaded, folder, run, partial(reporter, bar), print_line)
             metrics = session.everything(settings, held_out, final)
         except Interrupted as error:
-            say(f"{error}: the same command goes on from there")
+            print_line(f"{error}: the same command resumes from there")
             raise typer.Exit(EXIT_SIGNAL + stop.number) from None
         except (CheckpointError, ConfigError, StateError) as error:
             raise fail(error) from None
@@ -192,11 +203,11 @@ def train(
 def evaluate(
     checkpoint: Annotated[Path, typer.Option(help="a fold's checkpoint")],
     data: DataFolder,
-    fold: Annotated[int, typer.Option(help="the fold to measure on; one it wasn't trained on")],
+    fold: Annotated[int, typer.Option(help="the fold that was held out from its training")],
     cache: CacheFolder = None,
     threads: Threads = 1,
 ) -> None:
-    """Measure a checkpoint on one fold; prints the figures as JSON."""
+    """Measure a checkpoint on one fold and print the figures as JSON."""
     set_threads(threads)
     try:
         model, settings, _ = load_checkpoint(checkpoint)
@@ -212,27 +223,30 @@ def evaluate(
 
 @app.command()
 def ablate(
-    config: Annotated[list[Path], typer.Option(help="YAML file; may be given more than once")],
+    config: Annotated[list[Path], typer.Option(help="YAML file; may be repeated")],
     data: DataFolder,
     flow: Annotated[
         list[str] | None,
-        typer.Option(help="flow methods; those of the configurations if not given"),
+        typer.Option(help="flow method, may be repeated; default: that of each configuration"),
     ] = None,
     out: Annotated[Path, typer.Option(help="folder for checkpoints and figures")] = Path("runs"),
     folds: Annotated[str, typer.Option(help="folds to hold out: all or 0,1,…")] = "all",
     iterations: Annotated[
-        int | None, typer.Option(min=1, help="in place of the configurations' own")
+        int | None, typer.Option(min=1, help="default: those of each configuration")
     ] = None,
     episodes: Annotated[
         int | None,
-        typer.Option(min=0, help="rendered ones at most; the configurations' own if not given"),
+        typer.Option(min=0, help="most rendered episodes; default: those of each configuration"),
     ] = None,
     cache: CacheFolder = None,
     threads: Threads = 1,
     workers: Workers = 1,
 ) -> None:
-    """Compare flows and fusions: trains the streams for each flow and fold, then every fusion on
-    them. Prints a table in Markdown; what is finished is kept in the folder and not done again."""
+    """Compare flow methods and kinds of fusion; prints a table in Markdown.
+
+    Trains the streams once for each flow method and fold, then every kind of fusion on them.
+    Finished folds are kept in OUT/ablation.json and not trained again.
+    """
     set_threads(threads)
     ledger, rows = Ledger(out / "ablation.json"), {}
     with StopRequest() as stop, progress_bar() as bar:
@@ -242,15 +256,15 @@ def ablate(
                     recipe = shortened(with_flow(settings, method), iterations, episodes)
                     loaded = load(recipe, data, cache, held_out_episodes=0)
                     run = Run(accelerator_for("cpu"), workers, data=loaded.digest, stop=stop)
-                    folder = RunFolder(out / f"{recipe.name}-{method}")
-                    session = Session(loaded, folder, run, partial(reporter, bar), say)
+                    folder = TrainingFolder(out / f"{recipe.name}-{method}")
+                    session = Session(loaded, folder, run, partial(reporter, bar), print_line)
                     counts = [
                         ablated(session, recipe, fold, ledger, bar)
                         for fold in chosen_folds(folds, loaded.folds)
                     ]
                     rows[f"{recipe.name}, {method}"] = counts
         except Interrupted as error:
-            say(f"{error}: the same command goes on from there")
+            print_line(f"{error}: the same command resumes from there")
             raise typer.Exit(EXIT_SIGNAL + stop.number) from None
         except (CheckpointError, ConfigError, DataError, StateError, ValueError) as error:
             raise fail(error) from None
@@ -260,11 +274,11 @@ def ablate(
 def ablated(
     session: Session, config: TrainConfig, fold: int, ledger: Ledger, bar: Progress
 ) -> Counts:
-    """A fold's counts: those of the ledger, or new ones, written into it."""
+    """A fold's counts, from the ledger if it has them; else computes and adds them."""
     key = Ledger.key(config, session.data, fold)
     if key not in ledger.rows:
         linear, name = session.data.streams is not None, fold_name(fold)
-        # Not measured by itself: what is asked is what becomes of it under each fusion.
+        # Only its streams are used; ablate_fold measures them under each kind of fusion.
         model = None if linear else session.model(name, config, fold)
         task = bar.add_task("fusions", total=rival_iterations(config), note="")
 

@@ -1,9 +1,9 @@
-"""Which flow, and how to fuse? Each stream alone and each fusion, on the same trained streams.
+"""The ablation: each stream alone and each kind of fusion, on the same trained streams.
 
-The streams of a fold are trained once, with the fusion that the configuration names. Then a
-fusion of every kind learns on top of them from nothing, all on the same batches, while the streams
-stay as they are: what differs between two columns of the table is the fusion alone. Classifiers of
-window statistics, whose streams aren't trained, are fitted anew for each kind.
+The streams of a fold are trained once, with the fusion that the recipe names. Then they are frozen,
+and a fusion of every kind is trained on them from scratch, all on the same batches. So two columns
+of the table differ by the fusion alone. For linear recipes, whose streams aren't trained, each kind
+is fitted.
 """
 
 import hashlib
@@ -19,7 +19,6 @@ import torch
 from torch import nn
 
 from training.batches import batches_from
-from training.compose import Composer
 from training.config import FusionKind, TrainConfig
 from training.crossvalidation import Data, composer_for, is_linear
 from training.data import Clip
@@ -33,6 +32,7 @@ from training.measure import (
 )
 from training.model import TwoStream
 from training.optimise import Report, adamw, features_of, fix_gates, loss_of
+from training.sequences import Composer
 
 KINDS: tuple[FusionKind, ...] = get_args(FusionKind)
 COLUMNS = (*STREAMS[1:], *KINDS)
@@ -41,7 +41,7 @@ Counts = dict[str, int]
 
 
 def rival_iterations(config: TrainConfig) -> int:
-    """How long the fusions learn, once the streams are trained."""
+    """Iterations for training the fusions, once the streams are trained."""
     if is_linear(config):
         return len(KINDS) * HEADS * config.optimiser.iterations
     return max(1, round(SHARE * config.optimiser.iterations))
@@ -55,9 +55,9 @@ def with_flow(config: TrainConfig, method: str) -> TrainConfig:
 
 
 def shortened(config: TrainConfig, iterations: int | None, episodes: int | None) -> TrainConfig:
-    """The recipe, trained for as long and with as many rendered episodes; None: as it says itself.
+    """The recipe with other ``iterations``, and with at most ``episodes`` rendered episodes.
 
-    A recipe that has no episodes gets none.
+    None keeps the recipe's own value.
     """
     if iterations is not None:
         optimiser = config.optimiser.model_copy(update={"iterations": iterations})
@@ -68,14 +68,16 @@ def shortened(config: TrainConfig, iterations: int | None, episodes: int | None)
 
 
 def with_fusion(config: TrainConfig, kind: FusionKind) -> TrainConfig:
-    """The recipe with another kind of fusion, all of whose weights are learned."""
+    """The recipe with another kind of fusion, whose weights are all learned."""
     fusion = config.fusion.model_copy(update={"kind": kind, "alpha": None})
     return config.model_copy(update={"fusion": fusion})
 
 
 def rivals(model: TwoStream, config: TrainConfig) -> dict[FusionKind, TwoStream]:
-    """A model for each kind of fusion: the streams and their heads of ``model``, frozen, and
-    random weights in what fuses them."""
+    """A model for each kind of fusion.
+
+    Streams and their heads are those of ``model``, frozen; the fusion has random weights.
+    """
     made: dict[FusionKind, TwoStream] = {}
     for kind in KINDS:
         torch.manual_seed(config.seed)
@@ -92,7 +94,7 @@ def rivals(model: TwoStream, config: TrainConfig) -> dict[FusionKind, TwoStream]
 
 
 def _learning(rival: TwoStream) -> list[nn.Parameter]:
-    """Put what fuses into training mode; returns its parameters."""
+    """Put the fusion, without the streams' heads, into training mode; returns its parameters."""
     rival.fusion.train()
     for head in (rival.fusion.spatial_head, rival.fusion.temporal_head):
         head.eval()
@@ -105,13 +107,13 @@ def train_rivals(
 ) -> None:  # fmt: skip
     """Train every fusion on the same batches, for :data:`SHARE` of the streams' iterations.
 
-    ``report`` is called with the iterations done and the mean loss of the last.
+    ``report`` is called with each iteration and its loss, averaged over the fusions.
     """
     settings, iterations = config.optimiser, rival_iterations(config)
     learned = [p for rival in models.values() for p in _learning(rival)]
     optimiser, schedule = adamw(learned, settings, iterations)
     streams = next(iter(models.values()))
-    # Batches that the streams haven't seen.
+    # Batches that the streams weren't trained on.
     numbers = range(settings.iterations, settings.iterations + iterations)
     for batch in batches_from(composer, config, numbers, workers):
         with torch.no_grad():
@@ -133,12 +135,12 @@ def right(
     models: Mapping[FusionKind, TwoStream], config: TrainConfig, clips: list[Clip],
     features: Callable[[Clip], ClipFeatures],
 ) -> Counts:  # fmt: skip
-    """How many clips each of :data:`COLUMNS` tells right; the models share their streams."""
+    """How many clips each of :data:`COLUMNS` predicts correctly; the models share their streams."""
     truth = np.array([clip.label for clip in clips])
     counts: Counts = {}
     for kind, rival in models.items():
-        said = predict(rival, config, clips, features) == truth[:, None]
-        hits = dict(zip(STREAMS, said.sum(0).tolist(), strict=True))
+        correct = predict(rival, config, clips, features) == truth[:, None]
+        hits = dict(zip(STREAMS, correct.sum(0).tolist(), strict=True))
         counts |= {"spatial": hits["spatial"], "temporal": hits["temporal"], kind: hits["fused"]}
     return counts
 
@@ -146,7 +148,7 @@ def right(
 def ablate_fold(
     model: TwoStream, config: TrainConfig, data: Data, fold: int, workers: int, report: Report
 ) -> Counts:
-    """Count what each column tells right in ``fold``, which ``model`` was trained without."""
+    """Count correct predictions per column in ``fold``, which was held out from ``model``."""
     models = rivals(model, config)
     train_rivals(models, config, composer_for(config, data, fold), workers, report)
     held_out = [clip for clip in data.clips if clip.fold == fold]
@@ -155,7 +157,7 @@ def ablate_fold(
 
 
 def ablate_linear(config: TrainConfig, data: Data, fold: int, report: Report) -> Counts:
-    """:func:`ablate_fold` of a recipe whose streams aren't trained."""
+    """:func:`ablate_fold` for a recipe whose streams aren't trained."""
     assert data.streams is not None
     models = fitted_rivals(config, data, data.streams, fold, report)
     held_out = [clip for clip in data.clips if clip.fold == fold]
@@ -165,7 +167,7 @@ def ablate_linear(config: TrainConfig, data: Data, fold: int, report: Report) ->
 def fitted_rivals(
     config: TrainConfig, data: Data, streams: FixedStreams, fold: int, report: Report
 ) -> dict[FusionKind, TwoStream]:
-    """A linear model for each kind of fusion; all have the same heads of the streams."""
+    """A linear model for each kind of fusion; all have the same stream heads."""
     clips, negatives = data.without(fold)
     models, done = {}, 0
     for kind in KINDS:
@@ -181,7 +183,7 @@ def _after(report: Report, done: int, iteration: int, loss: float) -> None:
 
 
 class Ledger:
-    """Counts of finished folds in a JSON file, so that an interrupted ablation goes on."""
+    """Counts of finished folds in a JSON file, so that an interrupted ablation can resume."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -189,9 +191,9 @@ class Ledger:
 
     @staticmethod
     def key(config: TrainConfig, data: Data, fold: int) -> str:
-        """Changes with the recipe and the clips."""
-        told = hashlib.sha256((config.model_dump_json() + data.digest).encode()).hexdigest()[:12]
-        return f"{config.name}, {config.temporal.method}, fold {fold}, {told}"
+        """A name that changes with the recipe, the clips and the fold."""
+        digest = hashlib.sha256((config.model_dump_json() + data.digest).encode()).hexdigest()[:12]
+        return f"{config.name}, {config.temporal.method}, fold {fold}, {digest}"
 
     def add(self, key: str, counts: Counts) -> None:
         self.rows[key] = counts
@@ -202,7 +204,8 @@ class Ledger:
 
 
 def table(rows: Mapping[str, Sequence[Counts]]) -> str:
-    """Markdown: a line for each of ``rows`` (set and flow -> counts of its folds), percent."""
+    """A Markdown table in percent, with a line for each of ``rows``: set and flow -> folds'
+    counts."""
     lines = [
         "| set, flow | clips | " + " | ".join(COLUMNS) + " |",
         "| --- | --- |" + " --- |" * len(COLUMNS),

@@ -1,8 +1,11 @@
-"""What looks along the window: features (N, T, D) and a mask (N, T) -> states (N, T, hidden).
+"""Aggregators along the window: features (N, T, D) and a mask (N, T) -> states (N, T, width).
 
-Every aggregator is causal (a step's state holds nothing of later steps) and passes over masked
-steps, so padding at a window's old end changes nothing and one pass over a sequence gives what the
-window that ends at each of its steps would give, as long as it's no longer than the window.
+Every aggregator is causal: a step's state doesn't depend on later steps. It skips masked steps, so
+padding at a window's old end changes nothing. Therefore one pass over a sequence that is no longer
+than the window equals all the windows that end at its steps.
+
+The states go to a classifier (:mod:`training.fusion`), its outputs to
+:func:`training.optimise.loss_of`.
 """
 
 import torch
@@ -19,11 +22,11 @@ LEAST_CHANGE = 0.01
 
 
 class MaskedGRU(nn.Module):
-    """A gated recurrent unit (Cho et al. 2014) that a masked step leaves as it was.
+    """A gated recurrent unit (Cho et al. 2014) whose state a masked step doesn't change.
 
-    The update gate takes one more input, 1 where the step is absent, with a fixed weight so large
-    that the gate saturates and the state is carried over. It's an ordinary GRU to ONNX: padding
-    and gaps need no lengths, no loop and no other operator.
+    The update gate has one more input, 1 where the step is absent. Its weight is fixed and so large
+    that the gate saturates and keeps the state. In ONNX it is an ordinary GRU: padding and gaps
+    need no lengths, no loop and no other operator.
     """
 
     def __init__(self, inputs: int, hidden: int) -> None:
@@ -34,7 +37,7 @@ class MaskedGRU(nn.Module):
 
     @torch.no_grad()
     def fix_gate(self) -> None:
-        """Set the fixed weight; to be called after each step of an optimiser."""
+        """Set the fixed weight; call it after each step of an optimiser."""
         weight = self.gru.weight_ih_l0
         assert isinstance(weight, Tensor)
         weight[:, -1] = 0.0
@@ -50,8 +53,8 @@ class MaskedGRU(nn.Module):
 class CausalConvolutions(nn.Module):
     """Gated dilated convolutions over the past (van den Oord et al., WaveNet, 2016).
 
-    Five layers of kernel 3 reach 63 steps back. A masked step is zero before every layer, as what
-    lies before the window is.
+    Five layers of kernel 3 span 63 steps. Before every layer a masked step is set to zero, like the
+    padding before the window.
     """
 
     def __init__(self, inputs: int, hidden: int) -> None:
@@ -74,8 +77,10 @@ class CausalConvolutions(nn.Module):
 
 
 class CausalAttention(nn.Module):
-    """Self-attention over the past with a learned bias for each lag (Vaswani et al. 2017; Shaw
-    et al. 2018), two layers; masked steps and steps further back than :data:`REACH` have no say.
+    """Two layers of self-attention over the past, with a learned bias for each lag (Vaswani et al.
+    2017; Shaw et al. 2018).
+
+    Masked steps and lags of :data:`REACH` or more get no weight.
     """
 
     def __init__(self, inputs: int, hidden: int) -> None:
@@ -113,20 +118,21 @@ class _AttentionLayer(nn.Module):
         parts = self.project(self.before(states)).chunk(3, -1)
         query, key, value = (x.unflatten(-1, (HEADS, -1)).transpose(1, 2) for x in parts)
         weight = query @ key.transpose(-1, -2) / query.shape[-1] ** 0.5 + bias
-        said = (torch.softmax(weight, -1) @ value).transpose(1, 2).flatten(2)
-        states = states + self.leave(said)
+        attended = (torch.softmax(weight, -1) @ value).transpose(1, 2).flatten(2)
+        states = states + self.leave(attended)
         refined: Tensor = states + self.each(self.between(states))
         return refined
 
 
 class WindowStatistics(nn.Module):
-    """How a window looks and how much it changes; nothing but a scale is learned.
+    """The mean of each feature over the window, and its mean change; nothing is trained.
 
-    Of each feature, the mean over the window's steps and the logarithm of its mean absolute change
-    from step to step, both in standard deviations from what training windows have on average
-    (:meth:`calibrate`). What no step tells is 0, the average. For actions that last for as long as
-    they're watched, as a fight does, of which there are few examples: a linear classifier of these
-    statistics has no local minima, and nothing to learn but weights.
+    The change is the logarithm of the mean absolute difference from step to step. Both are centred
+    and scaled by the mean and standard deviation over training windows (:meth:`calibrate`). A
+    statistic without any step is 0, the average.
+
+    This suits continuous actions with few examples, such as fights: fitting a linear classifier
+    of these statistics has no local minima.
     """
 
     centre: Tensor
@@ -139,14 +145,15 @@ class WindowStatistics(nn.Module):
         self.register_buffer("scale", torch.ones(self.width))
 
     def measured(self, x: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
-        """Statistics (N, T, 2 D) of the steps up to each, and 1 where there are any, 0 elsewhere.
+        """Statistics (N, T, 2 D) of the steps up to each step, and a mask of the same shape.
 
-        ``x`` (N, T, D); ``mask`` (N, T, D) or (N, T, 1), 0 or 1.
+        The mask is 1 where a statistic has data, else 0. ``x`` (N, T, D); ``mask`` (N, T, D) or
+        (N, T, 1), 0 or 1.
         """
         x = x * mask
         both = mask[:, 1:] * mask[:, :-1]
         change = (x[:, 1:] - x[:, :-1]).abs() * both
-        # Subtracting a step from itself makes zeros of any length and type.
+        # Subtracting a step from itself gives zeros of the right shape and dtype, also in ONNX.
         none, no_pair = x[:, :1] - x[:, :1], mask[:, :1] - mask[:, :1]
         steps = torch.cumsum(mask, 1)
         pairs = torch.cumsum(torch.cat([no_pair, both], 1), 1)
@@ -165,8 +172,10 @@ class WindowStatistics(nn.Module):
         self.scale.copy_(1.0 / spread.clamp(min=LEAST_CHANGE))
 
     def forward(self, x: Tensor, mask: Tensor) -> Tensor:
-        """``x`` (N, T, D), ``mask`` (N, T), or (N, T, D) where features come and go by themselves,
-        0 or 1 -> states (N, T, 2 D)."""
+        """``x`` (N, T, D), ``mask`` 0 or 1 -> states (N, T, 2 D).
+
+        ``mask`` is (N, T), or (N, T, D) if features are masked separately.
+        """
         measured, known = self.measured(x, mask if mask.dim() == x.dim() else mask.unsqueeze(-1))
         return (measured - self.centre) * self.scale * known
 

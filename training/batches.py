@@ -1,7 +1,8 @@
-"""Batches ahead of time: composed and varied by worker processes while the network learns.
+"""Batches composed ahead of time by worker processes, while the network learns.
 
-All that is random in batch ``i`` comes from generators seeded with ``(seed, i)``, so a run is the
-same however many workers it has, and can go on from any iteration.
+Every random choice in batch ``i`` comes from a generator seeded with ``(seed, i)``. So the number
+of workers doesn't change a run, and a run can resume at any iteration. Next:
+:mod:`training.sequences`, which composes the sequences of a batch.
 """
 
 import multiprocessing
@@ -15,20 +16,22 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from training.compose import Batch, Composer, stack_valid
 from training.config import ConfigError, TrainConfig
+from training.sequences import Batch, Composer, stack_valid
 
 Rng = np.random.Generator
 
 
 class Prepared(NamedTuple):
-    """A :class:`~training.compose.Batch` as tensors, and how it is to be varied.
+    """A :class:`~training.sequences.Batch` as tensors, and the random variations to apply to it.
 
-    ``number`` () int64, i; ``fields`` (N, T, h, w, 2) uint8, ``grid`` (N, T, c, gh, gw) float16,
-    ``target`` and ``drawn`` (N, T) int64, ``weight`` and ``progress`` (N, T) float32 as there;
-    ``mask`` (N, T, 2) float32, what is there of the spatial and the temporal stream; ``warp``
-    (N, 2, 3) float32 and ``gain`` (N,) float32, where motion is moved to and how much it grows;
-    ``scene`` (N,) int64, whose pictures a sequence gets.
+    * ``number`` () int64: the batch's number i
+    * ``fields`` (N, T, h, w, 2) uint8, ``grid`` (N, T, c, gh, gw) float16, ``target`` and ``drawn``
+      (N, T) int64, ``weight`` and ``progress`` (N, T) float32: as in ``Batch``
+    * ``mask`` (N, T, 2) float32: 1 where the spatial and the temporal stream are present
+    * ``warp`` (N, 2, 3) float32: the affine map of each sequence's flow; ``gain`` (N,) float32: the
+      factor by which its motion grows
+    * ``scene`` (N,) int64: the sequence whose pictures each one gets
     """
 
     number: Tensor
@@ -50,7 +53,7 @@ class Prepared(NamedTuple):
 def jitter(
     count: int, config: TrainConfig, rng: Rng
 ) -> tuple[np.ndarray[tuple[int, ...], np.dtype[np.float32]], ...]:
-    """``warp`` and ``gain``: shift and scale each sequence's picture."""
+    """Random ``warp`` and ``gain``, which shift and scale each sequence's picture."""
     smallest, largest = np.log(config.composition.scale)
     scale = np.exp(rng.uniform(smallest, largest, count)).astype(np.float32)
     theta = np.zeros((count, 2, 3), np.float32)
@@ -60,23 +63,23 @@ def jitter(
 
 
 def mask_of(batch: Batch, config: TrainConfig, rng: Rng) -> Tensor:
-    """(N, T, 2) float32: what is there, less some steps and some streams at random."""
+    """(N, T, 2) float32: which streams are present, with random steps and streams masked."""
     moving = batch.seen & stack_valid(batch.moving, config.temporal.stack)
-    there = np.stack([batch.seen, moving], -1)
+    present = np.stack([batch.seen, moving], -1)
     drop, lost = config.composition.drop_step, config.composition.drop_stream
-    there &= rng.random(there.shape) >= drop
-    count = len(there)
-    # Never both streams: a window in which nothing is there teaches nothing.
+    present &= rng.random(present.shape) >= drop
+    count = len(present)
+    # Never both streams: an empty window teaches nothing.
     which = rng.integers(2, size=count)
-    there[np.arange(count), :, which] &= (rng.random(count) >= lost)[:, None]
-    return torch.from_numpy(there.astype(np.float32))
+    present[np.arange(count), :, which] &= (rng.random(count) >= lost)[:, None]
+    return torch.from_numpy(present.astype(np.float32))
 
 
 def scenes(count: int, config: TrainConfig, rng: Rng) -> Tensor:
-    """(N,) int64: for each sequence the one whose pictures it gets, at times the one before it.
+    """(N,) int64: the sequence whose pictures each one gets: its own or those of the one before.
 
-    There are some twenty scenes to train on, few enough to know every clip by its background,
-    and a scene that nobody has seen must not drown what motion says.
+    With few scenes, appearance can recognise every training clip by its background. Swapped
+    pictures teach fusion not to trust appearance over motion in a scene that is new to it.
     """
     own = rng.random(count) >= config.composition.swap_scene
     return torch.from_numpy(np.where(own, np.arange(count), np.roll(np.arange(count), 1)))
@@ -104,7 +107,7 @@ class Batches(Dataset[Prepared]):
 
 
 def _start_worker(_: int) -> None:
-    # The parent hears of signals and ends its workers; a Ctrl-C reaches the whole process group.
+    # Ctrl-C reaches the whole process group, but only the parent handles it; it ends its workers.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     cv2.setNumThreads(0)
@@ -113,13 +116,13 @@ def _start_worker(_: int) -> None:
 def batches_from(
     composer: Composer, config: TrainConfig, indices: range, workers: int, pin: bool = False
 ) -> Iterator[Prepared]:
-    """The batches of ``indices`` in that order, made by ``workers`` processes, 0 for this one.
+    """The batches of ``indices`` in that order, composed by ``workers`` processes; 0: by this one.
 
-    Workers are forked: they share the clips' memory. ``pin`` is for copies to a GPU. Raises
-    ConfigError where processes can't be forked.
+    Workers are forked and so share the clips' memory. ``pin`` pins the tensors' memory for copies
+    to a GPU. Raises ConfigError on platforms that can't fork.
     """
     if workers and "fork" not in multiprocessing.get_all_start_methods():
-        raise ConfigError("--workers: this platform can't fork processes; want 0")
+        raise ConfigError("--workers: must be 0 on this platform, which can't fork processes")
     loader = DataLoader(
         Batches(composer, config), batch_size=None, sampler=indices, num_workers=workers,
         worker_init_fn=_start_worker, multiprocessing_context="fork" if workers else None,

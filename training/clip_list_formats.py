@@ -1,4 +1,7 @@
-"""The kinds of clip lists that people have, each with a reader that turns it into entries."""
+"""Readers of the five formats of clip lists; each returns entries.
+
+Next: :mod:`training.data`, which decodes the clip of an entry.
+"""
 
 import csv
 import json
@@ -30,9 +33,9 @@ class DataError(Exception):
 class Entry:
     """A clip of a list: a whole file, or the part of it from ``start_s`` up to ``end_s``.
 
-    Clips of one ``group`` (a scene, a source video) are never in two folds; those of fold
-    :data:`NEVER_HELD_OUT` are always trained on. ``filler`` is what lies between the segments of
-    a list: it may turn out to be beyond the end of its file.
+    Clips of one ``group`` (a scene, a source video) are never in two folds. Clips of fold
+    :data:`NEVER_HELD_OUT` are always trained on. ``filler`` marks a part between the segments of a
+    list; it may lie beyond the end of its file.
     """
 
     path: Path
@@ -49,7 +52,7 @@ class Entry:
 
     @property
     def name(self) -> str:
-        """The file's stem, with the seconds of a segment."""
+        """The file's stem, followed by the seconds of a segment."""
         if self.is_whole:
             return self.path.stem
         end = "" if self.end_s is None else f"{self.end_s:g}"
@@ -57,14 +60,14 @@ class Entry:
 
 
 class Listing(NamedTuple):
-    """What a reader found; ``has_folds`` is false where the list doesn't say how it's split."""
+    """The entries of a list; ``has_folds`` is false if the list doesn't assign folds."""
 
     entries: list[Entry]
     has_folds: bool
 
 
 def named(names: Iterable[str]) -> str:
-    """The first few of many names, and how many there are besides."""
+    """The first few of many names, and the number of the others."""
     listed = list(names)
     more = len(listed) - NAMED_AT_MOST
     return ", ".join(listed[:NAMED_AT_MOST]) + (f" and {more} more" if more > 0 else "")
@@ -94,14 +97,17 @@ def _format_of(path: Path, given: ListFormat) -> str:
     by_suffix = {".csv": "csv", ".json": "activitynet"}
     if path.suffix not in by_suffix:
         raise DataError(
-            f"{path}: can't tell what kind of list this is; name its `format`: "
+            f"{path}: can't recognise the format of this list; name its `format`: "
             + ", ".join(sorted(READERS))
         )
     return by_suffix[path.suffix]
 
 
 def group_of(path: Path, label: str, otherwise: str) -> str:
-    """UCF101 cuts several clips from one video: ``v_Archery_g08_c01`` is of group 8 of Archery."""
+    """The group of a clip named as in UCF101, else ``otherwise``.
+
+    UCF101 cuts several clips from one video: ``v_Archery_g08_c01`` is of group 8 of Archery.
+    """
     found = UCF_GROUP.search(path.stem)
     return f"{label}_{found[1]}" if found else otherwise
 
@@ -110,7 +116,7 @@ def _folder(path: Path, data: Path, wanted: ClipList) -> Listing:
     """A folder with a folder of clips for each label."""
     classes = sorted(x for x in path.iterdir() if x.is_dir() and not x.name.startswith("."))
     if not classes:
-        raise DataError(f"{path}: has no folders; want one for each label, with its clips")
+        raise DataError(f"{path}: has no folders; needs one for each label, with its clips")
     entries, empty = [], []
     for folder in classes:
         clips = sorted(x for x in folder.rglob("*") if x.suffix.lower() in VIDEO_SUFFIXES)
@@ -126,13 +132,13 @@ def _folder(path: Path, data: Path, wanted: ClipList) -> Listing:
 
 
 def _csv(path: Path, data: Path, wanted: ClipList) -> Listing:
-    """``path,label`` and, where wanted, ``group``, ``fold``, ``start`` and ``end`` in seconds."""
+    """Columns ``path,label``; optional: ``group``, ``fold``, ``start`` and ``end`` in seconds."""
     with path.open(newline="", encoding="utf-8-sig") as file:
         reader = csv.DictReader(file, strict=True)
         columns = list(reader.fieldnames or ())
         if not {"path", "label"} <= set(columns) <= set(COLUMNS):
             raise DataError(
-                f"{path}: want columns path, label and, where wanted, group, fold, start, end; "
+                f"{path}: columns must be path, label and optionally group, fold, start, end; "
                 f"got {', '.join(columns) or 'none'}"
             )
         entries = []
@@ -162,22 +168,22 @@ def _entry(
     path: Path, label: str, group: str, fold: int, start_s: float, end_s: float | None
 ) -> Entry:
     if not (start_s >= 0.0 and (end_s is None or start_s < end_s < float("inf"))):
-        raise ValueError(f"want 0 <= start < end in seconds, got {start_s:g} to {end_s}")
+        raise ValueError(f"must be 0 <= start < end in seconds, got {start_s:g} to {end_s}")
     if fold < NEVER_HELD_OUT:
-        raise ValueError(f"want a fold of 0 or more, or {NEVER_HELD_OUT}, got {fold}")
+        raise ValueError(f"fold must be 0 or more, or {NEVER_HELD_OUT}, got {fold}")
     return Entry(path, label, group, fold, start_s, end_s)
 
 
 def _ucf101(path: Path, data: Path, wanted: ClipList) -> Listing:
     """UCF101's split lists: the clips of ``testlist0N.txt`` are fold N, others never held out.
 
-    ``path`` is the folder of the lists, or one list of the split that is wanted.
+    ``path`` is the folder of the lists, or one list to use its split alone.
     """
     lists = [path] if path.is_file() else sorted(path.glob("*.txt"))
     splits = sorted({found[2] for x in lists if (found := UCF_SPLIT.search(x.name))})
     folder = path.parent if path.is_file() else path
     if not splits:
-        raise DataError(f"{path}: want trainlist01.txt, testlist01.txt and so on")
+        raise DataError(f"{path}: has no trainlist01.txt, testlist01.txt and so on")
     numbers = _label_map(folder, data, wanted, first=1)
     held_out: dict[str, int] = {}
     trained: set[str] = set()
@@ -185,7 +191,9 @@ def _ucf101(path: Path, data: Path, wanted: ClipList) -> Listing:
         tested = _ucf_names(folder / f"testlist{split}.txt", numbers)
         train = _ucf_names(folder / f"trainlist{split}.txt", numbers)
         if both := sorted({*tested} & {*train}):
-            raise DataError(f"{folder}: trained on and tested in split {split}: {named(both)}")
+            raise DataError(
+                f"{folder}: in both the train and the test list of split {split}: {named(both)}"
+            )
         if both := sorted(held_out.keys() & tested):
             raise DataError(f"{folder}: in the test lists of two splits: {named(both)}")
         held_out |= dict.fromkeys(tested, int(split))
@@ -200,7 +208,7 @@ def _ucf101(path: Path, data: Path, wanted: ClipList) -> Listing:
 
 
 def _ucf_names(path: Path, numbers: Mapping[int, str]) -> list[str]:
-    """The ``Class/clip.avi`` of a list, whose class, and number if there is one, are in the map."""
+    """The ``Class/clip.avi`` of a list; checks its class, and its number if it has one."""
     names = []
     for line, text in _lines(path):
         name, _, number = text.partition(" ")
@@ -208,23 +216,26 @@ def _ucf_names(path: Path, numbers: Mapping[int, str]) -> list[str]:
         if "/" not in name or label not in numbers.values():
             raise DataError(f"{path}: line {line}: {name}: its class isn't in classInd.txt")
         if number and numbers.get(_whole_number(path, line, number)) != label:
-            raise DataError(f"{path}: line {line}: {name}: number {number} isn't that of {label}")
+            raise DataError(
+                f"{path}: line {line}: {name}: number {number} isn't the number of {label}"
+            )
         names.append(name)
     return names
 
 
 def _mmaction2(path: Path, data: Path, wanted: ClipList) -> Listing:
-    """mmaction2's ``path label`` lists, label a number from 0."""
+    """mmaction2's lists: lines ``path number``, with numbers of labels from 0."""
     names = _label_map(path.parent, data, wanted, first=0)
     entries, seen = [], set()
     for line, text in _lines(path):
         clip, _, number = text.rpartition(" ")
         if not clip:
-            raise DataError(f"{path}: line {line}: want `path label`, got {text!r}")
+            raise DataError(f"{path}: line {line}: must be `path number`, got {text!r}")
         label = _whole_number(path, line, number)
         if re.search(r" \d+$", clip):
             raise DataError(
-                f"{path}: line {line}: three columns are a list of frame folders; want videos"
+                f"{path}: line {line}: three columns mean a list of frame folders; only lists of "
+                "videos are read"
             )
         seen.add(label)
         group = group_of(Path(clip), names.get(label, ""), clip)
@@ -234,32 +245,32 @@ def _mmaction2(path: Path, data: Path, wanted: ClipList) -> Listing:
 
 
 def _check_numbers(path: Path, seen: set[int], names: Mapping[int, str]) -> None:
-    if strange := sorted(seen - names.keys()):
-        if 0 not in seen and strange == [max(names) + 1]:
+    if unknown := sorted(seen - names.keys()):
+        if 0 not in seen and unknown == [max(names) + 1]:
             raise DataError(
-                f"{path}: labels go from {min(seen)} to {strange[0]}: it counts from 1; "
-                f"want 0 to {max(names)}"
+                f"{path}: labels go from {min(seen)} to {unknown[0]}, counted from 1; "
+                f"must be 0 to {max(names)}"
             )
-        raise DataError(f"{path}: labels {named(map(str, strange))} aren't in the label map")
+        raise DataError(f"{path}: labels {named(map(str, unknown))} aren't in the label map")
 
 
 def _whole_number(path: Path, line: int, text: str) -> int:
     try:
         return int(text)
     except ValueError:
-        raise DataError(f"{path}: line {line}: want a label's number, got {text!r}") from None
+        raise DataError(f"{path}: line {line}: must be a label's number, got {text!r}") from None
 
 
 def _lines(path: Path) -> list[tuple[int, str]]:
-    """(number, text) of the lines that aren't empty."""
+    """(line number, text) of the lines that aren't empty."""
     lines = enumerate(path.read_text("utf-8-sig").splitlines(), 1)
     return [(number, text.strip()) for number, text in lines if text.strip()]
 
 
 def _label_map(beside: Path, data: Path, wanted: ClipList, first: int) -> dict[int, str]:
-    """Number -> label, numbers from ``first``, of a file with a label in each line.
+    """Number -> label, numbers from ``first``, of a file with one label per line.
 
-    Its own numbers, before the labels where it has any, count from 0 or from 1 and only order it.
+    Lines may begin with numbers of their own, from 0 or 1; these only order the labels.
     """
     path = data / wanted.label_map if wanted.label_map else _map_beside(beside)
     rows = [text for _, text in _lines(path)]
@@ -270,27 +281,28 @@ def _label_map(beside: Path, data: Path, wanted: ClipList, first: int) -> dict[i
         numbered = sorted((int(pair[1]), pair[2]) for pair in pairs)
         numbers, rows = [x for x, _ in numbered], [label for _, label in numbered]
         if numbers not in (list(range(len(rows))), list(range(1, len(rows) + 1))):
-            raise DataError(f"{path}: want labels numbered from 0 or 1 without holes")
+            raise DataError(f"{path}: labels must be numbered from 0 or 1 without gaps")
     if twice := [label for label, count in Counter(rows).items() if count > 1]:
-        raise DataError(f"{path}: labels that are there more than once: {named(twice)}")
+        raise DataError(f"{path}: labels listed more than once: {named(twice)}")
     return dict(enumerate(rows, first))
 
 
 def _map_beside(folder: Path) -> Path:
-    there = [x for name in (*MAP_NAMES, "label_map_*.txt") for x in sorted(folder.glob(name))]
-    if len(there) != 1:
-        found = "has " + " and ".join(x.name for x in there) if there else "has none of them"
+    maps = [x for name in (*MAP_NAMES, "label_map_*.txt") for x in sorted(folder.glob(name))]
+    if len(maps) != 1:
+        found = "has " + " and ".join(x.name for x in maps) if maps else "has none of them"
         raise DataError(
-            f"{folder}: want one of {', '.join(MAP_NAMES)} beside the list, or `label_map`; "
-            f"it {found}"
+            f"{folder}: must have exactly one of {', '.join(MAP_NAMES)} beside the list, unless "
+            f"`label_map` names the file; it {found}"
         )
-    return there[0]
+    return maps[0]
 
 
 def _activitynet(path: Path, data: Path, wanted: ClipList) -> Listing:
-    """ActivityNet's JSON: segments of untrimmed videos, each video a group.
+    """ActivityNet's JSON: segments of untrimmed videos; each video is a group.
 
-    With several subsets, those called training are never held out and the others are folds.
+    If there are several subsets, the ones called training are never held out, and each of the
+    others is a fold.
     """
     try:
         database = json.loads(path.read_text("utf-8"))["database"]
@@ -300,7 +312,7 @@ def _activitynet(path: Path, data: Path, wanted: ClipList) -> Listing:
         raise DataError(f"{path}: not JSON: {error}") from None
     except (KeyError, TypeError, AttributeError):
         shape = '{"database": {video: {"subset", "annotations": [{"segment", "label"}]}}}'
-        raise DataError(f"{path}: want {shape}") from None
+        raise DataError(f"{path}: must be of the form {shape}") from None
     held_out = sorted(x for x in filled if not x.lower().startswith("train"))
     folds = {subset: fold for fold, subset in enumerate(held_out)}
     files = _by_stem(data / wanted.videos)
@@ -311,7 +323,7 @@ def _activitynet(path: Path, data: Path, wanted: ClipList) -> Listing:
         try:
             for part in about.get("annotations") or ():
                 start_s, end_s = map(float, part["segment"])
-                # A dictionary, as annotators did mark the same segment twice.
+                # A dictionary drops duplicates: annotators marked some segments twice.
                 entries[_entry(clip, str(part["label"]), video, fold, start_s, end_s)] = None
         except (KeyError, TypeError, ValueError) as error:
             raise DataError(f"{path}: {video}: not a segment and its label: {error}") from None

@@ -1,6 +1,7 @@
-"""Lists of clips: which file shows what, from when to when, and in which fold it is.
+"""Lists of clips: the file, label, time segment, group and fold of each clip.
 
-Folds that a list doesn't give are made from its groups.
+If a list has no folds, they are made from its groups. Next: the readers of the formats,
+:mod:`training.clip_list_formats`, then decoding, :mod:`training.data`.
 """
 
 import warnings
@@ -25,14 +26,14 @@ LONGEST_BETWEEN_S = 10.0
 
 
 def as_clip_list(source: str | ClipList) -> ClipList:
-    """A configuration's ``clips: gestures.csv`` is short for ``clips: {path: gestures.csv}``."""
+    """Expand ``clips: gestures.csv``, which is short for ``clips: {path: gestures.csv}``."""
     return ClipList(path=source) if isinstance(source, str) else source
 
 
 def read_list(data: Path, source: str | ClipList) -> list[Entry]:
     """The clips of a list in the folder ``data``; raises :class:`DataError` with file and reason.
 
-    Files aren't opened: one that is missing is found when it is decoded.
+    Videos aren't opened: a missing one is noticed when it is decoded.
     """
     wanted = as_clip_list(source)
     path = data / wanted.path
@@ -55,16 +56,22 @@ def _check_entries(path: Path, entries: Sequence[Entry]) -> None:
     for entry in entries:
         folds[entry.group].add(entry.fold)
     if split := [f"{group} (folds {sorted(has)})" for group, has in folds.items() if len(has) > 1]:
-        raise DataError(f"{path}: groups that are in more than one fold: {named(split)}")
+        raise DataError(
+            f"{path}: groups in more than one fold (all clips of a group must be in one): "
+            f"{named(split)}"
+        )
 
 
 def _with_folds(listing: Listing, wanted: ClipList) -> list[Entry]:
-    """Folds that keep groups whole and labels spread, the same for the same groups and labels."""
+    """Entries with the list's folds, or with folds that keep groups whole and spread labels evenly.
+
+    The same groups and labels give the same folds, whatever the order of the list.
+    """
     if listing.has_folds or wanted.held_out is not None:
         return listing.entries
     entries = sorted(listing.entries, key=lambda entry: (str(entry.path), entry.start_s))
     labels, groups = [x.label for x in entries], [x.group for x in entries]
-    # More folds than a label has clips is fine here; the library refuses that of all labels.
+    # The library refuses more folds than the commonest label has clips; for rarer labels it warns.
     count = min(wanted.folds, len({*groups}), max(Counter(labels).values()))
     folds = dict.fromkeys(groups, 0)
     if count > 1:
@@ -78,9 +85,9 @@ def _with_folds(listing: Listing, wanted: ClipList) -> list[Entry]:
 
 
 def _between(entries: Sequence[Entry], label: str) -> Iterator[Entry]:
-    """What no segment of a file covers, in pieces of :data:`LONGEST_BETWEEN_S` at most.
+    """What no segment of a file covers, in pieces of at most :data:`LONGEST_BETWEEN_S`.
 
-    Where a file ends isn't in the lists: one piece after the last segment is tried.
+    The lists don't say where a file ends, so one piece after the last segment is tried.
     """
     files: dict[Path, list[Entry]] = defaultdict(list)
     for entry in entries:

@@ -1,4 +1,7 @@
-"""What a training run is told: one validated object, loaded from YAML."""
+"""The training recipe: one validated object, loaded from YAML.
+
+``docs/training.md`` explains every key. Next: the clips that it names, :mod:`training.clip_lists`.
+"""
 
 from pathlib import Path
 from typing import Annotated, Literal, Self, TypeVar
@@ -53,23 +56,23 @@ class _Section(BaseModel):
 class ClipList(_Section):
     """Where labelled clips are listed; all paths are relative to the data folder."""
 
-    path: str = Field(description="the list, or a folder of class folders")
+    path: str = Field(description="the list, or a folder with a folder of clips for each label")
     format: ListFormat = "auto"
-    videos: str = Field(default=".", description="folder that the list's own paths are relative to")
+    videos: str = Field(default=".", description="folder that paths in the list are relative to")
     label_map: str | None = Field(
         default=None, description="file with the names of numbered labels, if not beside the list"
     )
     held_out: str | None = Field(
         default=None, description="a second list: its clips are fold 0, and only they are held out"
     )
-    folds: int = Field(default=5, ge=2, description="folds to make where the list gives none")
+    folds: int = Field(default=5, ge=2, description="folds to make if the list has none")
     between: str | None = Field(
-        default=None, description="label of what lies between the segments of untrimmed footage"
+        default=None, description="label of the footage between the segments of a file"
     )
     others: Others | None = Field(
         default=None,
-        description="what to do with clips whose label isn't in labels; for clips: refuse, for "
-        "negatives: background, unless given",
+        description="what to do with clips whose label isn't in labels; default: refuse for clips, "
+        "background for negatives",
     )
 
 
@@ -77,125 +80,150 @@ def _kind_of_source(source: object) -> str:
     return "name" if isinstance(source, str) else "list"
 
 
-# Told apart by hand, so that an error in a section isn't said to be that it's no text.
+# An explicit discriminator: without it, an error in a section would be reported as "not a string".
 ClipSource = Annotated[
     Annotated[str, Tag("name")] | Annotated[ClipList, Tag("list")], Discriminator(_kind_of_source)
 ]
 
 
 class FusionConfig(_Section):
+    """How the two streams are combined and aggregated along the window."""
+
     kind: FusionKind = "attention"
     alpha: Probability | None = Field(
         default=None,
-        description="weight of spatial; learned if not given. weighted; score, once it is trained",
+        description="weight of spatial, learned if not given; kind weighted: fixed in training; "
+        "kind score: set after training",
     )
-    aggregator: Aggregator = Field(default="gru", description="what looks along the window")
-    hidden: int = Field(default=128, ge=8, le=1024, description="units of each recurrent layer")
+    aggregator: Aggregator = Field(default="gru", description="network along the window's steps")
+    hidden: int = Field(default=128, ge=8, le=1024, description="size of the aggregator's state")
     dropout: Probability = 0.3
 
     @model_validator(mode="after")
     def _alpha_is_one_number(self) -> Self:
         if self.alpha is not None and self.kind not in ("weighted", "score"):
-            raise ValueError(f"alpha: {self.kind} has none to set; weighted and score have")
+            raise ValueError(f"alpha: only the kinds weighted and score have it, not {self.kind}")
         return self
 
 
 class OptimiserConfig(_Section):
+    """The training loop, and the weights of the parts of its loss."""
+
     bfloat16: bool = Field(default=True, description="convolutions in half precision")
     iterations: int = Field(default=900, ge=1)
     final_iterations: int | None = Field(
-        default=None, ge=1, description="of the model trained on all clips; as many if not given"
+        default=None,
+        ge=1,
+        description="iterations of the model trained on all clips; default: as many as iterations",
     )
-    batch: int = Field(default=16, ge=1)
+    batch: int = Field(default=16, ge=1, description="sequences in a batch")
     learning_rate: float = Field(default=2e-3, gt=0)
     weight_decay: float = Field(default=0.02, ge=0)
-    average_decay: Probability = Field(default=0.99, description="of the averaged weights")
+    average_decay: Probability = Field(
+        default=0.99, description="decay of the moving average of the weights"
+    )
     stream_loss: float = Field(default=0.5, ge=0, description="weight of each stream's own loss")
     foresight_loss: float = Field(
-        default=0.5, ge=0, description="weight of telling a gesture while it is being drawn"
+        default=0.5, ge=0, description="weight of recognising a gesture while it is being drawn"
     )
     label_smoothing: Probability = 0.05
-    background_weight: float = Field(default=0.3, ge=0, description="of steps without a gesture")
+    background_weight: float = Field(
+        default=0.3, ge=0, description="weight of steps whose target is background"
+    )
 
 
 class CompositionConfig(_Section):
-    """How training sequences are put together; times in steps."""
+    """How training sequences are composed; times in steps."""
 
     steps: int = Field(default=72, ge=4, description="length of a training sequence")
-    hold: int = Field(default=8, ge=0, description="steps that a label holds after its stroke")
+    hold: int = Field(default=8, ge=0, description="steps after a stroke that keep its label")
     settle: int = Field(default=4, ge=0, description="steps after the hold that have no target")
     recognisable: Probability = Field(
-        default=0.85, description="part of a stroke after which it can be told"
+        default=0.85, description="part of a stroke after which its label is the target"
     )
     undecided: Probability = Field(
-        default=0.25, description="part of a stroke, before that, that has no target"
+        default=0.25, description="part of a stroke, just before that, that has no target"
     )
     stretch: tuple[float, float] = Field(default=(0.7, 1.5), description="range of speed factors")
-    lead_in: Probability = Field(default=0.6, description="how often something precedes a gesture")
+    lead_in: Probability = Field(
+        default=0.6, description="share of sequences that begin with something before the gestures"
+    )
     rendered: Probability = Field(default=0.25, description="share of rendered gestures")
     negatives: Probability = Field(default=0.3, description="share of negatives in lead-ins")
     scribbles: Probability = Field(
-        default=0.0, description="share of clips played to and fro, which then show no label"
+        default=0.0, description="share of clips played to and fro, with background as target"
     )
     scribbled: tuple[str, ...] = Field(
-        default=(), description="labels of the clips that may be played so"
+        default=(), description="labels of the clips that may be played to and fro"
     )
-    drop_step: Probability = 0.03
-    drop_stream: Probability = 0.1
+    drop_step: Probability = Field(default=0.03, description="share of steps masked at random")
+    drop_stream: Probability = Field(
+        default=0.1, description="how often one stream of a sequence is masked"
+    )
     swap_scene: Probability = Field(
-        default=0.6, description="how often a sequence gets another's pictures"
+        default=0.6, description="how often a sequence gets the pictures of another"
     )
     noise: float = Field(default=0.02, ge=0, description="added to flow, in the network's unit")
-    shift: float = Field(default=0.15, ge=0, description="largest shift, part of the picture")
-    scale: tuple[float, float] = (0.8, 1.3)
+    shift: float = Field(
+        default=0.15, ge=0, description="largest shift of the flow, as a part of the picture"
+    )
+    scale: tuple[float, float] = Field(
+        default=(0.8, 1.3), description="range of factors by which the flow's picture is scaled"
+    )
 
     @model_validator(mode="after")
     def _scribbles_are_of_something(self) -> Self:
         if self.scribbles and not self.scribbled:
-            raise ValueError("scribbles: name the labels of the clips in scribbled")
+            raise ValueError("scribbles: scribbled must name the labels that may be scribbled")
         return self
 
 
 class LinearConfig(_Section):
-    """How a classifier of window statistics is trained; the optimiser's iterations are its own.
+    """How linear classifiers of window statistics are fitted.
 
-    Its objective is the mean cross-entropy plus ``decay`` times the sum of the weights' squares.
+    The objective is the mean cross-entropy plus ``decay`` times the sum of the weights' squares.
+    ``optimiser.iterations`` are the iterations of each fit.
     """
 
-    decay: float = Field(default=2.0, ge=0)
+    decay: float = Field(default=2.0, ge=0, description="weight of the penalty")
     windows: int = Field(default=3, ge=1, description="windows taken from each clip")
     shortest: int = Field(default=8, ge=2, description="fewest steps in a window")
     negatives: Probability = Field(
-        default=0.3, description="share of the negatives in the weight of the background"
+        default=0.3, description="share of the background's weight that the negatives have"
     )
 
 
 class TrainConfig(_Section):
-    """Everything that decides a run; stored in its checkpoint."""
+    """Everything that determines a trained model; stored in its checkpoint."""
 
     name: str = Field(pattern=r"^[a-z0-9][a-z0-9_-]*$")
     version: str = Field(pattern=r"^\d+\.\d+\.\d+$")
     licence: str
     provenance: str
-    limits: tuple[str, ...] = Field(default=(), description="what it can't do, for the model card")
+    limits: tuple[str, ...] = Field(default=(), description="known limits, for the model card")
     labels: tuple[str, ...] = Field(min_length=2)
-    background: tuple[str, ...] = ()
-    clips: ClipSource = Field(description="list of labelled clips inside the data folder")
+    background: tuple[str, ...] = Field(
+        default=(), description="labels that mean nothing and start no event"
+    )
+    clips: ClipSource = Field(description="list of labelled clips, relative to the data folder")
     negatives: ClipSource | None = Field(
-        default=None, description="list of clips inside the data folder that show no label"
+        default=None, description="list of clips that show no label, relative to the data folder"
     )
     episodes: int = Field(default=0, ge=0, description="rendered episodes of the demo camera")
     swaps: dict[str, str] = Field(
         default_factory=dict, description="label -> label of its mirror image (left and right)"
     )
     reversals: dict[str, str] = Field(
-        default_factory=dict, description="label -> label when played backwards"
+        default_factory=dict, description="label -> label of its clip played backwards"
     )
     step_hz: float = Field(default=10.0, gt=0, le=120)
     window: int = Field(default=64, ge=1, le=1024)
     feature_size: int = Field(default=128, ge=8, le=4096)
     looks: int = Field(
-        default=2, ge=0, le=16, description="other looks of each clip for the appearance stream"
+        default=2,
+        ge=0,
+        le=16,
+        description="photometric variants of each clip for the appearance stream",
     )
     spatial: SpatialContract
     spatial_head: SpatialHead = "grid"
@@ -205,7 +233,8 @@ class TrainConfig(_Section):
     composition: CompositionConfig = CompositionConfig()
     linear: LinearConfig = LinearConfig()
     thresholds: dict[str, Threshold] = Field(
-        default_factory=dict, description="label -> when its events start and end; else fitted"
+        default_factory=dict,
+        description="label -> when its events start and end; fitted for labels not named",
     )
     seed: int = 0
 
@@ -216,26 +245,29 @@ class TrainConfig(_Section):
         lists = (self.clips, self.negatives)
         named |= set(self.composition.scribbled)
         named |= {x.between for x in lists if isinstance(x, ClipList) and x.between is not None}
-        if strange := named - set(self.labels):
-            raise ValueError(f"labels lack {sorted(strange)}, named elsewhere in the file")
+        if unknown := named - set(self.labels):
+            raise ValueError(f"{sorted(unknown)} are named in the file but missing from labels")
         return self
 
     @model_validator(mode="after")
     def _statistics_are_for_states(self) -> Self:
-        """Window statistics want streams that aren't trained."""
+        """Window statistics need streams that aren't trained."""
         linear = self.fusion.aggregator == "statistics"
         fixed = (self.spatial_head, self.temporal.backbone)
         if linear and fixed != ("pooled", "efficientnet_lite0_pooled"):
             raise ValueError(
-                "fusion: statistics go with spatial_head pooled and, as the temporal backbone, "
+                "fusion.aggregator: statistics needs spatial_head pooled and temporal.backbone "
                 "efficientnet_lite0_pooled"
             )
         if not self.background and (not linear or self.negatives is not None):
-            raise ValueError("background: needed for streams that aren't linear, and for negatives")
+            raise ValueError(
+                "background: name at least one label; only fusion.aggregator statistics without "
+                "negatives can do without"
+            )
         return self
 
     def for_all_clips(self) -> Self:
-        """The recipe of the model that is exported, trained on all clips."""
+        """The recipe of the model trained on all clips, which is the one to export."""
         iterations = self.optimiser.final_iterations or self.optimiser.iterations
         optimiser = self.optimiser.model_copy(update={"iterations": iterations})
         return self.model_copy(update={"optimiser": optimiser})

@@ -1,4 +1,8 @@
-"""Training and measuring: fold by fold on held-out groups, and once on everything to ship."""
+"""Cross-validation: the data of a run, the trainer of each fold, and its held-out figures.
+
+Each fold holds out whole groups. Next: :mod:`training.session`, which calls these functions fold by
+fold and then for all clips.
+"""
 
 import hashlib
 from collections.abc import Callable, Sequence
@@ -10,7 +14,6 @@ import numpy as np
 from pipeline import flow
 from pipeline.evaluate.protocol import stream_order
 from training.clip_list_formats import NEVER_HELD_OUT
-from training.compose import Composer, Join, chained, make_pools
 from training.config import TrainConfig
 from training.data import (
     Clip,
@@ -30,6 +33,7 @@ from training.measure import (
 )
 from training.model import TwoStream
 from training.optimise import Run, Trainer
+from training.sequences import Composer, Join, chained, make_pools
 from training.stream_figures import (
     CHOICES,
     Choice,
@@ -58,10 +62,10 @@ GIVEN = "The thresholds are those of the recipe, the same for all folds."
 
 @dataclass(frozen=True)
 class Data:
-    """Everything a run trains and measures on; ``episodes`` and ``held_out`` share no seed.
+    """Everything a run trains and measures on.
 
-    ``unreadable`` are the listed files that were left out; ``streams`` gives features where the
-    streams themselves aren't trained.
+    ``episodes`` are trained on; ``held_out`` are episodes with other seeds. ``unreadable`` are the
+    listed files that were skipped. ``streams`` computes features if the streams aren't trained.
     """
 
     clips: list[Clip]
@@ -77,7 +81,7 @@ class Data:
         return sorted({clip.fold for clip in self.clips} - {NEVER_HELD_OUT})
 
     def without(self, fold: int | None) -> tuple[list[Clip], list[Clip]]:
-        """Clips and negatives but those of ``fold``; all of them for None."""
+        """Clips and negatives, except those of ``fold``; all of them for None."""
         clips, negatives = (
             [clip for clip in part if clip.fold != fold] for part in (self.clips, self.negatives)
         )
@@ -90,7 +94,7 @@ class Data:
         return hashlib.sha256(repr((rows, len(self.episodes))).encode()).hexdigest()[:16]
 
     def counts(self, config: TrainConfig) -> dict[str, object]:
-        """Clips of each label, and what couldn't be read, by name."""
+        """The number of clips of each label, and the unreadable files by name."""
         labels = [clip.label for clip in self.clips]
         return {
             "clips": {name: labels.count(number) for number, name in enumerate(config.labels)},
@@ -104,9 +108,10 @@ def load_data(
     config: TrainConfig, data: Path, cache: Path, advance: Callable[[], None] = lambda: None,
     held_out_episodes: int = HELD_OUT_EPISODES,
 ) -> Data:  # fmt: skip
-    """Read, or decode and cache, what the configuration names; raises DataError.
+    """Read the clips and episodes of a recipe from the cache, or compute them; raises DataError.
 
-    ``held_out_episodes`` to measure on are rendered besides the recipe's, at most as many as those.
+    Up to ``held_out_episodes`` more episodes are rendered to measure on, at most as many as the
+    recipe trains on.
     """
     check_labels(config, (x for _, x in labelled_entries(config, data, config.clips)), "the lists")
     lists = [load_clips(config, data, cache, config.clips, advance)]
@@ -124,12 +129,12 @@ def load_data(
 
 
 def is_linear(config: TrainConfig) -> bool:
-    """Whether a classifier of window statistics is all that is trained."""
+    """Whether only linear classifiers of window statistics are trained."""
     return config.fusion.aggregator == "statistics"
 
 
 def listed(config: TrainConfig, data: Path, held_out_episodes: int = HELD_OUT_EPISODES) -> int:
-    """How many clips and episodes :func:`load_data` is going to load; raises DataError."""
+    """The number of clips and episodes that :func:`load_data` will load; raises DataError."""
     count = len(labelled_entries(config, data, config.clips))
     if config.negatives is not None:
         count += len(labelled_entries(config, data, config.negatives, "background"))
@@ -137,7 +142,7 @@ def listed(config: TrainConfig, data: Path, held_out_episodes: int = HELD_OUT_EP
 
 
 def check_fold(config: TrainConfig, data: Data, fold: int) -> None:
-    """Raises DataError naming the labels that have no clip outside ``fold``."""
+    """Raises DataError naming the labels without a clip outside ``fold``."""
     clips, _ = data.without(fold)
     check_labels(config, (clip.label for clip in clips), f"with fold {fold} held out")
 
@@ -145,7 +150,7 @@ def check_fold(config: TrainConfig, data: Data, fold: int) -> None:
 def trainer_for(
     config: TrainConfig, data: Data, fold: int | None, run: Run
 ) -> Trainer | LinearTrainer:
-    """What trains on all clips but those of ``fold``; on all of them for None."""
+    """The trainer for all clips except those of ``fold``; for all clips if None."""
     if data.streams is not None:
         clips, negatives = data.without(fold)
         return LinearTrainer(config, data.streams, [*clips, *negatives], len(negatives))
@@ -153,23 +158,25 @@ def trainer_for(
 
 
 def composer_for(config: TrainConfig, data: Data, fold: int | None) -> Composer:
-    """Sequences of all clips, negatives too, but those of ``fold``."""
+    """Composes sequences of all clips and negatives, except those of ``fold``."""
     clips, negatives = data.without(fold)
     return Composer(config, make_pools(config, clips, negatives, data.episodes))
 
 
 def accuracy(model: TwoStream, config: TrainConfig, clips: Sequence[Clip]) -> float:
-    """The share of clips whose label the fused streams tell."""
-    said = predict(model, config, clips)[:, 0]
-    return float(np.mean(said == np.array([clip.label for clip in clips])))
+    """The share of clips whose label the fused streams predict."""
+    predicted = predict(model, config, clips)[:, 0]
+    return float(np.mean(predicted == np.array([clip.label for clip in clips])))
 
 
 @dataclass(frozen=True)
 class Measured:
-    """What held-out data said of one model: true and predicted labels, scores of streams.
+    """One model on held-out data: true and predicted labels of clips, and scores of streams.
 
-    ``rendered`` are episodes of the demo camera, ``looped`` the held-out clips played one after
-    the other, as the stream protocol plays them, ``quiet`` the held-out negatives.
+    * ``predicted``: the fused, spatial and temporal label of each clip
+    * ``rendered``: episodes of the demo camera
+    * ``looped``: the held-out clips one after the other, as the stream protocol plays them
+    * ``quiet``: the held-out negatives
     """
 
     truth: list[int]
@@ -181,7 +188,7 @@ class Measured:
 
 
 def measure_fold(model: TwoStream, config: TrainConfig, data: Data, fold: int) -> Measured:
-    """:func:`measure` on what a model that was trained without ``fold`` hasn't seen."""
+    """:func:`measure` on the held-out data of a model that was trained without ``fold``."""
     clips, quiet = (
         [clip for clip in part if clip.fold == fold] for part in (data.clips, data.negatives)
     )
@@ -192,7 +199,7 @@ def measure(
     model: TwoStream, config: TrainConfig, clips: Sequence[Clip], episodes: Sequence[Clip],
     quiet: Sequence[Clip] = (),
 ) -> Measured:  # fmt: skip
-    """Predict held-out clips: ``predicted`` holds fused, spatial and temporal labels of each."""
+    """Predict the labels of held-out clips, and score the held-out streams."""
 
     def scored(clip: Clip) -> ScoredStream:
         return ScoredStream(stream_scores(model, clip, config.window).fused, clip.strokes)
@@ -212,9 +219,10 @@ def measure(
 
 
 def fold_thresholds(config: TrainConfig, measured: Sequence[Measured]) -> list[Thresholds]:
-    """Of each fold, the thresholds fitted to the others, and last those fitted to all.
+    """For each fold, the thresholds fitted to the other folds; then those fitted to all folds.
 
-    A single fold's are its own, and tell too much of it. Those of the recipe are kept as they are.
+    A single fold's thresholds are fitted to itself, so its figures are too good. Thresholds that
+    the recipe sets are never fitted.
     """
     if are_given(config):
         return [config.thresholds] * (len(measured) + 1)
@@ -229,7 +237,7 @@ def fold_thresholds(config: TrainConfig, measured: Sequence[Measured]) -> list[T
 
 
 def are_given(config: TrainConfig) -> bool:
-    """Whether the recipe says all thresholds, and none is fitted."""
+    """Whether the recipe sets the thresholds of all labels, so that none is fitted."""
     return set(config.labels) <= {*config.background, *config.thresholds}
 
 
@@ -250,10 +258,10 @@ def summary(
     config: TrainConfig, measured: Sequence[Measured], fitted: Sequence[Thresholds],
     note: str = FITTED_TO_ITSELF,
 ) -> dict[str, object]:  # fmt: skip
-    """Metrics over folds: accuracy of each stream, confusion, stream figures.
+    """Metrics over folds: accuracy of each stream, confusion, stream figures, thresholds.
 
-    ``fitted`` are :func:`fold_thresholds`, of which the last are given as thresholds; ``note`` says
-    what they were fitted to.
+    ``fitted`` are the :func:`fold_thresholds`; the last of them become the metrics' thresholds, and
+    ``note`` says which streams they were fitted to.
     """
     truth = np.array([label for fold in measured for label in fold.truth])
     predicted = np.array([row for fold in measured for row in fold.predicted])
@@ -284,7 +292,7 @@ def summary(
 def stream_figures_of(
     config: TrainConfig, measured: Sequence[Measured], fitted: Sequence[Thresholds]
 ) -> dict[str, object]:
-    """What each fold's streams are under the thresholds that stand in its place in ``fitted``."""
+    """Figures of all folds' streams; each fold is decided with its own entry of ``fitted``."""
 
     def counted(part: Callable[[Measured], list[ScoredStream]]) -> tuple[Tally, float]:
         counts = [

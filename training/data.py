@@ -1,7 +1,8 @@
-"""Clips as the networks see them: decoded, sampled to steps, turned into flow and features, cached.
+"""Clips as the networks get them: decoded, sampled to steps, turned into flow and features, cached.
 
-A clip goes through the live pipeline's own :mod:`pipeline.steps.follow`. What is cached is the
-quantised flow and the frozen backbone's grid.
+A clip goes through the live pipeline's own :mod:`pipeline.steps.follow`. The cache holds its
+quantised flow and the frozen backbone's grids, of the pictures themselves and of their photometric
+variants (:mod:`training.photometric`). Next: :mod:`training.crossvalidation`.
 """
 
 import functools
@@ -38,13 +39,14 @@ from training.clip_lists import as_clip_list, read_list
 from training.config import ClipList, Others, TrainConfig
 from training.frozen import Frozen
 from training.lite0 import load_imagenet
-from training.photometric import looks_of
+from training.photometric import photometric_variants
 from training.spatial import SpatialNetwork
 
 Frame = npt.NDArray[np.uint8]
 ClipFrame = tuple[int, Frame]
 CACHE_VERSION = 3
-# What a step leaves for the next layer should stay in the processor's cache: 32 take twice as long.
+# A layer's output should stay in the processor's cache until the next layer reads it: batches of 32
+# take twice as long for each picture.
 BACKBONE_BATCH = 4
 EPISODE_SIZE = (320, 240)
 EPISODE_SEED = 10_000
@@ -63,12 +65,13 @@ class Stroke(NamedTuple):
 class Clip:
     """A clip in steps.
 
-    ``fields`` (S, h, w, 2) uint8 quantised flow that ended at each step, ``moving`` (S,) bool,
-    false where there is none (the first step); ``grid`` (S, c, gh, gw) float16 from the frozen
-    backbone, ``looks`` (K, S, c, gh, gw) float16 the same for other looks of the pictures;
-    ``seen`` (S,) bool, false where the camera gave no frame; ``first`` and ``last`` are the grey
-    pictures at either end, from which flow over a hard cut is made. ``strokes`` tells when
-    gestures are drawn.
+    * ``fields`` (S, h, w, 2) uint8: the quantised flow that ends at each step
+    * ``moving`` (S,) bool: false where a step has no flow (the first step)
+    * ``grid`` (S, c, gh, gw) float16: the frozen backbone's output
+    * ``looks`` (K, S, c, gh, gw) float16: the same for K photometric variants of the pictures
+    * ``seen`` (S,) bool: false where the camera delivered no frame
+    * ``first``, ``last``: the gray pictures at either end, for the flow over a hard cut
+    * ``strokes``: when gestures are drawn
     """
 
     name: str
@@ -89,14 +92,14 @@ class Clip:
 
 
 class Unreadable(NamedTuple):
-    """A clip that was left out, and why; its path is relative to the data folder."""
+    """A clip that was skipped, and why; its path is relative to the data folder."""
 
     path: Path
     reason: str
 
 
 class LoadedClips(NamedTuple):
-    """The clips of a list, and those of its files that couldn't be read."""
+    """The clips of a list, and its files that couldn't be read."""
 
     clips: list[Clip]
     unreadable: list[Unreadable]
@@ -105,13 +108,13 @@ class LoadedClips(NamedTuple):
 def video_frames(
     path: Path, start_s: float = 0.0, end_s: float | None = None
 ) -> Iterator[ClipFrame]:
-    """The frames of a video from ``start_s`` up to ``end_s``, all of them unless given.
+    """The frames of a video from ``start_s`` up to ``end_s``; by default all of them.
 
-    Each is (media time in ns since ``start_s``, (H, W, 3) uint8 BGR). Raises DataError.
+    Yields (media time in ns since ``start_s``, (H, W, 3) uint8 BGR). Raises DataError.
     """
     if not path.is_file():
         raise DataError(f"{path}: no such file")
-    # As bytes, for a str that is no UTF-8 would end the process; OpenCV's stubs don't know them.
+    # As bytes: a str that isn't valid UTF-8 would end the process. OpenCV's stubs allow only str.
     capture = cv2.VideoCapture(os.fsencode(path))  # type: ignore[call-overload]
     try:
         if not capture.isOpened():
@@ -129,14 +132,15 @@ def video_frames(
 
 
 def _grab(capture: cv2.VideoCapture) -> int | None:
-    """Move to the next frame; its media time in ns, None at the end."""
+    """Move to the next frame; returns its media time in ns, None at the end."""
     return round(capture.get(cv2.CAP_PROP_POS_MSEC) * NS_PER_MS) if capture.grab() else None
 
 
 def _grab_from(capture: cv2.VideoCapture, path: Path, start_ns: int) -> int | None:
-    """Move to the first frame at ``start_ns`` or later; its media time in ns, None for none.
+    """Move to the first frame at ``start_ns`` or later; returns its media time in ns, or None.
 
-    A seek goes by the mean frame rate and may land late where that varies: then all is read.
+    A seek uses the mean frame rate, so it may land too late in a video whose rate varies. Then the
+    video is read from its beginning.
     """
     if start_ns > SEEK_MARGIN_NS:
         capture.set(cv2.CAP_PROP_POS_MSEC, (start_ns - SEEK_MARGIN_NS) / NS_PER_MS)
@@ -151,7 +155,10 @@ def _grab_from(capture: cv2.VideoCapture, path: Path, start_ns: int) -> int | No
 
 @dataclass(frozen=True)
 class Stepped:
-    """A clip's steps before the backbone has seen them; fields as in :class:`Clip`."""
+    """A clip's steps before the backbone runs; fields as in :class:`Clip`.
+
+    ``pictures`` (S, h, w, 3) uint8 BGR, ``times_s`` (S,) float64.
+    """
 
     pictures: npt.NDArray[np.uint8]
     seen: npt.NDArray[np.bool_]
@@ -165,10 +172,10 @@ class Stepped:
 def step_clip(frames: Iterable[ClipFrame], config: TrainConfig) -> Stepped:
     """Sample frames to steps, with flow between them, as the live pipeline does.
 
-    A step without a frame repeats the picture before it, not ``seen``; the field over it stands
-    for each step that it spans. Raises :class:`DataError` when there's no frame.
+    A step without a frame repeats the picture before it and isn't ``seen``. A field that spans
+    several steps is repeated for each of them. Raises :class:`DataError` for a clip without frames.
     """
-    # However long a pause is, a clip is one segment.
+    # An infinite gap keeps a clip in one segment, however long its pauses are.
     steps = Steps("clip", config.step_hz, gap_s=math.inf)
     follower = CameraFollower(steps, config, flow.create(config.temporal.method))
     pictures: list[Frame] = []
@@ -209,7 +216,7 @@ class _Headless(nn.Module):
 
 
 class Backbone:
-    """The frozen part of the appearance network, one thread of inference at a time."""
+    """The frozen part of the appearance network, run on one CPU thread."""
 
     def __init__(self, config: TrainConfig) -> None:
         network = SpatialNetwork(config.spatial, config.feature_size)
@@ -230,7 +237,7 @@ Arrays = dict[str, npt.NDArray[Any]]
 
 
 def motion_of(stepped: Stepped, strokes: Sequence[Stroke] = ()) -> Arrays:
-    """What the motion stream needs of a clip, by the names of :class:`Clip`."""
+    """The arrays of a clip for the motion stream, named as in :class:`Clip`."""
     return {
         "fields": stepped.fields, "moving": stepped.moving, "seen": stepped.seen,
         "first": stepped.first, "last": stepped.last,
@@ -239,9 +246,13 @@ def motion_of(stepped: Stepped, strokes: Sequence[Stroke] = ()) -> Arrays:
 
 
 def appearance_of(stepped: Stepped, backbone: Backbone, looks: int, seed: int) -> Arrays:
-    """What the appearance stream needs of a clip, by the names of :class:`Clip`."""
+    """The arrays of a clip for the appearance stream, named as in :class:`Clip`.
+
+    ``looks`` is the number of photometric variants.
+    """
     grid = backbone(stepped.pictures)
-    others = [backbone(look) for look in looks_of(stepped.pictures, looks, seed)]
+    variants = photometric_variants(stepped.pictures, looks, seed)
+    others = [backbone(variant) for variant in variants]
     return {
         "grid": grid,
         "looks": np.stack(others) if others else np.empty((0, *grid.shape), np.float16),
@@ -249,10 +260,10 @@ def appearance_of(stepped: Stepped, backbone: Backbone, looks: int, seed: int) -
 
 
 class ClipCache:
-    """Clips in a folder, made and stored where they aren't there yet.
+    """A folder of computed clips; a missing one is computed and stored.
 
-    The streams' parts of a clip are files of their own, since another flow method leaves
-    appearance, which takes longest, as it was.
+    The two streams' arrays of a clip are separate files: another flow method then needs no new
+    run of the backbone, which takes longest.
     """
 
     def __init__(self, folder: Path, config: TrainConfig) -> None:
@@ -263,9 +274,9 @@ class ClipCache:
         self, entry: Entry, what: str, looks: int, step: Callable[[], Stepped],
         strokes: Callable[[Stepped], Sequence[Stroke]] = lambda _: (),
     ) -> Clip:  # fmt: skip
-        """The clip of ``entry``, told from others by ``what``; of the first label.
+        """The clip of ``entry``, with label 0; ``what`` identifies its content in the cache.
 
-        ``step`` is called where a part of it is missing; what it raises is passed on.
+        ``step`` is called if a file is missing, and its exceptions are passed on.
         """
         config, once = self._config, functools.cache(step)
         temporal = config.temporal.model_dump_json(exclude={"backbone", "stack"})
@@ -284,7 +295,10 @@ class ClipCache:
         return self._backbone
 
     def _arrays(self, what: str, make: Callable[[], Arrays]) -> Arrays:
-        """The arrays of a file whose name changes with everything that shapes them."""
+        """Read or compute the arrays that ``what`` identifies.
+
+        The file's name is a hash of everything that determines the arrays.
+        """
         words = repr((CACHE_VERSION, self._config.step_hz, what))
         path = self._folder / f"{hashlib.sha256(words.encode()).hexdigest()[:24]}.npz"
         if path.is_file():
@@ -301,36 +315,36 @@ class ClipCache:
 def labelled_entries(
     config: TrainConfig, data: Path, source: str | ClipList, others: Others = "refuse"
 ) -> list[tuple[Entry, int]]:
-    """The clips of a list that the configuration wants, and the number of each one's label.
+    """The clips of a list that are used, and the number of each one's label.
 
-    ``others`` says what becomes of labels the configuration doesn't know, unless ``source`` does:
-    refuse them, skip them, or take them for its first background label. Raises DataError.
+    ``others`` applies to labels that the configuration doesn't have, unless ``source`` overrides
+    it: refuse them, skip them, or use them as its first background label. Raises DataError.
     """
     wanted = as_clip_list(source)
     policy = wanted.others or others
     entries = read_list(data, source)
-    strange = Counter(entry.label for entry in entries if entry.label not in config.labels)
-    if strange and policy == "refuse":
-        counts = named(f"{label} ({count})" for label, count in sorted(strange.items()))
+    unknown = Counter(entry.label for entry in entries if entry.label not in config.labels)
+    if unknown and policy == "refuse":
+        counts = named(f"{label} ({count})" for label, count in sorted(unknown.items()))
         raise DataError(
-            f"{data / wanted.path}: clips with labels that the configuration doesn't know: "
-            f"{counts}; it knows {', '.join(config.labels)}. `others: skip` leaves them out"
+            f"{data / wanted.path}: clips with labels that the configuration doesn't have: "
+            f"{counts}; it has {', '.join(config.labels)}. `others: skip` skips them"
         )
     numbers = {label: number for number, label in enumerate(config.labels)}
     if policy == "background":
-        numbers |= dict.fromkeys(strange, numbers[config.background[0]])
+        numbers |= dict.fromkeys(unknown, numbers[config.background[0]])
     return [(entry, numbers[entry.label]) for entry in entries if entry.label in numbers]
 
 
 def _cache_words(entry: Entry, data: Path) -> str:
-    """What tells a clip's file, and its segment, from others."""
+    """The text that identifies a clip's file, its size and its segment in the cache."""
     inside = entry.path.is_relative_to(data)
     words = f"{entry.path.relative_to(data) if inside else entry.path} {entry.path.stat().st_size}"
     return words if entry.is_whole else f"{words} {entry.start_s!r} {entry.end_s!r}"
 
 
 def _as_listed(clip: Clip, entry: Entry, label: int, config: TrainConfig) -> Clip:
-    # The cache may hold the clip as another list had it, under another label.
+    # Label, group and fold aren't cached: another list may give the same clip others.
     means_nothing = config.labels[label] in config.background
     strokes = () if means_nothing else (Stroke(label, 0, len(clip)),)
     return replace(clip, label=label, group=entry.group, fold=entry.fold, strokes=strokes)
@@ -344,10 +358,10 @@ def load_clips(
     advance: Callable[[], None] = lambda: None,
     others: Others = "refuse",
 ) -> LoadedClips:
-    """The clips of a list, from the cache where they are in it; others as in labelled_entries.
+    """The clips of a list, from the cache if it has them; ``others`` as in labelled_entries.
 
-    ``advance`` is called after each clip. Files that can't be read are left out and named in what
-    is returned. Raises :class:`DataError` for a list that can't be used.
+    ``advance`` is called after each clip. Files that can't be read are skipped and returned by
+    name. Raises :class:`DataError` for a list that can't be used.
     """
     clips, loaded = ClipCache(cache, config), LoadedClips([], [])
     for entry, label in labelled_entries(config, data, source, others):
@@ -371,26 +385,26 @@ def _stepped_file(entry: Entry, config: TrainConfig) -> Stepped:
 
 
 def _inside(path: Path, data: Path) -> Path:
-    """What of a path may stand in a pack: nothing of the machine's own folders."""
+    """A path as it may appear in a pack: without the folders of this machine."""
     return path.relative_to(data) if path.is_relative_to(data) else Path(path.name)
 
 
 def check_labels(config: TrainConfig, labels: Iterable[int], where: str) -> None:
-    """Raises DataError naming the labels, but those that mean nothing, that have no clip."""
-    there = {config.labels[label] for label in labels}
-    if lacking := [x for x in config.labels if x not in there and x not in config.background]:
-        raise DataError(f"{where}: no clip of {named(lacking)}")
+    """Raises DataError naming the labels without a clip, apart from background labels."""
+    found = {config.labels[label] for label in labels}
+    if missing := [x for x in config.labels if x not in found and x not in config.background]:
+        raise DataError(f"{where}: no clip of {named(missing)}")
 
 
 def check_readable(config: TrainConfig, loaded: Sequence[LoadedClips]) -> None:
-    """Raises DataError when what can't be read is more than half, or all of a label."""
+    """Raises DataError if more than half of all clips, or all of a label, can't be read."""
     bad = [clip for part in loaded for clip in part.unreadable]
     reasons = named(f"{clip.path}: {clip.reason}" for clip in bad)
     total = len(bad) + sum(len(part.clips) for part in loaded)
     if 2 * len(bad) > total:
         raise DataError(f"{len(bad)} of {total} clips can't be read: {reasons}")
     try:
-        check_labels(config, (clip.label for clip in loaded[0].clips), "of what could be read")
+        check_labels(config, (clip.label for clip in loaded[0].clips), "among the readable clips")
     except DataError as error:
         raise DataError(f"{error}; {len(bad)} clips can't be read: {reasons}") from None
 
@@ -398,10 +412,10 @@ def check_readable(config: TrainConfig, loaded: Sequence[LoadedClips]) -> None:
 def load_episodes(
     config: TrainConfig, cache: Path, count: int, advance: Callable[[], None] = lambda: None
 ) -> list[Clip]:
-    """``count`` episodes of the built-in demo camera, of seeds that the demo itself doesn't use.
+    """``count`` episodes of the built-in demo camera, with seeds that the demo itself doesn't use.
 
-    A rendered hand performs one gesture after the other, with pauses and idle behaviour between:
-    what training on clips alone doesn't show. They carry fold -1: they're never validated on.
+    In an episode a rendered hand performs one gesture after the other, with pauses and idle
+    behaviour in between, which clips don't show. Episodes have fold -1: no fold holds them out.
     """
     cached, clips = ClipCache(cache, config), []
     for seed in range(EPISODE_SEED, EPISODE_SEED + count):
@@ -421,7 +435,7 @@ def load_episodes(
 
 def _stepped_episode(scene: DemoScene, seed: int, config: TrainConfig) -> Stepped:
     rng = np.random.default_rng(seed)
-    # Cameras run at many rates and never quite on time; so do the frames that stand for steps.
+    # Frame times vary by up to 20 %, as cameras' do.
     times = np.cumsum(rng.uniform(0.8, 1.2, round(EPISODE_S * config.step_hz))) / config.step_hz
     times = times[times < EPISODE_S]
     return step_clip(((round(t * NS_PER_S), scene.render(float(t))) for t in times), config)

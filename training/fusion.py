@@ -1,8 +1,8 @@
 """Fusion of the two streams along a window, and the classifier on top.
 
-``h_t`` is formed from the two streams' features by one of four rules, an aggregator looks along
-the window, and a linear layer gives the labels. Each stream also has a head of its own, so
-that a user can see what either would have said.
+One of four rules forms ``h_t`` from the two streams' features, an aggregator runs along the window,
+and a linear layer classifies. Each stream also has a head of its own, so that a user can see the
+scores of either. Next: :mod:`training.aggregators`.
 """
 
 import math
@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from training.aggregators import AGGREGATORS
 from training.config import FusionConfig
 
-# Of a weight set by hand to 0 or 1, whose logit would be infinite.
+# Keeps the logit of a weight that is set to 0 or 1 finite.
 EPSILON = 1e-6
 
 
@@ -27,7 +27,10 @@ class Foresight(NamedTuple):
 
 
 class StepLogits(NamedTuple):
-    """Log probabilities at every step, (N, T, C) each, and the weight of spatial, (N, T)."""
+    """Log probabilities at every step, (N, T, C) each, and the weight of spatial, (N, T).
+
+    ``ahead`` are the logits of foresight.
+    """
 
     fused: Tensor
     spatial: Tensor
@@ -37,20 +40,20 @@ class StepLogits(NamedTuple):
 
 
 class Classifier(nn.Module):
-    """States -> log probabilities, and logits of foresight, at every step."""
+    """States -> log probabilities and logits of foresight at every step."""
 
     def __init__(self, width: int, labels: int) -> None:
         super().__init__()
         self.classify = nn.Linear(width, labels)
         self.foresee = nn.Linear(width, labels)
 
-    def said(self, states: Tensor) -> tuple[Tensor, Tensor]:
-        """``states`` (N, T, width) -> (N, T, labels) twice."""
+    def outputs(self, states: Tensor) -> tuple[Tensor, Tensor]:
+        """``states`` (N, T, width) -> log probabilities, foresight; (N, T, labels) each."""
         return torch.log_softmax(self.classify(states), -1), self.foresee(states)
 
 
 class StreamHead(Classifier):
-    """A classifier of what an aggregator makes of the features along a window."""
+    """An aggregator along the window, and a classifier of its states."""
 
     def __init__(self, inputs: int, config: FusionConfig, labels: int) -> None:
         aggregate = AGGREGATORS[config.aggregator](inputs, config.hidden)
@@ -72,17 +75,17 @@ class FusionNetwork(nn.Module):
 
     * concat: ``[h_s ; h_t]``
     * weighted: ``α h_s + (1 − α) h_t``, α one learned number
-    * attention: the same, ``α_t = σ(W_a [h_s ; h_t] + b_a)``
-    * score: late fusion of the streams' own scores (Simonyan and Zisserman 2014), as a product
-      of experts (Hinton 2002): ``log p = τ (α log p_s + (1 − α) log p_t)`` but for a constant, α
-      and τ one learned number each
+    * attention: the same, with ``α_t = σ(W_a [h_s ; h_t] + b_a)``
+    * score: no h, but late fusion of the streams' own scores (Simonyan and Zisserman 2014), as a
+      product of experts (Hinton 2002): ``log p = τ (α log p_s + (1 − α) log p_t)`` up to a
+      constant, α and τ one learned number each
 
-    A stream that is absent at a step has no say in it: α becomes 0 or 1 there (concat: zeros in
-    its place); a step at which both are absent is passed over.
+    A stream that is absent at a step doesn't contribute there: α becomes 0 or 1 (concat: zeros in
+    its place). A step at which both are absent is skipped.
 
-    h is formed at each step and then aggregated along the window; but window statistics, which
-    sum up each feature by itself, are taken of each stream first, and h is formed of those: zeros
-    in place of a stream that comes late would count as a change.
+    h is formed at each step and then aggregated along the window. With window statistics the order
+    is reversed: they are computed for each stream, and h is formed from them. Otherwise the zeros
+    in place of a stream that starts later would count as a change.
     """
 
     def __init__(self, config: FusionConfig, feature_size: int, labels: int) -> None:
@@ -97,7 +100,7 @@ class FusionNetwork(nn.Module):
             share = torch.tensor(0.5 if given is None else given)
             self.balance = nn.Parameter(torch.logit(share, EPSILON), given is None)
         if config.kind == "score":
-            # Two experts that know nothing of each other multiply: τ α = 1.
+            # A plain product of the two experts to begin with: τ α = 1.
             self.log_sharpness = nn.Parameter(torch.tensor(math.log(2.0)))
             return
         if config.kind == "attention":
@@ -110,16 +113,16 @@ class FusionNetwork(nn.Module):
 
     @property
     def sharpness(self) -> float:
-        """By what late fusion multiplies the streams' log-probabilities."""
+        """τ, the factor of the weighted log probabilities in late fusion."""
         return math.exp(self.log_sharpness.item())
 
     def set_share(self, share: float) -> None:
-        """Weigh appearance by ``share``, in (0, 1), whatever was learned (score, weighted)."""
+        """Set α, the weight of appearance, to ``share`` from 0 to 1 (score, weighted)."""
         with torch.no_grad():
             self.balance.copy_(torch.logit(torch.tensor(share), EPSILON))
 
     def _alpha(self, spatial: Tensor, temporal: Tensor, mask: Tensor) -> Tensor:
-        """(N, T), the weight of spatial among the streams that are there."""
+        """(N, T), the weight of spatial among the streams that are present."""
         here, there = mask[..., 0], mask[..., 1]
         if self.kind == "attention":
             share = torch.sigmoid(self.attend(torch.cat([spatial, temporal], -1))).squeeze(-1)
@@ -131,8 +134,8 @@ class FusionNetwork(nn.Module):
         return both * share + (1.0 - both) * here
 
     def _score(self, own: StepLogits, seen: Tensor) -> Tensor:
-        # Late fusion weighs whole streams: one that was never there in the window is left out, and
-        # the other then speaks for itself.
+        # Late fusion weighs whole streams. If one was never present in the window, the result is
+        # the other stream's own scores.
         both = seen[..., 0:1] * seen[..., 1:2]
         share, sharpness = torch.sigmoid(self.balance), torch.exp(self.log_sharpness)
         spatial = both * sharpness * share + (1.0 - both) * seen[..., 0:1]
@@ -140,7 +143,7 @@ class FusionNetwork(nn.Module):
         return torch.log_softmax(spatial * own.spatial + temporal * own.temporal, -1)
 
     def mixed(self, spatial: Tensor, temporal: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
-        """h (N, T, width) of two (N, T, size), and the weight of spatial in it, (N, T)."""
+        """h (N, T, width) from two (N, T, size), and the weight of spatial in it, (N, T)."""
         alpha = self._alpha(spatial, temporal, mask)
         if self.kind == "concat":
             return torch.cat([spatial, temporal], -1), alpha
@@ -148,29 +151,30 @@ class FusionNetwork(nn.Module):
         return weight * spatial + (1.0 - weight) * temporal, alpha
 
     def steps(self, spatial: Tensor, temporal: Tensor, mask: Tensor) -> StepLogits:
-        """What the window says at each of its steps, none of which sees a later one.
+        """The outputs at each step of the window; they don't depend on later steps.
 
         ``spatial``, ``temporal`` (N, T, d) float32, ``mask`` (N, T, 2) float32 of 0 and 1.
         """
         spatial, temporal = spatial * mask[..., 0:1], temporal * mask[..., 1:2]
         by_spatial = self.spatial_head.states(spatial, mask[..., 0])
         by_temporal = self.temporal_head.states(temporal, mask[..., 1])
-        own_spatial, ahead_spatial = self.spatial_head.said(by_spatial)
-        own_temporal, ahead_temporal = self.temporal_head.said(by_temporal)
+        own_spatial, ahead_spatial = self.spatial_head.outputs(by_spatial)
+        own_temporal, ahead_temporal = self.temporal_head.outputs(by_temporal)
         seen = (torch.cumsum(mask, 1) > 0).float()
         if self.kind == "score":
             alpha = self._alpha(spatial, temporal, mask)
-            said, ahead = own_temporal, ahead_temporal
+            # _score replaces the scores below. Late fusion has no foresight; motion's is used.
+            label_scores, ahead = own_temporal, ahead_temporal
         elif self.sums_first:
             fused, alpha = self.mixed(by_spatial, by_temporal, seen)
-            said, ahead = self.fused_head.said(fused)
+            label_scores, ahead = self.fused_head.outputs(fused)
         else:
             fused, alpha = self.mixed(spatial, temporal, mask)
             there = torch.clamp(mask[..., 0] + mask[..., 1], max=1.0)
             assert isinstance(self.fused_head, StreamHead)
-            said, ahead = self.fused_head.said(self.fused_head.states(fused, there))
+            label_scores, ahead = self.fused_head.outputs(self.fused_head.states(fused, there))
         foresight = Foresight(ahead, ahead_spatial, ahead_temporal)
-        steps = StepLogits(said, own_spatial, own_temporal, alpha, foresight)
+        steps = StepLogits(label_scores, own_spatial, own_temporal, alpha, foresight)
         return steps._replace(fused=self._score(steps, seen)) if self.kind == "score" else steps
 
     def forward(

@@ -1,8 +1,10 @@
-"""Training a classifier of window statistics: nothing but linear layers is learned.
+"""Fitting linear classifiers of window statistics; everything else keeps its weights.
 
-With a few hundred clips of as few places, networks of any depth learn the places. Both streams
-then keep their ImageNet weights, :class:`~training.aggregators.WindowStatistics` sums up a window,
-and what is left is logistic regression, which has one solution, found in seconds.
+A network trained on a few hundred clips from as many places learns the places. So both streams keep
+their ImageNet weights, and :class:`~training.aggregators.WindowStatistics` summarises a window.
+What remains is logistic regression, whose single solution is found in seconds.
+
+:class:`LinearTrainer` takes the place of :class:`training.optimise.Trainer`.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -27,11 +29,11 @@ from training.temporal import STILL
 Rng = np.random.Generator
 AT_ONCE = 16
 LEFT_OUT = 5
-"""Parts of the groups that are left out in turn to see what a stream is worth elsewhere."""
+"""Parts of the groups that are left out in turn to measure the streams on groups new to them."""
 
 
 class FixedStreams:
-    """Features of clips by streams that aren't trained, each clip's computed once."""
+    """Features of clips from the frozen streams; each clip is computed once."""
 
     def __init__(self, config: TrainConfig) -> None:
         self._model = new_model(config).eval()
@@ -41,14 +43,14 @@ class FixedStreams:
 
     def of(self, clip: Clip) -> ClipFeatures:
         """The features of a clip's steps."""
-        # The clip is kept beside its features so that nothing else can get its identity.
+        # Keeping the clip alive beside its features keeps its id from being reused.
         if id(clip) not in self._known:
             self._known[id(clip)] = clip, clip_features(self._model, clip, self._motion)
         return self._known[id(clip)][1]
 
 
 def _stacks_of_nothing(model: TwoStream, config: TrainConfig) -> Tensor:
-    """A few stacks as the motion network's :meth:`features` takes them."""
+    """A few stacks without motion, as input for the motion network's :meth:`features`."""
     fields = torch.full((1, AT_ONCE, 2, *config.temporal.size), STILL)
     planes = model.temporal.resized(fields.flatten(0, 1))
     return model.stacks(planes.reshape(1, AT_ONCE, *planes.shape[1:]))[0]
@@ -56,8 +58,11 @@ def _stacks_of_nothing(model: TwoStream, config: TrainConfig) -> Tensor:
 
 @dataclass(frozen=True)
 class Windows:
-    """N training windows of T steps: features (N, T, d), ``mask`` (N, T, 2), ``label`` (N,) int64
-    and ``weight`` (N,) float32, which adds up to 1."""
+    """N training windows of T steps.
+
+    ``spatial`` and ``temporal`` features (N, T, d), ``mask`` (N, T, 2), ``label`` (N,) int64, and
+    ``weight`` (N,) float32, which sums to 1.
+    """
 
     spatial: Tensor
     temporal: Tensor
@@ -66,7 +71,7 @@ class Windows:
     weight: Tensor
 
     def of(self, rows: Tensor) -> "Windows":
-        """Those of some rows (int64)."""
+        """The windows of some rows (int64), with their weights again summing to 1."""
         share = self.weight[rows]
         return Windows(
             self.spatial[rows], self.temporal[rows], self.mask[rows], self.label[rows],
@@ -75,7 +80,7 @@ class Windows:
 
 
 def spans(steps: int, config: TrainConfig, rng: Rng) -> list[slice]:
-    """Parts of a clip of ``steps`` steps: the window that ends with it, and others at random."""
+    """Parts of a clip of ``steps`` steps: the window that ends with it, and random others."""
     parts = [slice(max(0, steps - config.window), steps)]
     shortest = min(config.linear.shortest, steps)
     for _ in range(config.linear.windows - 1):
@@ -86,10 +91,10 @@ def spans(steps: int, config: TrainConfig, rng: Rng) -> list[slice]:
 
 
 def clip_weights(config: TrainConfig, clips: Sequence[Clip], negatives: int) -> list[float]:
-    """What each clip counts for; the last ``negatives`` of them are those of the negatives.
+    """The weight of each clip; the last ``negatives`` of ``clips`` are the negatives.
 
-    All labels count the same, and so do the clips of one, but that negatives have a share of their
-    own in the first background label.
+    All labels have the same weight, shared equally by their clips. In the first background label
+    the negatives together have the share ``linear.negatives``.
     """
     own = len(clips) - negatives
     counts = np.bincount([clip.label for clip in clips[:own]], minlength=len(config.labels))
@@ -108,7 +113,7 @@ def clip_weights(config: TrainConfig, clips: Sequence[Clip], negatives: int) -> 
 def windows_of(
     config: TrainConfig, streams: FixedStreams, clips: Sequence[Clip], weights: Sequence[float]
 ) -> Windows:
-    """Windows of all clips, padded at their old end as windows of a new stream are."""
+    """Windows of all clips, padded at their old end like the windows of a new stream."""
     rng = np.random.default_rng(config.seed)
     rows, labels, shares = [], [], []
     for clip, weight in zip(clips, weights, strict=True):
@@ -126,7 +131,7 @@ def windows_of(
 
 @torch.no_grad()
 def window_states(head: StreamHead, x: Tensor, mask: Tensor) -> Tensor:
-    """States (N, 1, 2 d) at the end of whole windows, by whose statistics the head is calibrated.
+    """States (N, 1, 2 d) at the end of windows; first calibrates the head on these windows.
 
     ``x`` (N, T, d), ``mask`` (N, T, 1).
     """
@@ -142,7 +147,7 @@ def window_states(head: StreamHead, x: Tensor, mask: Tensor) -> Tensor:
 
 
 class LinearTrainer:
-    """Fits every head of a model whose streams stay as they are; as Trainer, but starts anew."""
+    """Fits the heads of a model with frozen streams; like Trainer, but always from scratch."""
 
     def __init__(
         self, config: TrainConfig, streams: FixedStreams, clips: Sequence[Clip], negatives: int
@@ -155,7 +160,7 @@ class LinearTrainer:
         self.curves = Curves()
 
     def train(self, report: Report) -> TwoStream:
-        """The model in evaluation mode; ``report`` gets each iteration and its loss."""
+        """The model in evaluation mode; ``report`` is called with each iteration and its loss."""
         config, model = self._config, new_model(self._config).eval()
         weights = clip_weights(config, self._clips, self._negatives)
         windows = windows_of(config, self._streams, self._clips, weights)
@@ -171,37 +176,37 @@ class LinearTrainer:
 
 
 HEADS = 3
-"""What is fitted of a model: each stream's classifier, and what fuses them."""
+"""The parts that are fitted: the classifier of each stream, and their fusion."""
 
 
 def learned(
     fusion: FusionNetwork, windows: Windows, groups: Sequence[str], config: TrainConfig
 ) -> Iterator[tuple[list[nn.Parameter], Callable[[], Tensor]]]:
-    """What is fitted, one after the other: parameters, and what comes of them, the logits (N, C)
-    of the windows. ``groups`` are those of the windows.
+    """The parts to fit, one after the other: their parameters, and a function of them that returns
+    the windows' logits (N, C). ``groups`` are the windows' groups.
 
-    Late fusion's two numbers are fitted to what the streams say of groups that they weren't fitted
-    to (stacking: Wolpert 1992): how well each does on its own windows says nothing of what it's
-    worth elsewhere.
+    The two numbers of late fusion are fitted to the streams' outputs for groups that the streams
+    weren't fitted to (stacking: Wolpert 1992). A stream's accuracy on its own training windows
+    doesn't show how good it is elsewhere.
     """
     mask = windows.mask
     spatial = window_states(fusion.spatial_head, windows.spatial, mask[..., 0:1])
     temporal = window_states(fusion.temporal_head, windows.temporal, mask[..., 1:2])
     for head, states in ((fusion.spatial_head, spatial), (fusion.temporal_head, temporal)):
-        yield [*head.classify.parameters()], partial(_said, head, states)
+        yield [*head.classify.parameters()], partial(_final_logits, head, states)
     if fusion.kind == "score":
-        said = [
+        outputs = [
             out_of_group(head, states, windows, groups, config)
             for head, states in ((fusion.spatial_head, spatial), (fusion.temporal_head, temporal))
         ]
-        yield [fusion.balance, fusion.log_sharpness], lambda: _product(fusion, *said)
+        yield [fusion.balance, fusion.log_sharpness], lambda: _product(fusion, *outputs)
     else:
         seen = mask.amax(1, keepdim=True)
         known = {"foresee", "spatial_head", "temporal_head"}
         yield (
             [p for name, p in fusion.named_parameters()
              if p.requires_grad and known.isdisjoint(name.split("."))],
-            lambda: _said(fusion.fused_head, fusion.mixed(spatial, temporal, seen)[0]),
+            lambda: _final_logits(fusion.fused_head, fusion.mixed(spatial, temporal, seen)[0]),
         )  # fmt: skip
 
 
@@ -213,16 +218,18 @@ def _product(fusion: FusionNetwork, spatial: Tensor, temporal: Tensor) -> Tensor
 def out_of_group(
     head: StreamHead, states: Tensor, windows: Windows, groups: Sequence[str], config: TrainConfig
 ) -> Tensor:
-    """Log-probabilities (N, C) of each window by a classifier like the head's that was fitted
-    without its group; by the head's own where there are too few groups to leave any out."""
-    # Takes a second to load, and only late fusion wants it.
+    """Log probabilities (N, C) of each window, from a classifier fitted without its group.
+
+    With a single group, from the head's own classifier.
+    """
+    # Imported here: it takes a second to load, and only late fusion needs it.
     from sklearn.model_selection import StratifiedGroupKFold  # type: ignore[import-untyped]
 
     own = torch.log_softmax(head.classify(states[:, -1]), -1).detach()
     parts = min(LEFT_OUT, len(set(groups)))
     if parts < 2:
         return own
-    said = own.clone()
+    outputs = own.clone()
     splits = StratifiedGroupKFold(parts, shuffle=True, random_state=config.seed)
     for kept, left_out in splits.split(states[:, -1], windows.label, groups):
         classify = nn.Linear(head.classify.in_features, head.classify.out_features)
@@ -231,8 +238,8 @@ def out_of_group(
         for _ in fitted([*classify.parameters()], logits, rows, config):
             pass
         left = states[torch.from_numpy(left_out), -1]
-        said[torch.from_numpy(left_out)] = torch.log_softmax(classify(left), -1).detach()
-    return said
+        outputs[torch.from_numpy(left_out)] = torch.log_softmax(classify(left), -1).detach()
+    return outputs
 
 
 def _logits(classify: nn.Linear, states: Tensor) -> Tensor:
@@ -240,7 +247,7 @@ def _logits(classify: nn.Linear, states: Tensor) -> Tensor:
     return y
 
 
-def _said(head: Classifier, states: Tensor) -> Tensor:
+def _final_logits(head: Classifier, states: Tensor) -> Tensor:
     logits: Tensor = head.classify(states)[:, -1]
     return logits
 
@@ -249,7 +256,7 @@ def fitted(
     parameters: Sequence[nn.Parameter], logits: Callable[[], Tensor], windows: Windows,
     config: TrainConfig,
 ) -> Iterable[float]:  # fmt: skip
-    """Fit linear layers by L-BFGS (Liu and Nocedal 1989); yields the objective as it goes down."""
+    """Fit linear layers by L-BFGS (Liu and Nocedal 1989); yields the objective per iteration."""
     for parameter in parameters:
         torch.nn.init.zeros_(parameter)
     weights = [parameter for parameter in parameters if parameter.dim() > 1]

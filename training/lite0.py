@@ -12,7 +12,7 @@ HEAD = "head."
 
 
 class Depth(NamedTuple):
-    """How far EfficientNet-Lite0 is used: rows of :data:`LITE0`; its grid's channels, stride."""
+    """A part of EfficientNet-Lite0: rows of :data:`LITE0`, channels and stride of its grid."""
 
     rows: int
     channels: int
@@ -41,8 +41,8 @@ LITE0 = (
 )
 SPATIAL_BACKBONES = {
     "efficientnet_lite0": Depth(7, 320, 32),
-    # Twice as fine a grid, two thirds of the work and a quarter of the weights: for where things
-    # are, rather than what they are.
+    # A grid twice as fine, with two thirds of the work and a quarter of the weights. For labels
+    # that depend on where something is rather than on what it is.
     "efficientnet_lite0_s16": Depth(5, 112, 16),
 }
 
@@ -50,8 +50,8 @@ SPATIAL_BACKBONES = {
 def same_padding(kernel: int, stride: int) -> nn.ZeroPad2d:
     """TensorFlow's "same" padding in plain integers.
 
-    Exact where the input's sides are multiples of the stride, which
-    :func:`check_sides` makes sure of; the odd pixel goes to the right and the bottom.
+    Exact if the input's sides are multiples of the stride, which :func:`check_sides` ensures. An
+    odd pixel is added at the right and the bottom.
     """
     total = kernel - stride
     before = total // 2
@@ -63,7 +63,7 @@ def check_sides(size: tuple[int, int], backbone: str) -> Depth:
     are multiples of its stride."""
     if backbone not in SPATIAL_BACKBONES:
         known = ", ".join(sorted(SPATIAL_BACKBONES))
-        raise ValueError(f"unknown spatial backbone {backbone!r}: there are {known}")
+        raise ValueError(f"unknown spatial backbone {backbone!r}; known: {known}")
     depth = SPATIAL_BACKBONES[backbone]
     if size[0] % depth.stride or size[1] % depth.stride:
         raise ValueError(f"{backbone} needs sides divisible by {depth.stride}, got {size}")
@@ -102,8 +102,8 @@ def _norm(channels: int) -> nn.BatchNorm2d:
 class EfficientNetLite0(nn.Module):
     """EfficientNet-Lite0 up to its last block: (N, c, h, w) -> (N, 320, h / 32, w / 32).
 
-    The last convolution to 1280 channels is left out: its job is a thousand ImageNet classes.
-    ``rows`` of :data:`LITE0` may be fewer than all.
+    The last convolution, to 1280 channels, isn't part of it: it serves the thousand ImageNet
+    classes. ``rows`` is how many rows of :data:`LITE0` are used.
     """
 
     def __init__(self, channels: int = 3, rows: int = len(LITE0)) -> None:
@@ -141,7 +141,10 @@ def load_imagenet(network: EfficientNetLite0, head: "PooledHead | None" = None) 
         if key == "_conv_stem.weight" and value.shape != tensor.shape:
             value = value.mean(1, keepdim=True).expand_as(tensor)
         if value.shape != tensor.shape:
-            raise ValueError(f"{key} is {tuple(value.shape)}, {name} wants {tuple(tensor.shape)}")
+            raise ValueError(
+                f"ImageNet weights: {key} is {tuple(value.shape)}, but {name} must be "
+                f"{tuple(tensor.shape)}"
+            )
         copied[name] = value.clone()
     network.load_state_dict({k: v for k, v in copied.items() if not k.startswith(HEAD)})
     if head is not None:
@@ -151,10 +154,9 @@ def load_imagenet(network: EfficientNetLite0, head: "PooledHead | None" = None) 
 
 
 class PooledHead(nn.Module):
-    """What is in the picture, wherever it is: (N, 320, gh, gw) -> (N, 1280).
+    """Averages over the picture, so that places don't matter: (N, 320, gh, gw) -> (N, 1280).
 
-    EfficientNet-Lite0's own last convolution, averaged over the picture; nothing in it is trained
-    here.
+    It applies EfficientNet-Lite0's own last convolution first. It is frozen.
     """
 
     def __init__(
@@ -163,8 +165,8 @@ class PooledHead(nn.Module):
         super().__init__()
         if (channels, feature_size) != (LITE0_CHANNELS, POOLED_CHANNELS):
             raise ValueError(
-                f"the pooled head makes {POOLED_CHANNELS} features of {LITE0_CHANNELS} channels, "
-                f"not {feature_size} of {channels}"
+                f"the pooled head needs {LITE0_CHANNELS} channels and feature_size "
+                f"{POOLED_CHANNELS}, not {channels} and {feature_size}"
             )
         self.expand = nn.Conv2d(LITE0_CHANNELS, POOLED_CHANNELS, 1, bias=False)
         self.norm = _norm(POOLED_CHANNELS)

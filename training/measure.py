@@ -1,7 +1,7 @@
-"""How good a model is: on clips, and on streams.
+"""A model's scores along clips and streams, and its predictions for clips.
 
-The stepped stream runs over a clip as it would live; :mod:`pipeline.evaluate.protocol` turns
-what it says into a prediction.
+The window slides over a clip as it does live, and :mod:`pipeline.evaluate.protocol` turns its
+scores into a prediction. Next: :mod:`training.stream_figures`.
 """
 
 from collections.abc import Callable, Sequence
@@ -13,10 +13,10 @@ import torch
 from torch import Tensor
 
 from pipeline.evaluate.protocol import clip_scores
-from training.compose import stack_valid
 from training.config import TrainConfig
 from training.data import BACKBONE_BATCH, Clip
 from training.model import TwoStream
+from training.sequences import stack_valid
 
 STREAMS = ("fused", "spatial", "temporal")
 Floats = npt.NDArray[np.float32]
@@ -41,7 +41,7 @@ def clip_tensors(clip: Clip, stack: int) -> tuple[Tensor, Tensor, Tensor]:
 
 
 class ClipFeatures(NamedTuple):
-    """Of a clip: both streams' features (S, d), and ``mask`` (S, 2), float32."""
+    """Both streams' features of a clip, (S, d) each, and its ``mask`` (S, 2), float32."""
 
     spatial: Tensor
     temporal: Tensor
@@ -54,7 +54,7 @@ def clip_features(
 ) -> ClipFeatures:
     """Both streams' features at each step of a clip.
 
-    ``motion`` stands in for the model's :meth:`~training.temporal.TemporalNetwork.features`.
+    ``motion`` may replace the model's :meth:`~training.temporal.TemporalNetwork.features`.
     """
     motion = motion or model.temporal.features
     grid, fields, mask = clip_tensors(clip, model.stack)
@@ -66,10 +66,10 @@ def clip_features(
 
 @torch.inference_mode()
 def stream_scores(model: TwoStream, clip: Clip, window: int) -> StreamScores:
-    """What the sliding window says at each step of a clip.
+    """The scores of the sliding window at each step of a clip.
 
-    A window that isn't full is padded with steps that leave the state as it was, so one pass over
-    the first ``window`` steps is all the windows that end there.
+    Padding doesn't change a window's state, so one pass over the first ``window`` steps gives the
+    scores of all windows that end there. Later windows are unfolded and run as a batch.
     """
     inputs = clip_features(model, clip)
     start = model.fusion.steps(*(x[None, :window] for x in inputs))
@@ -82,7 +82,7 @@ def stream_scores(model: TwoStream, clip: Clip, window: int) -> StreamScores:
 
 
 def background_mask(config: TrainConfig) -> npt.NDArray[np.bool_]:
-    """(C,) bool, true for labels that mean nothing."""
+    """(C,) bool, true for background labels."""
     return np.array([label in config.background for label in config.labels])
 
 
@@ -93,15 +93,15 @@ def predict(
 ) -> npt.NDArray[np.int64]:  # fmt: skip
     """(len(clips), 3) predicted labels: fused, spatial alone, temporal alone.
 
-    What the window says that ends with each clip. ``features`` gives those of a clip where they
-    are known already.
+    The prediction for a clip is that of the window that ends with it. ``features`` may supply the
+    features of a clip that are already computed.
     """
-    nothing = background_mask(config)
+    background = background_mask(config)
     rows = []
     for clip in clips:
         inputs = features(clip) if features else clip_features(model, clip)
-        said = model.fusion(*(x[None, -config.window :] for x in inputs))[:3]
-        rows.append([int(clip_scores(x.numpy(), nothing).argmax()) for x in said])
+        scores = model.fusion(*(x[None, -config.window :] for x in inputs))[:3]
+        rows.append([int(clip_scores(x.numpy(), background).argmax()) for x in scores])
     return np.array(rows, np.int64).reshape(-1, 3)
 
 

@@ -1,4 +1,8 @@
-"""Both streams and their fusion as one module, and the checkpoint that holds them."""
+"""Both streams and their fusion as one module, and its checkpoint.
+
+Next: the streams, :mod:`training.spatial` and :mod:`training.temporal`; what combines them,
+:mod:`training.fusion`.
+"""
 
 import json
 import pickle
@@ -8,10 +12,10 @@ import torch
 from pydantic import ValidationError
 from torch import Tensor, nn
 
-from training.compose import stack_indices
 from training.config import TrainConfig
 from training.fusion import FusionNetwork
 from training.lite0 import PooledHead, load_imagenet
+from training.sequences import stack_indices
 from training.spatial import SpatialNetwork
 from training.temporal import TemporalNetwork
 
@@ -40,8 +44,9 @@ class TwoStream(nn.Module):
     def step_features(self, grid: Tensor, planes: Tensor) -> tuple[Tensor, Tensor]:
         """Features at each step, (N, T, d) twice.
 
-        ``grid`` (N, T, c, gh, gw) float32 from the frozen backbone, ``planes`` (N, T, 2, h', w')
-        float32, each step's field as :meth:`TemporalNetwork.resized`; stacks are made here.
+        ``grid`` (N, T, c, gh, gw) float32 from the frozen backbone, ``planes`` (N, T, p, h', w')
+        float32, the p planes of each step's field from :meth:`TemporalNetwork.resized`. They are
+        stacked here.
         """
         count, steps = grid.shape[:2]
         spatial: Tensor = self.spatial.head(grid.flatten(0, 1))
@@ -49,7 +54,7 @@ class TwoStream(nn.Module):
         return spatial.reshape(count, steps, -1), temporal.reshape(count, steps, -1)
 
     def stacks(self, planes: Tensor) -> Tensor:
-        """``planes`` as above -> the stack that ends at each step, (N, T, stack * p, h', w')."""
+        """The stack that ends at each step: (N, T, p, h', w') -> (N, T, stack * p, h', w')."""
         index = torch.from_numpy(stack_indices(planes.shape[1], self.stack))
         return planes[:, index].flatten(2, 3)
 
@@ -78,11 +83,11 @@ def save_checkpoint(path: Path, model: TwoStream, config: TrainConfig, metrics: 
 
 
 def load_checkpoint(path: Path) -> tuple[TwoStream, TrainConfig, dict[str, object]]:
-    """Model in evaluation mode, its configuration, its metrics; raises :class:`CheckpointError`."""
+    """The model in evaluation mode, its configuration and its metrics; raises CheckpointError."""
     try:
         stored = torch.load(path, map_location="cpu", weights_only=True)
         if stored["format"] != CHECKPOINT_FORMAT:
-            raise CheckpointError(f"{path}: format {stored['format']}, want {CHECKPOINT_FORMAT}")
+            raise CheckpointError(f"{path}: format {stored['format']}, must be {CHECKPOINT_FORMAT}")
         config = TrainConfig.model_validate_json(stored["config"])
         model = TwoStream(config)
         model.load_state_dict(stored["weights"])
@@ -90,6 +95,8 @@ def load_checkpoint(path: Path) -> tuple[TwoStream, TrainConfig, dict[str, objec
     except OSError as error:
         raise CheckpointError(f"{path}: {error.strerror}") from None
     except pickle.UnpicklingError:
-        raise CheckpointError(f"{path}: holds more than tensors and text; it wasn't run") from None
+        raise CheckpointError(
+            f"{path}: must hold nothing but tensors and text; refused without running it"
+        ) from None
     except (KeyError, TypeError, RuntimeError, ValidationError) as error:
         raise CheckpointError(f"{path}: not a checkpoint of this version: {error}") from None

@@ -1,4 +1,9 @@
-"""The training loop, and the state that it can go on from."""
+"""The training loop, its loss, and the state that it resumes from.
+
+:meth:`Trainer.train` runs the loop: :class:`Learner` turns each batch into a loss
+(:func:`features_of`, then the fusion, then :func:`loss_of`). Next: how a batch is composed,
+:mod:`training.batches`; the networks, :mod:`training.model`.
+"""
 
 from collections.abc import Callable, Iterator
 from copy import deepcopy
@@ -17,28 +22,29 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from training.aggregators import MaskedGRU
 from training.batches import Prepared, batches_from
-from training.compose import Composer
 from training.config import ConfigError, OptimiserConfig, TrainConfig
 from training.fusion import StepLogits
 from training.model import TwoStream, new_model
 from training.resume import Identity, read_state, write_state
+from training.sequences import Composer
 
 LARGEST_GRADIENT = 5.0
-SAID_LATER = ("version", "licence", "provenance", "limits", "thresholds")
-"""Settings that go onto a model's card or into its contract once it is trained."""
-# The first of several processes decodes and measures while the others wait for it.
+APPLIED_LATER = ("version", "licence", "provenance", "limits", "thresholds")
+"""Settings that are written into a model's card or contract after training."""
+# The first of several processes decodes and measures while the others wait.
 LONGEST_WAIT = timedelta(hours=12)
 Report = Callable[[int, float], None]
 
 
 class Interrupted(Exception):
-    """Training was asked to stop; the message says how far it got."""
+    """Training was asked to stop; the message names the iteration."""
 
 
 def jittered(planes: Tensor, warp: Tensor, gain: Tensor, noise: float) -> Tensor:
-    """Shift and scale each sequence's picture: motion moves with it and grows with it.
+    """Shift and scale each sequence's picture; its motion shifts and grows with it.
 
-    ``planes`` (N, T, 2, h, w) float32, 0 where nothing moves; nothing moves beyond the old border.
+    ``planes`` (N, T, 2, h, w) float32, 0 where nothing moves; beyond the old border it is 0 too.
+    ``noise`` is the standard deviation of what is added to every value.
     """
     flat = planes.flatten(1, 2)
     grid = functional.affine_grid(warp, list(flat.shape), align_corners=False)
@@ -49,29 +55,33 @@ def jittered(planes: Tensor, warp: Tensor, gain: Tensor, noise: float) -> Tensor
 
 
 def planes_of(fields: Tensor, model: TwoStream) -> Tensor:
-    """(N, T, h, w, 2) uint8 -> (N, T, 2, h', w') float32: each field as the motion network wants
-    it, by itself."""
+    """(N, T, h, w, 2) uint8 -> (N, T, 2, h', w') float32: single fields, not yet stacked."""
     count = len(fields)
     planes = model.temporal.resized(fields.permute(0, 1, 4, 2, 3).flatten(0, 1).float())
     return planes.reshape(count, -1, *planes.shape[1:])
 
 
-def loss_of(said: StepLogits, batch: Prepared, config: TrainConfig) -> Tensor:
-    """Cross-entropy of what fusion and, weighted, each stream say and foresee."""
+def loss_of(outputs: StepLogits, batch: Prepared, config: TrainConfig) -> Tensor:
+    """Cross-entropy of fusion and, weighted, of each stream.
+
+    Each of the three has two terms: the label at every step, and the gesture being drawn
+    (foresight).
+    """
     settings = config.optimiser
     everywhere = torch.ones_like(batch.gain)[:, None]
-    # The spatial stream isn't asked about motion that it wasn't shown.
+    # A sequence with another's pictures teaches the spatial stream nothing: they don't show its
+    # gestures.
     rows = torch.arange(len(batch.scene), device=batch.scene.device)
     own_scene = (batch.scene == rows).float()[:, None]
     total = torch.zeros((), device=batch.gain.device)
     for now, ahead, part, where in (
-        (said.fused, said.ahead.fused, 1.0, everywhere),
-        (said.spatial, said.ahead.spatial, settings.stream_loss, own_scene),
-        (said.temporal, said.ahead.temporal, settings.stream_loss, everywhere),
+        (outputs.fused, outputs.ahead.fused, 1.0, everywhere),
+        (outputs.spatial, outputs.ahead.spatial, settings.stream_loss, own_scene),
+        (outputs.temporal, outputs.ahead.temporal, settings.stream_loss, everywhere),
     ):
-        told = _weighted(now, batch.target, batch.weight * where, settings.label_smoothing)
-        foreseen = _weighted(ahead, batch.drawn, batch.progress * where, 0.0)
-        total = total + part * (told + settings.foresight_loss * foreseen)
+        labels = _weighted(now, batch.target, batch.weight * where, settings.label_smoothing)
+        foresight = _weighted(ahead, batch.drawn, batch.progress * where, 0.0)
+        total = total + part * (labels + settings.foresight_loss * foresight)
     return total
 
 
@@ -83,6 +93,7 @@ def _weighted(logits: Tensor, target: Tensor, weight: Tensor, smoothing: float) 
 
 
 def fix_gates(model: TwoStream) -> None:
+    """Restore the fixed weights of all :class:`MaskedGRU`, which the optimiser has changed."""
     for module in model.modules():
         if isinstance(module, MaskedGRU):
             module.fix_gate()
@@ -90,20 +101,20 @@ def fix_gates(model: TwoStream) -> None:
 
 @cache
 def half_precision(kind: str) -> torch.dtype:
-    """bfloat16, or float16 on GPUs that only imitate bfloat16."""
+    """bfloat16, or float16 on GPUs that only emulate bfloat16."""
     emulated = kind == "cuda" and not torch.cuda.is_bf16_supported(including_emulation=False)
     return torch.float16 if emulated else torch.bfloat16
 
 
 def accelerator_for(device: str, half: bool = True) -> Accelerator:
-    """What runs the loop on ``device`` (auto, cpu or cuda), in one process or one of several.
+    """The accelerator for ``device`` (auto, cpu or cuda), in a single process or one of several.
 
-    Raises ConfigError for cuda where there is none.
+    Raises ConfigError for cuda if torch finds no CUDA device.
     """
     if device == "cuda" and not torch.cuda.is_available():
-        raise ConfigError("--device cuda: torch sees no CUDA device here; auto or cpu would do")
+        raise ConfigError("--device cuda: torch finds no CUDA device; use auto or cpu")
     cpu = device == "cpu" or not torch.cuda.is_available()
-    # Where autocast applies is said in Learner; this turns on the scaling of float16's losses.
+    # features_of decides where autocast applies; "fp16" here only scales the loss for float16.
     scaled = half and not cpu and half_precision("cuda") is torch.float16
     return Accelerator(
         cpu=cpu, mixed_precision="fp16" if scaled else "no",
@@ -112,18 +123,18 @@ def accelerator_for(device: str, half: bool = True) -> Accelerator:
 
 
 def features_of(model: TwoStream, batch: Prepared, config: TrainConfig) -> tuple[Tensor, Tensor]:
-    """Both streams' features of a batch, varied as it says, (N, T, d) float32 each."""
+    """Both streams' features of a batch, (N, T, d) float32 each, after its random variations."""
     kind, half = batch.grid.device.type, config.optimiser.bfloat16
     planes = planes_of(batch.fields, model)
     planes = jittered(planes, batch.warp, batch.gain, config.composition.noise)
-    # Convolutions in bfloat16 are half the time on CPUs that have it; what follows isn't.
+    # bfloat16 halves the time of convolutions on CPUs that have it, but not that of the fusion.
     with torch.autocast(kind, half_precision(kind), enabled=half):
         spatial, temporal = model.step_features(batch.grid.float(), planes)
     return spatial.float()[batch.scene], temporal.float()
 
 
 class Learner(nn.Module):
-    """From a batch to its loss, in one call, as data-parallel training wants it."""
+    """From a batch to its loss in one call, as data-parallel training requires."""
 
     def __init__(self, model: TwoStream, config: TrainConfig) -> None:
         super().__init__()
@@ -133,13 +144,13 @@ class Learner(nn.Module):
     def forward(self, batch: Prepared) -> Tensor:
         spatial, temporal = features_of(self.model, batch, self._config)
         with torch.autocast(batch.grid.device.type, enabled=False):
-            said = self.model.fusion.steps(spatial, temporal, batch.mask)
-            return loss_of(said, batch, self._config)
+            outputs = self.model.fusion.steps(spatial, temporal, batch.mask)
+            return loss_of(outputs, batch, self._config)
 
 
 @dataclass
 class Curves:
-    """How learning went: the loss of each iteration, held-out accuracy at some of them."""
+    """Learning curves: the loss of each iteration, and (iteration, held-out accuracy)."""
 
     loss: list[float] = field(default_factory=list)
     accuracy: list[tuple[int, float]] = field(default_factory=list)
@@ -147,12 +158,12 @@ class Curves:
 
 @dataclass(frozen=True)
 class Run:
-    """How training is carried out; of all this, what is learned depends on the number of processes
-    alone.
+    """How training is carried out. Of this, only the number of processes changes the weights.
 
-    ``state`` is a file to go on from and to write every ``save_every`` iterations; ``data`` names
-    the clips, so that a state isn't used with others. ``stop`` is asked after each iteration.
-    ``measure`` gives a model's held-out accuracy, asked for every ``measure_every`` iterations.
+    * ``state``: a file to resume from, written every ``save_every`` iterations
+    * ``data``: identifies the clips, so that a state isn't used with others
+    * ``stop``: called after each iteration; true ends training
+    * ``measure``: returns a model's held-out accuracy; called every ``measure_every`` iterations
     """
 
     accelerator: Accelerator = field(default_factory=lambda: accelerator_for("cpu"))
@@ -166,24 +177,28 @@ class Run:
 
 
 def settings_of(config: TrainConfig) -> dict[str, Any]:
-    """The settings that trained weights depend on: not what its card says, nor thresholds, nor the
-    weight that late fusion is given once its streams are trained."""
-    settings = config.model_dump(mode="json", exclude=set(SAID_LATER))
-    del settings["optimiser"]["final_iterations"]  # the iterations of the model that they are for
+    """The settings that trained weights depend on.
+
+    Texts of the model card, thresholds and α of late fusion are applied after training, so they
+    aren't among them.
+    """
+    settings = config.model_dump(mode="json", exclude=set(APPLIED_LATER))
+    # The final model's recipe has this value as its iterations; the folds don't depend on it.
+    del settings["optimiser"]["final_iterations"]
     if config.fusion.kind == "score":
         del settings["fusion"]["alpha"]
     return settings
 
 
 def identity_of(config: TrainConfig, run: Run) -> Identity:
-    """What a state or a checkpoint of this run can be told by."""
+    """The identity that a state or a checkpoint must have to belong to this run."""
     return Identity(settings_of(config), run.data, run.accelerator.num_processes)
 
 
 def adamw(
     parameters: list[nn.Parameter], settings: OptimiserConfig, iterations: int
 ) -> tuple[torch.optim.AdamW, torch.optim.lr_scheduler.OneCycleLR]:
-    """AdamW (Loshchilov and Hutter 2019) whose rate rises and falls once (Smith and Topin 2018)."""
+    """AdamW (Loshchilov and Hutter 2019); its rate rises and falls once (Smith and Topin 2018)."""
     optimiser = torch.optim.AdamW(
         parameters, lr=settings.learning_rate, weight_decay=settings.weight_decay
     )
@@ -194,7 +209,7 @@ def adamw(
 
 
 class Trainer:
-    """A model in training: starts with random weights, or where ``run.state`` left off."""
+    """Trains one model, from random weights or from the state in ``run.state``."""
 
     def __init__(self, config: TrainConfig, composer: Composer, run: Run) -> None:
         self._config, self._composer, self._run = config, composer, run
@@ -216,7 +231,7 @@ class Trainer:
     def train(self, report: Report) -> TwoStream:
         """The averaged model in evaluation mode; raises :class:`Interrupted`.
 
-        ``report`` is called with the iterations done and the loss of the last.
+        ``report`` is called after each iteration with its number, from 1, and its loss.
         """
         self._learner.train()
         for batch in self._batches():
@@ -230,7 +245,8 @@ class Trainer:
     def averaged(self) -> TwoStream:
         """A copy with the averaged weights, in evaluation mode, on the CPU.
 
-        Running statistics are buffers, which aren't averaged: the trained model's are taken.
+        Running statistics are buffers, which aren't averaged; they are copied from the trained
+        model.
         """
         model = deepcopy(self._model).cpu()
         buffers = dict(model.named_buffers())
@@ -238,6 +254,7 @@ class Trainer:
         return model.eval()
 
     def _batches(self) -> Iterator[Prepared]:
+        """The batches of this process; P processes share the numbers, every P-th each."""
         rank, processes = self._accelerator.process_index, self._accelerator.num_processes
         indices = range(
             self.iteration * processes + rank,
@@ -248,7 +265,7 @@ class Trainer:
         return batches_from(self._composer, self._config, indices, self._run.workers, pin)
 
     def _learn(self, batch: Prepared) -> float:
-        # Noise and dropout follow from the batch's number alone, as the batch itself does.
+        # Noise and dropout are seeded by the batch's number, as the batch itself is.
         words = np.random.SeedSequence([self._config.seed, int(batch.number)]).generate_state(2)
         torch.manual_seed(int(words[0]) << 32 | int(words[1]))
         loss = self._learner(batch.to(self._accelerator.device))
@@ -256,7 +273,7 @@ class Trainer:
         self._accelerator.backward(loss)
         self._accelerator.clip_grad_norm_(self._learned, LARGEST_GRADIENT)
         self._optimiser.step()
-        # A scaled loss that overflowed changes nothing, so the schedule doesn't move either.
+        # If the scaled loss overflowed, the optimiser skipped its step; the schedule waits too.
         if not self._accelerator.optimizer_step_was_skipped:
             self._schedule.step()
         fix_gates(self._model)
@@ -277,11 +294,11 @@ class Trainer:
         if state is not None and (stop or due) and self._accelerator.is_main_process:
             write_state(state, self._identity, self._state())
         if stop:
-            kept = f", kept in {state}" if state is not None else ""
-            raise Interrupted(f"stopped after {self.iteration} of {self.total} iterations{kept}")
+            saved = f", saved in {state}" if state is not None else ""
+            raise Interrupted(f"stopped after {self.iteration} of {self.total} iterations{saved}")
 
     def _asked_to_stop(self) -> bool:
-        """Whether any process was: all must stop at the same iteration."""
+        """Whether any process was asked to stop: all must stop at the same iteration."""
         stop = self._run.stop()
         if self._accelerator.num_processes == 1:
             return stop
@@ -289,7 +306,8 @@ class Trainer:
         return bool(self._accelerator.reduce(asked).item())
 
     def _state(self) -> dict[str, Any]:
-        """All that the next iteration depends on; random numbers follow from its number."""
+        """Everything that the next iteration depends on; its random numbers are seeded by its
+        number."""
         scaler = self._accelerator.scaler
         return {
             "iteration": self.iteration,
@@ -316,6 +334,5 @@ class Trainer:
 def train_model(
     config: TrainConfig, composer: Composer, report: Report, run: Run | None = None
 ) -> TwoStream:
-    """Train from random weights, or from ``run.state``; returns the averaged model in evaluation
-    mode. ``report`` is called with the iterations done and the loss of the last."""
+    """:meth:`Trainer.train` in one call, by default without a state and on the CPU."""
     return Trainer(config, composer, run or Run()).train(report)

@@ -1,8 +1,8 @@
-"""Other looks of the same pictures: light, colour, crop, blur, noise and compression.
+"""Photometric variants of a clip: other light, colour, crop, blur, noise and compression.
 
-The appearance backbone is frozen and its grids are cached, so its input can't be varied anew in
-each batch. Instead, each clip is cached under a few looks, each the same for all of its pictures,
-as if another camera had filmed it in another light.
+The appearance backbone is frozen and its grids are cached, so its input can't be varied in each
+batch. Instead, the cache holds a few variants of each clip. A variant treats all pictures of the
+clip alike, as if another camera had filmed it in another light.
 """
 
 from collections.abc import Callable
@@ -23,15 +23,18 @@ NOISE = (0.0, 3.0, 8.0)
 QUALITY = (25, 95)
 
 
-def random_look(rng: Rng) -> Callable[[Picture], Picture]:
-    """A function that gives a picture, (h, w, 3) uint8 BGR, the same random look each time."""
+def random_variant(rng: Rng) -> Callable[[Picture], Picture]:
+    """A function from picture to picture, (h, w, 3) uint8 BGR.
+
+    Its random parameters are drawn once; only the noise differs from call to call.
+    """
     side = rng.uniform(SMALLEST_CROP, 1.0)
     left, top = rng.uniform(0.0, 1.0 - side, 2)
     gamma, gain = rng.uniform(*GAMMA), rng.uniform(*GAIN) * rng.uniform(*COLOUR, 3)
     blur, noise = float(rng.choice(BLUR)), float(rng.choice(NOISE))
     quality = int(rng.integers(*QUALITY))
 
-    def look(picture: Picture) -> Picture:
+    def vary(picture: Picture) -> Picture:
         height, width = picture.shape[:2]
         rows = slice(round(top * height), round((top + side) * height))
         columns = slice(round(left * width), round((left + side) * width))
@@ -45,10 +48,10 @@ def random_look(rng: Rng) -> Callable[[Picture], Picture]:
         )
         return np.asarray(cv2.imdecode(packed, cv2.IMREAD_COLOR), np.uint8)
 
-    return look
+    return vary
 
 
-def looks_of(pictures: npt.NDArray[np.uint8], count: int, seed: int) -> list[Picture]:
-    """``count`` other looks of a clip's pictures, each (S, h, w, 3) uint8 BGR as ``pictures``."""
-    looks = [random_look(np.random.default_rng([seed, number])) for number in range(count)]
-    return [np.stack([look(picture) for picture in pictures]) for look in looks]
+def photometric_variants(pictures: npt.NDArray[np.uint8], count: int, seed: int) -> list[Picture]:
+    """``count`` variants of a clip's ``pictures``, each (S, h, w, 3) uint8 BGR as they are."""
+    variants = [random_variant(np.random.default_rng([seed, number])) for number in range(count)]
+    return [np.stack([vary(picture) for picture in pictures]) for vary in variants]

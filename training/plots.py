@@ -1,4 +1,4 @@
-"""Pictures of a run: how it learned, and what it takes for what."""
+"""Pictures of a run: learning curves and the confusion matrix."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -16,7 +16,7 @@ LARGEST_SIDE = 40.0
 
 
 def learning_curves(curves: Curves, title: str) -> Figure:
-    """The loss at each iteration, as it was and smoothed, and held-out accuracy if measured."""
+    """The loss at each iteration, raw and smoothed, and held-out accuracy if measured."""
     figure, axes = _figure(title, 6.3, 4.5)
     iterations = np.arange(1, len(curves.loss) + 1)
     axes.plot(iterations, curves.loss, color="tab:blue", alpha=0.25)
@@ -56,7 +56,7 @@ def confusion_matrix(counts: npt.NDArray[np.int64], labels: Sequence[str], title
 
 
 def save(figure: Figure, path: Path) -> None:
-    """Write a figure as PNG, whole or not at all."""
+    """Write a figure as PNG; the file is replaced atomically."""
     path.parent.mkdir(parents=True, exist_ok=True)
     unfinished = path.with_suffix(".partial")
     figure.savefig(unfinished, format="png", dpi=120)

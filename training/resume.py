@@ -1,4 +1,4 @@
-"""What an interrupted run goes on from: a file that is whole or not there."""
+"""The state file that an interrupted run resumes from; it is written whole or not at all."""
 
 import os
 import pickle
@@ -13,11 +13,11 @@ NAMED_CHANGES = 6
 
 
 class StateError(Exception):
-    """A state that can't be gone on from; the message names the file and what to do."""
+    """A state that can't be resumed from; the message names the file and what to do."""
 
 
 class Identity(NamedTuple):
-    """What must be the same for a run to go on: configuration, clips, number of processes."""
+    """What must be unchanged to resume a run: configuration, clips, number of processes."""
 
     config: Mapping[str, Any]
     data: str
@@ -25,7 +25,7 @@ class Identity(NamedTuple):
 
 
 def write_state(path: Path, identity: Identity, state: Mapping[str, Any]) -> None:
-    """Replace ``path`` in one go: whoever reads it gets the old state or the new one."""
+    """Replace ``path`` atomically: a reader gets either the old state or the new one."""
     path.parent.mkdir(parents=True, exist_ok=True)
     unfinished = path.with_suffix(".partial")
     with unfinished.open("wb") as file:
@@ -36,34 +36,38 @@ def write_state(path: Path, identity: Identity, state: Mapping[str, Any]) -> Non
 
 
 def read_state(path: Path, identity: Identity) -> dict[str, Any]:
-    """The state in ``path``; raises :class:`StateError` when it is of another run."""
+    """The state in ``path``; raises :class:`StateError` if another run wrote it."""
     try:
         stored = torch.load(path, map_location="cpu", weights_only=True)
         if stored["format"] != STATE_FORMAT:
-            raise StateError(f"{path}: format {stored['format']}, want {STATE_FORMAT}; use --fresh")
-        there = Identity(stored["config"], stored["data"], stored["processes"])
+            raise StateError(
+                f"{path}: format {stored['format']}, must be {STATE_FORMAT}; use --fresh"
+            )
+        found = Identity(stored["config"], stored["data"], stored["processes"])
         state: dict[str, Any] = stored["state"]
     except OSError as error:
         raise StateError(f"{path}: {error.strerror}") from None
     except (KeyError, TypeError, RuntimeError, EOFError, pickle.UnpicklingError) as error:
-        raise StateError(f"{path}: not a training state: {error}; --fresh starts anew") from None
-    check_identity(path, there, identity)
+        raise StateError(
+            f"{path}: not a training state: {error}; --fresh starts from scratch"
+        ) from None
+    check_identity(path, found, identity)
     return state
 
 
-def check_identity(path: Path, there: Identity, wanted: Identity) -> None:
-    """Raises :class:`StateError` that says what has changed since ``path`` was written."""
-    changes = list(_changes(there.config, wanted.config))
+def check_identity(path: Path, found: Identity, wanted: Identity) -> None:
+    """Raises :class:`StateError` naming what has changed since ``path`` was written."""
+    changes = list(_changes(found.config, wanted.config))
     more = len(changes) - NAMED_CHANGES
     changes = changes[:NAMED_CHANGES] + ([f"{more} more"] if more > 0 else [])
-    if there.data != wanted.data:
+    if found.data != wanted.data:
         changes.append("other clips")
-    if there.processes != wanted.processes:
-        changes.append(f"processes were {there.processes}, are {wanted.processes}")
+    if found.processes != wanted.processes:
+        changes.append(f"processes were {found.processes}, are {wanted.processes}")
     if changes:
         raise StateError(
-            f"{path}: of a run with other settings ({'; '.join(changes)}): "
-            "put them back to go on, or start anew with --fresh"
+            f"{path}: written by a run with other settings ({'; '.join(changes)}): "
+            "restore them to resume, or start from scratch with --fresh"
         )
 
 

@@ -1,4 +1,8 @@
-"""What a run leaves behind in ``runs/NAME``, and what it finds there when it is started again."""
+"""One call of ``train``: trains the model of each fold and the final one, and writes ``runs/NAME``.
+
+A model whose checkpoint is there already is read instead of trained. Next: the training loop,
+:mod:`training.optimise`; for recipes that train only linear layers, :mod:`training.linear`.
+"""
 
 import json
 import signal
@@ -39,9 +43,12 @@ def fold_name(fold: int) -> str:
 
 
 @dataclass(frozen=True)
-class RunFolder:
-    """Of each model of a run, ``fold0`` or ``final``: a checkpoint, its learning curves, and,
-    until it is finished, the state to go on from."""
+class TrainingFolder:
+    """``runs/NAME``: the files of a run.
+
+    Each model (``fold0``, ``final``) has a checkpoint and its learning curves. Until it is
+    finished, it has a state to resume from instead.
+    """
 
     path: Path
 
@@ -56,29 +63,29 @@ class RunFolder:
         return self.path / f"{name}.state"
 
     def clear(self, name: str) -> None:
-        """Forget a model and its state, to train it anew."""
+        """Delete a model and its state, so that it is trained from scratch."""
         self.checkpoint(name).unlink(missing_ok=True)
         self.state(name).unlink(missing_ok=True)
 
     def finished(self, name: str, wanted: Identity) -> tuple[TwoStream, dict[str, object]] | None:
-        """The model and its metrics, None where it isn't there yet.
+        """The model and its metrics, or None if it has no checkpoint yet.
 
-        Raises CheckpointError for a file that is none, StateError when it is of another run.
+        Raises CheckpointError for an invalid file, StateError for the checkpoint of another run.
         """
         path = self.checkpoint(name)
         if not path.exists():
             return None
         model, config, metrics = load_checkpoint(path)
         run = metrics.get("run")
-        there = run if isinstance(run, dict) else {}
-        identity = Identity(settings_of(config), there.get("data", ""), there.get("processes", 1))
+        stored = run if isinstance(run, dict) else {}
+        identity = Identity(settings_of(config), stored.get("data", ""), stored.get("processes", 1))
         check_identity(path, identity, wanted)
         return model, metrics
 
     def save_model(
         self, name: str, model: TwoStream, config: TrainConfig, metrics: Metrics, wanted: Identity
     ) -> None:
-        """Write a finished model, and remove the state that led to it."""
+        """Write a finished model and delete its state."""
         run = {"data": wanted.data, "processes": wanted.processes}
         unfinished = self.path / f"{name}.partial"
         save_checkpoint(unfinished, model, config, {**metrics, "run": run})
@@ -89,7 +96,7 @@ class RunFolder:
         save(learning_curves(curves, name), self.path / f"{name}_curves.png")
 
     def save_metrics(self, config: TrainConfig, metrics: Metrics) -> None:
-        """``metrics.json``, and ``confusion.png`` when a fold was measured."""
+        """Write ``metrics.json``, and ``confusion.png`` if a fold was measured."""
         self.path.mkdir(parents=True, exist_ok=True)
         text = json.dumps(metrics, indent=2, ensure_ascii=False) + "\n"
         self.metrics.write_text(text, "utf-8")
@@ -101,28 +108,29 @@ class RunFolder:
 
 @dataclass(frozen=True)
 class Session:
-    """One call of ``train``: what its models have in common."""
+    """Trains and measures the models of one run; ``log`` prints a line for the user."""
 
     data: Data
-    folder: RunFolder
+    folder: TrainingFolder
     run: Run
     reporter: Callable[[str, Trainer | LinearTrainer], Report]
-    say: Callable[[str], None]
+    log: Callable[[str], None]
 
     @property
     def leads(self) -> bool:
-        """Whether this process measures, writes and talks; of several, one does."""
+        """Whether this process measures, writes and prints; exactly one of several does."""
         return bool(self.run.accelerator.is_main_process)
 
     def model(self, name: str, config: TrainConfig, fold: int | None) -> TwoStream:
-        """The model of a fold, None for all clips: read where it is finished, else trained.
+        """The model trained without ``fold``, or on all clips for None.
 
-        Raises Interrupted, StateError and CheckpointError.
+        Read from its checkpoint if it is finished, else trained. Raises Interrupted, StateError
+        and CheckpointError.
         """
         if self.run.stop():
             raise Interrupted(f"stopped before {name}")
         if found := self.folder.finished(name, identity_of(config, self.run)):
-            self.say(f"{name}: finished before, not trained again")
+            self.log(f"{name}: finished before, not trained again")
             return weighed(found[0], config)
         run = replace(self.run, state=self.folder.state(name))
         held_out = [clip for clip in self.data.clips if clip.fold == fold]
@@ -131,7 +139,7 @@ class Session:
         trainer = trainer_for(config, self.data, fold, run)
         if trainer.iteration:
             done = f"{trainer.iteration} of {trainer.total}"
-            self.say(f"{name}: going on after {done} iterations")
+            self.log(f"{name}: resuming after {done} iterations")
         model = trainer.train(self.reporter(name, trainer))
         run.accelerator.free_memory()
         if self.leads:
@@ -139,7 +147,7 @@ class Session:
         return weighed(model, config)
 
     def fold(self, config: TrainConfig, fold: int) -> list[Measured]:
-        """Train without a fold and measure on it; nothing in processes that don't lead."""
+        """Train without a fold and measure on it; returns [] in processes that don't lead."""
         name = fold_name(fold)
         model = self.model(name, config, fold)
         if not self.leads:
@@ -147,7 +155,7 @@ class Session:
         measured = measure_fold(model, config, self.data, fold)
         fitted = fold_thresholds(config, [measured])
         top1 = self._save_fold(fold, model, config, measured, fitted, FITTED_TO_ITSELF)
-        self.say(f"fold {fold}: {top1}")
+        self.log(f"fold {fold}: {top1}")
         return [measured]
 
     def _save_fold(
@@ -161,7 +169,10 @@ class Session:
     def _summary(
         self, config: TrainConfig, folds: Sequence[int], measured: Sequence[Measured]
     ) -> dict[str, object]:
-        """Figures of all folds; each one's model is given thresholds fitted to the others."""
+        """Figures of all folds.
+
+        Writes each fold's model again, with thresholds fitted to the other folds.
+        """
         fitted = fold_thresholds(config, measured)
         if len(measured) == 1:
             return summary(config, measured, fitted)
@@ -172,13 +183,13 @@ class Session:
         return summary(config, measured, fitted, FITTED_TO_ALL)
 
     def final(self, config: TrainConfig, metrics: dict[str, object]) -> None:
-        """Train on all clips; the model carries the figures of the folds."""
+        """Train on all clips; the checkpoint carries the figures of the folds."""
         model = self.model(FINAL, config, None)
         if self.leads and (metrics or not self.folder.checkpoint(FINAL).exists()):
             self.folder.save_model(FINAL, model, config, metrics, identity_of(config, self.run))
 
     def everything(self, config: TrainConfig, folds: list[int], final: bool) -> dict[str, object]:
-        """All models of a run; returns its metrics."""
+        """Train and measure all models of the run; returns its metrics."""
         measured = [part for fold in folds for part in self.fold(config, fold)]
         metrics = self._summary(config, folds, measured) if measured else {}
         if final:
@@ -190,10 +201,11 @@ class Session:
 
 
 def weighed(model: TwoStream, config: TrainConfig) -> TwoStream:
-    """The model, with the weight of appearance that the configuration gives late fusion.
+    """The model, with α of late fusion set to ``fusion.alpha`` of the recipe, if that is given.
 
-    Learned on the clips that taught the streams, where both are right, that weight says little of
-    which to trust elsewhere (Wolpert 1992, on stacking); so it may be set once they are trained.
+    A learned α says little about which stream to trust on new clips: it is learned on the clips
+    that the streams were trained on, where both are right (Wolpert 1992, on stacking). So it may be
+    set after training.
     """
     if config.fusion.kind == "score" and config.fusion.alpha is not None:
         model.fusion.set_share(config.fusion.alpha)
@@ -201,7 +213,7 @@ def weighed(model: TwoStream, config: TrainConfig) -> TwoStream:
 
 
 class StopRequest:
-    """Remembers SIGINT or SIGTERM for the loop to act on; a second one has its usual effect."""
+    """Remembers SIGINT or SIGTERM for the loop to act on; a second signal has its usual effect."""
 
     def __init__(self) -> None:
         self.number = 0

@@ -1,7 +1,7 @@
-"""The appearance stream: from a picture to a feature of ``d`` numbers.
+"""The appearance stream: from a picture to a feature vector of ``d`` numbers.
 
-Shapes are those of :mod:`pipeline.model.pack`; preprocessing is part of the network, so that Python
-and C++ users feed the same bytes.
+Shapes are those of :mod:`pipeline.model.pack`. Preprocessing is part of the network, so that Python
+and C++ users feed the same bytes. Next: :mod:`training.temporal`.
 """
 
 import torch
@@ -16,9 +16,9 @@ SHARPNESS = 3.0
 
 
 class GridHead(nn.Module):
-    """What is where, from the backbone's grid: (N, c, gh, gw) -> (N, d).
+    """Flattens the backbone's grid: (N, c, gh, gw) -> (N, d).
 
-    The grid is flattened rather than averaged: a hand's place in the picture is what matters.
+    Averaging would lose where a hand is in the picture, which matters here.
     """
 
     def __init__(
@@ -41,10 +41,10 @@ class GridHead(nn.Module):
 
 
 class PointHead(nn.Module):
-    """Where a few learned points are, from the backbone's grid: (N, c, gh, gw) -> (N, d).
+    """Finds a few learned points in the backbone's grid: (N, c, gh, gw) -> (N, d).
 
-    A map of each point becomes its place by a spatial soft-argmax (Finn et al., Deep Spatial
-    Autoencoders, 2016), and how sure the map is goes along; a flattened grid says the rest.
+    A spatial soft-argmax (Finn et al., Deep Spatial Autoencoders, 2016) turns the map of each point
+    into its place and a confidence. A flattened grid is added to these.
     """
 
     places: Tensor
@@ -75,7 +75,7 @@ class PointHead(nn.Module):
         )
 
     def points(self, trunk: Tensor) -> tuple[Tensor, Tensor]:
-        """Places (N, POINTS, 2), x and y from 0 to 1, and how sure they are, (N, POINTS)."""
+        """Places (N, POINTS, 2), x and y from 0 to 1, and their confidences, (N, POINTS)."""
         maps = self.maps(trunk).flatten(2)
         places = torch.softmax(SHARPNESS * maps, -1) @ self.places.to(maps.dtype)
         return places, torch.logsumexp(maps, -1) / SHARPNESS

@@ -1,4 +1,4 @@
-"""How good a model is on streams: events found, events missed, false events, and thresholds.
+"""Figures of a model on streams (gestures found, false events), and the fitting of thresholds.
 
 Scores of held-out streams go through the live pipeline's own event rules
 (:class:`pipeline.decision.rules.EventRules`).
@@ -20,8 +20,8 @@ Thresholds = Mapping[str, Threshold]
 STARTS = (0.3, 0.35, 0.4, 0.45, 0.5, 0.55, 0.6, 0.65, 0.7, 0.75, 0.8, 0.85, 0.9)
 DURATIONS_S = (0.1, 0.2, 0.3, 0.4, 0.6, 0.8, 1.0)
 COMMON_S = 0.4
-"""Longest minimum duration for all labels together: every event waits for it. A label that begins
-like another (a caret like a star) may need longer."""
+"""Longest minimum duration that may become the common one: every event waits for it. A label that
+begins like another (a caret like a star) may have a longer one of its own."""
 CHOICES: tuple[Choice, ...] = tuple(itertools.product(STARTS, DURATIONS_S))
 FALSE_COST = 0.6
 QUIET_COST = 3.0
@@ -41,7 +41,7 @@ class ScoredStream:
 
 @dataclass(frozen=True)
 class Tally:
-    """Counts over streams: gestures, those reported with the right label, false events."""
+    """Counts over streams: gestures, gestures found with the right label, false events."""
 
     strokes: int = 0
     found: int = 0
@@ -49,7 +49,7 @@ class Tally:
 
     @property
     def f1(self) -> float:
-        """2 · found / (reported + gestures), 0 where there's neither."""
+        """2 · found / (events + gestures); 0 without any events and gestures."""
         both = 2 * self.found + self.false + (self.strokes - self.found)
         return 2 * self.found / both if both else 0.0
 
@@ -76,9 +76,11 @@ def starts(scores: Floats, config: TrainConfig, thresholds: Thresholds) -> list[
 
 
 def tally(stream: ScoredStream, config: TrainConfig, thresholds: Thresholds) -> dict[int, Tally]:
-    """Counts per label. A gesture is found when an event of its label starts between the beginning
-    of its stroke and :data:`LATEST_S` after it, as in the stream protocol of
-    :mod:`pipeline.evaluate`; every other event is false."""
+    """Counts per label, as in the stream protocol of :mod:`pipeline.evaluate`.
+
+    A gesture is found if an event of its label starts between the beginning of its stroke and
+    :data:`LATEST_S` after its end. Every other event is false.
+    """
     open_events = starts(stream.scores, config, thresholds)
     counts: dict[int, Tally] = {}
     for stroke in stream.strokes:
@@ -110,7 +112,7 @@ def total(
 def sweep(
     streams: Sequence[ScoredStream], config: TrainConfig, choices: Sequence[Choice] = CHOICES
 ) -> Sweep:
-    """Counts per label under every choice of one start threshold and duration for all labels."""
+    """Counts per label under every choice; a choice applies to all labels at once."""
     return {
         choice: total(streams, config, dict.fromkeys(config.labels, threshold(*choice)))
         for choice in choices
@@ -133,7 +135,7 @@ Values = Mapping[Choice, Mapping[int, float]]
 
 @dataclass(frozen=True)
 class Sweeps:
-    """Of clips of the world, of rendered streams, and of footage that shows no label."""
+    """Sweeps over real clips, over rendered streams, and over footage that shows no label."""
 
     real: Sweep
     rendered: Sweep
@@ -141,10 +143,10 @@ class Sweeps:
 
 
 def _values(config: TrainConfig, sweeps: Sweeps) -> Values:
-    """What each choice is worth to each label that makes events."""
+    """The value of each choice for each label that makes events."""
     numbers = [n for n, label in enumerate(config.labels) if label not in config.background]
 
-    def worth(choice: Choice, number: int) -> float:
+    def value_of(choice: Choice, number: int) -> float:
         real, rendered, quiet = (
             part.get(choice, {}).get(number, Tally())
             for part in (sweeps.real, sweeps.rendered, sweeps.quiet)
@@ -157,25 +159,25 @@ def _values(config: TrainConfig, sweeps: Sweeps) -> Values:
         )
 
     choices = sweeps.real.keys() | sweeps.rendered.keys()
-    return {choice: {number: worth(choice, number) for number in numbers} for choice in choices}
+    return {choice: {number: value_of(choice, number) for number in numbers} for choice in choices}
 
 
 def _common(values: Values) -> Choice:
-    """The choice that is best for all labels together; of equals the stricter."""
+    """The best choice for all labels together; among equals, the strictest."""
     prompt = [choice for choice in values if choice[1] <= COMMON_S]
     return max(prompt, key=lambda choice: (sum(values[choice].values()), choice))
 
 
 def fit_thresholds(config: TrainConfig, sweeps: Sweeps) -> dict[str, Threshold]:
-    """For each label, the thresholds that find most gestures at the price of false events.
+    """For each label, the thresholds of the highest value: gestures found minus weighted false
+    events.
 
-    A false event in footage that shows no label costs more: cameras see far more of that. Rendered
-    streams, of which there are as many as one likes, count less than real ones. What stays below a
-    label's threshold is unknown, whatever label it is most like.
+    A false event in footage that shows no label costs more, because cameras see far more of that.
+    Rendered streams count less than real ones, because any number of them can be made.
 
-    A label has few gestures in held-out streams, so it gets the thresholds that are best for all
-    labels together, unless others are better for it by :data:`MARGIN` at least. Of equals the
-    stricter win, as fewer false events are to be expected from them elsewhere.
+    A label has few gestures in the held-out streams. So it gets the thresholds that are best for
+    all labels together, unless others are better for it by at least :data:`MARGIN`. Among equals
+    the strictest win: they should give fewer false events elsewhere.
     """
     values = _values(config, sweeps)
     common = _common(values)
@@ -189,12 +191,12 @@ def fit_thresholds(config: TrainConfig, sweeps: Sweeps) -> dict[str, Threshold]:
 
 
 def threshold(start: float, duration_s: float) -> Threshold:
-    """A label's thresholds, of which two are fitted."""
+    """A label's thresholds from the two that are fitted."""
     return Threshold(start=start, end=start * END_RATIO, min_duration_s=duration_s)
 
 
 def hours_of(streams: Sequence[ScoredStream], config: TrainConfig) -> float:
-    """How long streams are together."""
+    """The total length of streams in hours."""
     return sum(len(stream.scores) for stream in streams) / config.step_hz / 3600
 
 
@@ -208,7 +210,7 @@ def quiet_figures(counts: Tally, hours: float) -> dict[str, object]:
 
 
 def stream_figures(counts: Tally, hours: float) -> dict[str, object]:
-    """Gestures in streams, how many events found, and false events per minute."""
+    """Gestures in streams, how many were found, F1, and false events per minute."""
     return {
         "minutes": round(60 * hours, 1),
         "gestures": counts.strokes,

@@ -1,6 +1,7 @@
-"""The motion stream: from a stack of flow fields to a feature of ``d`` numbers.
+"""The motion stream: from a stack of flow fields to a feature vector of ``d`` numbers.
 
 Shapes are those of :mod:`pipeline.model.pack`; the networks take quantised flow as it is stored.
+Next: :mod:`training.fusion`.
 """
 
 import itertools
@@ -31,7 +32,8 @@ POOLED_STACK = 3
 class MotionCNN(nn.Module):
     """A small network for flow, trained from scratch: (N, c, h, w) -> (N, d).
 
-    Two coordinate planes are added and the last grid is flattened, so that motion keeps its place.
+    Two coordinate planes are added and the last grid is flattened, so that the feature keeps where
+    motion is.
     """
 
     coordinates: Tensor
@@ -55,8 +57,8 @@ class MotionCNN(nn.Module):
         )
 
     def forward(self, small: Tensor) -> Tensor:
-        # A slow hand and a fast one differ in how far they move, not in what they draw: motion is
-        # squeezed so that the direction of either is plain to see.
+        # Slow and fast hands draw the same gestures: squashing reduces the difference in speed and
+        # keeps the direction.
         small = small / (small.abs() + HALF_WAY)
         # Adding zeros broadcasts the planes along N without asking for its size (dynamic in ONNX).
         planes = self.coordinates + torch.zeros_like(small[:, :2])
@@ -73,11 +75,11 @@ def _eighth(side: int) -> int:
 
 
 class Lite0Motion(nn.Module):
-    """EfficientNet-Lite0 over a flow stack, its stem averaged over colours."""
+    """EfficientNet-Lite0 over a flow stack, with the stem's weights averaged over colours."""
 
     def __init__(self, channels: int, size: tuple[int, int], feature_size: int) -> None:
         super().__init__()
-        # Flow fields are small: doubled, the last grid still tells where motion is.
+        # Flow fields are small; enlarged, the last grid still has several cells (3 x 4).
         self.resize = nn.Upsample(size=(96, 128), mode="bilinear", align_corners=False)
         self.backbone = EfficientNetLite0(channels)
         load_imagenet(self.backbone)
@@ -89,17 +91,19 @@ class Lite0Motion(nn.Module):
 
 
 class PooledMotion(nn.Module):
-    """The ImageNet network over pictures of how fast things move; nothing in it is trained here.
+    """The frozen ImageNet network over pictures of speed.
 
-    The newest three fields of a stack are the red, green and blue of a picture: what is still is
-    black, what moves steadily is white, and what starts, stops or strikes has a colour. The median
-    of a field, which is the camera's own motion, is subtracted first.
+    The three fields of a stack become the blue, green and red of a picture, oldest first. Still
+    areas are black, areas that move steadily are white, and areas that start or stop have a colour.
+    The median of a field, which is the camera's own motion, is subtracted first.
     """
 
     def __init__(self, channels: int, size: tuple[int, int], feature_size: int) -> None:
         super().__init__()
         if channels != 2 * POOLED_STACK:
-            raise ValueError(f"{POOLED} takes a stack of {POOLED_STACK}, not {channels // 2}")
+            raise ValueError(
+                f"temporal.stack: {POOLED} needs {POOLED_STACK} fields, not {channels // 2}"
+            )
         check_sides((2 * size[0], 2 * size[1]), "efficientnet_lite0")
         self.resize = Speed(size)
         self.backbone = EfficientNetLite0()
@@ -114,10 +118,10 @@ class PooledMotion(nn.Module):
 
 
 class Speed(nn.Module):
-    """Fields (N, 2 L, h, w) -> (N, L, 2 h, 2 w): how fast, from 0 to 1; one half at 4 pixels per
-    step where the bound of quantisation is 6.
+    """Fields (N, 2 L, h, w) -> speeds (N, L, 2 h, 2 w), from 0 to 1.
 
-    Twice the size, so that people far from the camera are more than a few cells.
+    A speed of 4 pixels per step becomes one half if the bound of quantisation is 6. The size is
+    doubled so that people far from the camera cover more than a few cells.
     """
 
     def __init__(self, size: tuple[int, int]) -> None:
@@ -126,7 +130,7 @@ class Speed(nn.Module):
 
     def forward(self, planes: Tensor) -> Tensor:
         sample = planes[:, :, ::MEDIAN_STRIDE, ::MEDIAN_STRIDE].flatten(2)
-        # torch.median has no counterpart in ONNX; the upper half of the values ends with it.
+        # torch.median has no counterpart in ONNX; the least of the upper half is the median.
         half = sample.shape[-1] // 2
         median = sample.topk(half, -1).values[..., -1:].unsqueeze(-1)
         own = (planes - median).reshape(-1, 2, *self.size)
@@ -187,22 +191,22 @@ TEMPORAL_BACKBONES: dict[
 class TemporalNetwork(nn.Module):
     """h_t = f_temporal(u_{t-L+1..t}): (N, L, h, w, 2) uint8, oldest field first -> (N, d).
 
-    A backbone first resizes planes (its ``resize``), each by itself, so that a sequence's fields
-    need it once and not once for every stack they are in.
+    A backbone's ``resize`` works on each field separately. So each field of a sequence is resized
+    once, not once for every stack that it is part of.
     """
 
     def __init__(self, contract: TemporalContract, feature_size: int) -> None:
         super().__init__()
         if contract.backbone not in TEMPORAL_BACKBONES:
             known = ", ".join(sorted(TEMPORAL_BACKBONES))
-            raise ValueError(f"unknown temporal backbone {contract.backbone!r}: there are {known}")
+            raise ValueError(f"unknown temporal backbone {contract.backbone!r}; known: {known}")
         self.channels = 2 * contract.stack
         self.size = contract.size
         backbone = TEMPORAL_BACKBONES[contract.backbone]
         self.backbone = backbone(self.channels, contract.size, feature_size)
 
     def resized(self, planes: Tensor) -> Tensor:
-        """(N, c, h, w) float32 quantised flow -> (N, c, h', w'), as the backbone wants it."""
+        """(N, c, h, w) float32 quantised flow -> (N, c, h', w'), the backbone's input planes."""
         y: Tensor = self.backbone.resize((planes - STILL) / SCALE)
         return y
 

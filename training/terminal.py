@@ -1,4 +1,4 @@
-"""What the training commands show on a terminal."""
+"""The terminal output of the training commands: progress bars, lines and errors."""
 
 import cv2
 import torch
@@ -13,25 +13,25 @@ console = Console(stderr=True)
 
 
 def set_threads(count: int) -> None:
-    """How many threads torch and OpenCV use from now on."""
+    """Set how many threads torch and OpenCV use."""
     torch.set_num_threads(count)
     cv2.setNumThreads(count)
 
 
 def progress_bar() -> Progress:
-    """A bar whose tasks have a field ``note``."""
+    """A progress bar whose tasks have a field ``note``."""
     return Progress(
         TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(),
         TimeRemainingColumn(), TextColumn("{task.fields[note]}"), console=console,
     )  # fmt: skip
 
 
-def say(text: str) -> None:
-    """Print a line as it is."""
+def print_line(text: str) -> None:
+    """Print a line to standard error without wrapping or markup."""
     console.print(text, soft_wrap=True, markup=False)
 
 
 def fail(error: Exception, code: int = EXIT_USAGE) -> typer.Exit:
-    """Print an error; raise what this returns."""
+    """Print an error and return the exception to raise."""
     console.print(f"error: {error}", style="red", soft_wrap=True, markup=False)
     return typer.Exit(code)

@@ -20,11 +20,11 @@ from training.ablation import (
     train_rivals,
     with_flow,
 )
-from training.compose import Composer, make_pools
 from training.crossvalidation import Data, trainer_for
 from training.linear import FixedStreams
 from training.model import new_model
 from training.optimise import Run
+from training.sequences import Composer, make_pools
 
 
 @pytest.fixture(autouse=True)

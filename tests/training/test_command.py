@@ -73,7 +73,7 @@ def test_a_run_leaves_figures_checkpoints_and_pictures(folder: Path) -> None:
     assert carried["thresholds_note"] == metrics["thresholds_note"] == FITTED_TO_ALL
 
 
-def test_what_is_said_after_training_does_not_train_again(folder: Path) -> None:
+def test_settings_that_apply_after_training_do_not_train_again(folder: Path) -> None:
     def run(**changes: object) -> tuple[str, float, dict[str, object]]:
         config = tiny_config(optimiser={"iterations": 3, "batch": 2}, **changes)
         (folder / "tiny.yaml").write_text(config.model_dump_json(exclude_defaults=True))
@@ -105,35 +105,35 @@ def test_what_is_said_after_training_does_not_train_again(folder: Path) -> None:
 def test_finished_models_are_not_trained_again_unless_asked(folder: Path) -> None:
     assert train(folder, "--folds", "0").exit_code == 0
     checkpoint, figures = folder / "runs/tiny/fold0.pt", folder / "runs/tiny/metrics.json"
-    before, said = checkpoint.read_bytes(), figures.read_text()
+    before, written = checkpoint.read_bytes(), figures.read_text()
     curves = folder / "runs/tiny/fold0_curves.png"
     curves.unlink()
     result = train(folder, "--folds", "0")
     assert "fold0: finished before" in result.stderr
     assert "final: finished before" in result.stderr
     assert not curves.exists()
-    assert (checkpoint.read_bytes(), figures.read_text()) == (before, said)
+    assert (checkpoint.read_bytes(), figures.read_text()) == (before, written)
 
     write_config(folder, iterations=4)
     result = train(folder, "--folds", "0")
     assert result.exit_code == 2
-    assert "fold0.pt: of a run with other settings" in result.stderr
+    assert "fold0.pt: written by a run with other settings" in result.stderr
     assert "optimiser.iterations was 3, is 4" in result.stderr
     result = train(folder, "--folds", "0", "--fresh")
     assert result.exit_code == 0
     assert curves.exists()
 
 
-def test_evaluate_says_what_train_said(folder: Path) -> None:
+def test_evaluate_gives_the_figures_of_train(folder: Path) -> None:
     assert train(folder, "--folds", "1", "--no-final").exit_code == 0
-    said = json.loads((folder / "runs/tiny/metrics.json").read_text())
+    figures = json.loads((folder / "runs/tiny/metrics.json").read_text())
     words = ["evaluate", "--checkpoint", str(folder / "runs/tiny/fold1.pt"), "--fold", "1"]
     words += ["--data", str(folder), "--cache", str(folder / "cache")]
     result = CliRunner().invoke(app, words)
     assert result.exit_code == 0, result.output
     again = json.loads(result.stdout)
-    assert again["top1"] == said["top1"]
-    assert again["confusion"] == said["confusion"]
+    assert again["top1"] == figures["top1"]
+    assert again["confusion"] == figures["confusion"]
 
 
 def ablate(folder: Path, *options: str) -> Result:
@@ -150,11 +150,11 @@ def test_an_ablation_prints_a_row_for_each_flow(folder: Path) -> None:
     rows = [line.split("|")[1:3] for line in result.stdout.splitlines()]
     assert rows[2:] == [[" tiny, dis ", " 3 "], [" tiny, farneback ", " 3 "]]
     assert len(json.loads((folder / "runs/ablation.json").read_text())) == 2
-    # A learning curve is left of the models.
+    # Of the models, only a learning curve is kept.
     assert [path.name for path in (folder / "runs/tiny-dis").iterdir()] == ["fold0_curves.png"]
 
 
-def test_an_ablation_of_a_linear_recipe_leaves_counts_alone(folder: Path) -> None:
+def test_an_ablation_of_a_linear_recipe_leaves_only_counts(folder: Path) -> None:
     recipe = linear_config().model_dump_json(exclude_defaults=True)
     (folder / "tiny.yaml").write_text(recipe)
     result = ablate(folder)
@@ -164,14 +164,14 @@ def test_an_ablation_of_a_linear_recipe_leaves_counts_alone(folder: Path) -> Non
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has a GPU")
-def test_cuda_where_there_is_none_is_an_error_for_people(folder: Path) -> None:
+def test_cuda_without_a_gpu_is_refused_with_a_reason(folder: Path) -> None:
     result = train(folder, "--device", "cuda")
     assert result.exit_code == 2
-    assert "torch sees no CUDA device" in result.stderr
+    assert "torch finds no CUDA device" in result.stderr
 
 
 def test_two_processes_learn_one_model(folder: Path) -> None:
-    """Two gloo processes, each with batches of its own, as several GPUs would be used."""
+    """Two gloo processes, each with batches of its own, as with several GPUs."""
     words = [
         sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2",
         "-m", "training", "train", "--config", str(folder / "tiny.yaml"), "--data", str(folder),

@@ -89,7 +89,7 @@ def test_labels_the_configuration_does_not_know_are_counted(tmp_path: Path) -> N
             write_clip(data / f"wave{number}.avi")
             file.write(f"wave{number}.avi,wave,g{number},{number}\n")
     cache = tmp_path / "cache"
-    with pytest.raises(DataError, match=r"doesn't know: wave \(2\); it knows background, left"):
+    with pytest.raises(DataError, match=r"doesn't have: wave \(2\); it has background, left"):
         load_data(config_of(), data, cache)
     assert len(load_data(config_of(others="skip"), data, cache).clips) == 6
     as_background = load_data(config_of(others="background"), data, cache)
@@ -117,7 +117,7 @@ def test_a_label_without_a_clip_is_named(tmp_path: Path) -> None:
 
 
 def test_background_between_segments_must_be_a_label() -> None:
-    with pytest.raises(ValueError, match=r"labels lack \['nothing'\]"):
+    with pytest.raises(ValueError, match=r"\['nothing'\] are named .* missing from labels"):
         config_of(between="nothing")
 
 

@@ -67,7 +67,7 @@ def tiny_config(**changes: object) -> FlowTrainConfig:
 
 
 def misfit(prev: Gray, following: Gray, flow: FlowField) -> float:
-    """Median difference in grey levels between the first frame and the second taken back."""
+    """Median difference in gray levels between the first frame and the second warped back."""
     y, x = np.mgrid[: flow.shape[0], : flow.shape[1]].astype(np.float32)
     back = cv2.remap(following, x + flow[..., 0], y + flow[..., 1], cv2.INTER_LINEAR)
     return float(np.median(np.abs(np.asarray(back, np.float32) - prev)))
@@ -249,7 +249,7 @@ def test_the_command_trains_and_exports(photos: list[Gray], tmp_path: Path) -> N
     assert out.exists()
 
 
-def test_what_the_command_lacks_is_named(tmp_path: Path) -> None:
+def test_missing_inputs_of_the_command_are_named(tmp_path: Path) -> None:
     config = tmp_path / "tiny.yaml"
     config.write_text(tiny_config().model_dump_json())
     empty = tmp_path / "empty"
@@ -263,7 +263,9 @@ def test_what_the_command_lacks_is_named(tmp_path: Path) -> None:
     with pytest.raises(PhotoError, match="empty: no readable picture"):
         load_photos(empty)
     cv2.imwrite(str(empty / "sky.png"), np.full((48, 64), 200, np.uint8))
-    with pytest.raises(PhotoError, match=r"empty: no readable picture .* 1 show nothing but plain"):
+    with pytest.raises(
+        PhotoError, match=r"empty: no readable picture .* 1 have too little texture"
+    ):
         load_photos(empty)
     cv2.imwrite(
         str(empty / "grass.png"), np.random.default_rng(0).integers(0, 255, (48, 64), np.uint8)

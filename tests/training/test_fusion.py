@@ -127,5 +127,5 @@ def test_alpha_can_be_set_by_hand(kind: FusionKind) -> None:
 
 
 def test_alpha_is_refused_where_there_is_none_to_set() -> None:
-    with pytest.raises(ValueError, match="alpha: attention has none to set"):
+    with pytest.raises(ValueError, match="alpha: only the kinds weighted and score have it"):
         FusionConfig(kind="attention", alpha=0.5)

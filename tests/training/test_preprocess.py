@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 
 from pipeline import flow
+from pipeline.arrays import STILL
 from pipeline.steps.preprocess import flow_input, gray_for_flow, spatial_input
 from tests.training.tiny import tiny_config
 from training.clip_list_formats import DataError
-from training.compose import STILL
 from training.data import step_clip
 
 CONFIG = tiny_config()

@@ -14,12 +14,12 @@ from typer.testing import CliRunner
 
 from tests.training.tiny import tiny_clips, tiny_config, write_data
 from training.__main__ import app
-from training.compose import Composer, make_pools
 from training.config import TrainConfig
 from training.crossvalidation import load_data, trainer_for
 from training.model import TwoStream, load_checkpoint
 from training.optimise import Interrupted, Run, Trainer, train_model
 from training.resume import StateError
+from training.sequences import Composer, make_pools
 
 ROOT = Path(__file__).parents[2]
 
@@ -86,7 +86,7 @@ def test_a_state_is_written_every_so_often(tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.iterdir()] == ["fold0.state"]
 
 
-def test_a_changed_run_does_not_go_on(tmp_path: Path) -> None:
+def test_a_changed_run_does_not_resume(tmp_path: Path) -> None:
     state = tmp_path / "fold0.state"
     trained(short(), Run(state=state, save_every=4, data="these"))
     with pytest.raises(StateError, match=r"fold0\.state: .*iterations was 6, is 9.*--fresh"):
@@ -129,7 +129,7 @@ def prepared(folder: Path, iterations: int) -> Path:
     return folder
 
 
-def test_a_killed_command_goes_on_where_it_was(tmp_path: Path) -> None:
+def test_a_killed_command_resumes(tmp_path: Path) -> None:
     folder = prepared(tmp_path, 40)
     words = command(folder, "--folds", "0", "--no-final", "--save-every", "5")
     state = folder / "runs/tiny/fold0.state"
@@ -139,13 +139,13 @@ def test_a_killed_command_goes_on_where_it_was(tmp_path: Path) -> None:
     while not state.exists() and process.poll() is None and time.monotonic() < deadline:
         time.sleep(0.02)
     process.send_signal(signal.SIGTERM)
-    _, said = process.communicate(timeout=60)
-    assert process.returncode == 128 + signal.SIGTERM, said
-    assert "the same command goes on from there" in " ".join(said.split())
+    _, printed = process.communicate(timeout=60)
+    assert process.returncode == 128 + signal.SIGTERM, printed
+    assert "the same command resumes from there" in " ".join(printed.split())
 
     done = CliRunner().invoke(app, words[3:])
     assert done.exit_code == 0, done.output
-    assert "fold0: going on after" in done.stderr
+    assert "fold0: resuming after" in done.stderr
     assert not state.exists()
     config = TrainConfig.load(folder / "tiny.yaml")
     model, _, metrics = load_checkpoint(folder / "runs/tiny/fold0.pt")

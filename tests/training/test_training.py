@@ -12,8 +12,8 @@ from typer.testing import CliRunner
 from tests.training.tiny import tiny_clip, tiny_clips, tiny_config
 from training.__main__ import app
 from training.batches import scenes
+from training.clip_augment import stretched
 from training.clip_list_formats import DataError
-from training.compose import Composer, make_pools, stretched
 from training.config import ConfigError, TrainConfig
 from training.crossvalidation import (
     GIVEN,
@@ -30,6 +30,7 @@ from training.data import Stroke, load_clips
 from training.measure import clip_tensors, stream_scores
 from training.model import CheckpointError, load_checkpoint, new_model, save_checkpoint
 from training.optimise import train_model
+from training.sequences import Composer, make_pools
 from training.stream_figures import (
     COMMON_S,
     ScoredStream,
@@ -256,7 +257,7 @@ def test_shipped_configurations_are_valid(path: Path) -> None:
     assert TrainConfig.load(path).name == path.stem
 
 
-def test_missing_data_is_an_error_for_people(tmp_path: Path) -> None:
+def test_missing_data_is_refused_with_a_reason(tmp_path: Path) -> None:
     result = CliRunner().invoke(
         app, ["train", "--config", str(CONFIGS / "gestures.yaml"), "--data", str(tmp_path)]
     )

@@ -5,7 +5,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from training.compose import STILL
+from pipeline.arrays import STILL
 from training.config import TrainConfig
 from training.data import Clip, Stroke
 

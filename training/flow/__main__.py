@@ -1,4 +1,4 @@
-"""``python -m training.flow``: the network behind the flow method ``deep``."""
+"""``python -m training.flow``: train and export the network of the flow method ``deep``."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -22,7 +22,7 @@ from training.flow.train import (
 )
 from training.terminal import EXIT_REFUSED, fail, progress_bar, set_threads
 
-HELD_OUT_PHOTOS = 10  # every tenth photograph is seen in validation alone
+HELD_OUT_PHOTOS = 10  # every tenth photograph is used for validation alone
 
 app = typer.Typer(
     help="Train and export the flow method deep.", no_args_is_help=True, add_completion=False
@@ -31,20 +31,18 @@ Threads = Annotated[int, typer.Option(min=1, help="CPU threads")]
 
 
 def backgrounds(config: FlowTrainConfig, photos: Path, data: Path | None) -> list[Gray]:
-    """Photographs, and frames of the clips that the configuration names; raises PhotoError."""
+    """Photographs, and frames of the clips in the recipe's folders; raises PhotoError."""
     found = load_photos(photos)
     rng = np.random.default_rng(config.seed)
     for folder in config.clips:
         if data is None:
-            raise PhotoError(
-                f"the configuration wants frames of the clips in {folder}: give --data"
-            )
+            raise PhotoError(f"the configuration uses frames of the clips in {folder}: give --data")
         found += clip_frames(data / folder, config.frames_per_folder, rng)
     return found
 
 
 def scenes_of(config: FlowTrainConfig, photos: list[Gray], bar: Progress) -> tuple[Scenes, Scenes]:
-    """Scenes to train on and scenes to validate on, of different photographs."""
+    """Scenes to train on and scenes to validate on, rendered with different photographs."""
     held_out = photos[::HELD_OUT_PHOTOS]
     kept = [photo for index, photo in enumerate(photos) if index % HELD_OUT_PHOTOS] or held_out
     task = bar.add_task("rendering", total=config.scenes + config.held_out, note="")
@@ -69,15 +67,16 @@ def reporter(bar: Progress, iterations: int) -> Callable[[int, float], None]:
 
 @app.command()
 def train(
-    config: Annotated[Path, typer.Option(help="YAML file, as configs/train/flow.yaml")],
+    config: Annotated[Path, typer.Option(help="YAML file, like configs/train/flow.yaml")],
     photos: Annotated[Path, typer.Option(help="folder with photographs to render with")],
     data: Annotated[
-        Path | None, typer.Option(envvar="TWO_STREAM_DATA", help="folder with the named clips")
+        Path | None,
+        typer.Option(envvar="TWO_STREAM_DATA", help="folder with the recipe's clips folders"),
     ] = None,
     out: Annotated[Path, typer.Option(help="folder for the checkpoint")] = Path("runs/flow"),
     threads: Threads = 1,
 ) -> None:
-    """Render scenes, train on them, and write OUT/deep.pt; prints the error on held-out scenes."""
+    """Render scenes, train on them, write OUT/deep.pt and print the error on held-out scenes."""
     set_threads(threads)
     try:
         settings = FlowTrainConfig.load(config)
@@ -98,9 +97,10 @@ def export(
     out: Annotated[Path, typer.Option(help="the ONNX file")] = Path("pipeline/flow/deep.onnx"),
     threads: Threads = 1,
 ) -> None:
-    """Write the network as ONNX, compared with torch; prints its SHA-256 for pipeline/flow/deep.py.
+    """Write the network as ONNX, compare it with torch, and print its SHA-256.
 
-    Exit status 1: onnxruntime doesn't say what torch says, and nothing was written.
+    pipeline/flow/deep.py must state that SHA-256. Exit status 1: the outputs of onnxruntime and
+    torch differ, and nothing was written.
     """
     set_threads(threads)
     try:

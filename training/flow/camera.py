@@ -1,4 +1,4 @@
-"""What a camera does to the frames of a rendered scene: light, blur, noise, compression."""
+"""Camera effects on the frames of a rendered scene: light, blur, noise, compression."""
 
 import cv2
 import numpy as np
@@ -17,11 +17,10 @@ _UP_DOWN = np.array([1, -1], np.float32)
 def filmed(
     rng: Rng, prev: Gray, following: Gray, flow: FlowField, config: CameraConfig
 ) -> tuple[Gray, Gray, FlowField]:
-    """The pair, (H, W) uint8 each, as a camera would have it, and its flow, (H, W, 2) float32.
+    """The pair as a camera would film it, (H, W) uint8 each, and its flow, (H, W, 2) float32.
 
-    NaN flow, where it isn't known, stays so.
-    Mirrored at random, which turns the flow too; sometimes the second frame is the first again,
-    with noise of its own and no flow.
+    The pair is mirrored and inverted at random, and its flow with it. Sometimes the second frame
+    is the first again, with noise of its own and no flow. Unknown flow (NaN) stays NaN.
     """
     if rng.random() < config.still:
         following, flow = prev, np.zeros_like(flow)
@@ -56,7 +55,7 @@ def _mirrored(
 
 
 def _smeared(frame: Plane, flow: FlowField) -> Plane:
-    """Blurred along the middle motion of the picture, as by an open shutter."""
+    """Blurred along the picture's median motion, as by an open shutter."""
     x, y = np.median(np.nan_to_num(flow).reshape(-1, 2), 0) / 2
     side = 2 * int(np.ceil(min(max(abs(x), abs(y)), 12) / 2)) + 1
     kernel = np.zeros((side, side), np.float32)
@@ -72,7 +71,7 @@ def _blurred(frame: Plane, sigma: float) -> Plane:
 
 
 def _lit(rng: Rng, frame: Plane, strength: float) -> Plane:
-    """Other gain, gamma and offset, by about ``strength``."""
+    """Random gain, gamma and offset, of about ``strength``."""
     gain, gamma = np.exp(rng.normal(0, strength, 2) * (1.0, 0.7))
     bright = 255 * (np.clip(frame, 0, 255) / 255) ** np.float32(gamma) * np.float32(gain)
     return np.asarray(bright + rng.normal(0, 40 * strength), np.float32)

@@ -1,4 +1,4 @@
-"""What the training of ``deep`` is told: one validated object, loaded from YAML."""
+"""The recipe of the network of ``deep``: one validated object, loaded from YAML."""
 
 from pathlib import Path
 from typing import Annotated
@@ -18,18 +18,20 @@ class SceneConfig(_Section):
     """How scenes are rendered; lengths in pixels of the rendered frame."""
 
     size: tuple[int, int] = Field(default=(192, 256), description="height and width")
-    objects: tuple[int, int] = Field(default=(0, 10), description="fewest and most cut-outs")
+    objects: tuple[int, int] = Field(
+        default=(0, 10), description="least and greatest number of cut-outs"
+    )
     still: Share = Field(default=0.2, description="share of layers that don't shift")
     far: Share = Field(default=0.12, description="share of layers that shift up to far_px")
-    least_px: float = Field(default=0.1, gt=0)
-    near_px: float = Field(default=10.0, gt=0)
-    far_px: float = Field(default=40.0, gt=0)
+    least_px: float = Field(default=0.1, gt=0, description="shortest shift")
+    near_px: float = Field(default=10.0, gt=0, description="longest shift of most layers")
+    far_px: float = Field(default=40.0, gt=0, description="longest shift of the far layers")
     wavy: Share = Field(default=0.4, description="share of layers that deform smoothly")
     flat: Share = Field(default=0.15, description="share of cut-outs with little texture")
 
 
 class CameraConfig(_Section):
-    """What a camera does to clean frames; grey levels of 0 to 255."""
+    """Camera effects on clean frames; gray levels of 0 to 255."""
 
     noise: float = Field(default=8.0, ge=0, description="largest standard deviation")
     light: Share = Field(default=0.5, description="share of pairs whose light changes")
@@ -54,22 +56,25 @@ class NetworkConfig(_Section):
 
 
 class FlowTrainConfig(_Section):
-    """Everything that decides a run; stored in its checkpoint."""
+    """Everything that determines a trained network; stored in its checkpoint."""
 
     version: str = Field(pattern=r"^\d+\.\d+\.\d+$")
     licence: str
     provenance: str
-    scenes: int = Field(default=4000, ge=1, description="rendered for training")
-    held_out: int = Field(default=128, ge=1, description="rendered for validation")
+    scenes: int = Field(default=4000, ge=1, description="scenes to train on")
+    held_out: int = Field(default=128, ge=1, description="scenes to validate on")
     clips: tuple[str, ...] = Field(
-        default=(), description="folders inside the data folder whose videos lend backgrounds"
+        default=(),
+        description="folders in the data folder; frames of their videos are textures too",
     )
-    frames_per_folder: int = Field(default=100, ge=1)
+    frames_per_folder: int = Field(default=100, ge=1, description="frames from each of these")
     iterations: int = Field(default=10_000, ge=1)
     batch: int = Field(default=8, ge=1)
     learning_rate: float = Field(default=1e-3, gt=0)
     weight_decay: float = Field(default=1e-4, ge=0)
-    average_decay: Share = Field(default=0.998, description="of the averaged weights")
+    average_decay: Share = Field(
+        default=0.998, description="decay of the moving average of the weights"
+    )
     scene: SceneConfig = SceneConfig()
     camera: CameraConfig = CameraConfig()
     network: NetworkConfig = NetworkConfig()

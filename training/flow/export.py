@@ -1,4 +1,4 @@
-"""A checkpoint becomes the one ONNX file that ``pipeline.flow.deep`` runs."""
+"""Export of a checkpoint to the ONNX file that ``pipeline.flow.deep`` runs."""
 
 import hashlib
 import tempfile
@@ -26,13 +26,15 @@ class FlowExportError(Exception):
 
 
 def graph_of(network: DeepFlow) -> onnx.ModelProto:
-    """``prev``, ``next`` (n, h, w) uint8 to ``flow`` (n, 2, h, w) float32; n, h, w are free."""
+    """``prev``, ``next`` (n, h, w) uint8 -> ``flow`` (n, 2, h, w) float32; n, h, w are free."""
     side = 2 * network.multiple
     frames = torch.zeros(1, side, side, dtype=torch.uint8)
     free = {0: "n", 1: "h", 2: "w"}
     with warnings.catch_warnings(), tempfile.TemporaryDirectory() as scratch:
         path = Path(scratch) / "deep.onnx"
-        warnings.simplefilter("ignore")  # the exporter calls itself legacy at every step
+        warnings.simplefilter(
+            "ignore"
+        )  # torch warns repeatedly that this exporter is the older one
         torch.onnx.export(
             network.eval(), (frames, frames), path, input_names=["prev", "next"],
             output_names=["flow"], opset_version=OPSET, dynamo=False,
@@ -56,7 +58,7 @@ def parity_px(network: DeepFlow, model: bytes, seed: int = 0) -> float:
             with torch.inference_mode():
                 theirs = network(torch.from_numpy(prev), torch.from_numpy(following)).numpy()
             (found,) = ours.run({"prev": prev, "next": following})
-            # np.maximum, unlike max, keeps a NaN, which is then refused.
+            # np.maximum, unlike max, keeps a NaN, which export_flow then refuses.
             worst = float(np.maximum(worst, np.abs(found - theirs).max()))
     return worst
 
@@ -66,8 +68,8 @@ def export_flow(
 ) -> tuple[float, str]:
     """Write ``path``; returns the parity in pixels and the file's SHA-256.
 
-    Raises :class:`FlowExportError`, and writes nothing, where torch and onnxruntime disagree by
-    more than :data:`TOLERANCE_PX`.
+    Raises :class:`FlowExportError` and writes nothing if torch and onnxruntime disagree by more
+    than :data:`TOLERANCE_PX`.
     """
     graph = graph_of(network)
     worst = parity_px(network, graph.SerializeToString())

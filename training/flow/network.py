@@ -1,15 +1,20 @@
 """The network of the flow method ``deep``: Lucas and Kanade's equation, steered by a small CNN.
 
-From the coarsest image of a pyramid to the finest, the same network improves the flow: warp the
-second image by the flow so far, solve the structure-tensor equation over two windows, and let a CNN
-decide at every pixel which of the solutions to take, how far to trust it, and whether to agree with
-the trusted flow about it. The CNN gives weights and no flow, so it needn't learn directions.
-Ancestors: Lucas and Kanade (1981); SPyNet (Ranjan and Black, CVPR 2017) for a small network on a
+The same network improves the flow at each level of a pyramid, from the coarsest image to the
+finest:
+
+1. Warp the second image by the flow so far.
+2. Solve the structure-tensor equation over two windows.
+3. A CNN decides at every pixel which solution to take, how far to trust it, and whether to replace
+   it by the trusted flow of its neighbourhood.
+
+The CNN computes weights and no flow, so it needn't learn directions. The finest images that are
+compared have half the frames' size. The last step enlarges the flow with weights that the CNN
+computes from the full frame.
+
+Based on: Lucas and Kanade (1981); SPyNet (Ranjan and Black, CVPR 2017) for a small network on a
 pyramid of warped images; RAFT (Teed and Deng, ECCV 2020) for one set of weights and for learned
 upsampling.
-
-The finest image that is compared has half the frames' size; the last step enlarges the flow by
-weights that the CNN gives, looking at the edges of the full frame.
 """
 
 from itertools import pairwise
@@ -22,21 +27,22 @@ from torch.nn import functional
 from training.flow.config import NetworkConfig
 
 WINDOWS = 2
-LOCAL_MEAN = 9  # pixels over which a picture's mean and contrast are taken
+LOCAL_MEAN = 9  # pixels over which a picture's local mean and contrast are computed
 ROBUST = 1.0  # a difference that counts half, in units of local contrast
 DAMPING = 0.0002  # of the structure tensor, in the same unit
-LEAST_CONTRAST = 3.0  # grey levels; below it noise isn't blown up
-REACHES = (5, 17)  # pixels of the neighbourhoods that a flow vector may agree with
-NEIGHBOURHOOD = 5  # pixels that a windowed flow is taken relative to
-_FIVE_POINTS = torch.tensor([1.0, -8.0, 0.0, 8.0, -1.0]) / 24  # of the sum of two pictures
-# The four nearest, of the 3 x 3 about a pixel, of each of the four that it becomes; for u and v.
+LEAST_CONTRAST = 3.0  # gray levels, added to the contrast so that noise isn't amplified
+REACHES = (5, 17)  # sides, in pixels, of the neighbourhoods whose mean may replace a flow vector
+NEIGHBOURHOOD = 5  # side, in pixels, of the mean from which the flow's own variation is measured
+_FIVE_POINTS = torch.tensor([1.0, -8.0, 0.0, 8.0, -1.0]) / 24  # for the sum of two pictures
+# A pixel becomes four. For each of them: which of the 3 x 3 about the pixel are its four nearest.
+# For u and v.
 _NEAREST = torch.tensor([4, 3, 1, 0, 4, 5, 1, 2, 4, 3, 7, 6, 4, 5, 7, 8])
 _NEAREST_TAPS = torch.eye(9)[_NEAREST].reshape(16, 1, 3, 3).repeat(2, 1, 1, 1)
 
 
 def _pool(x: Tensor, size: int) -> Tensor:
-    """The mean over ``size`` x ``size`` pixels about each; at the border over those there are."""
-    if size <= 9:  # up to here onnxruntime is faster in one go
+    """The mean over ``size`` x ``size`` pixels about each; at the border, over those inside."""
+    if size <= 9:  # up to this size onnxruntime is faster in a single pooling
         return functional.avg_pool2d(x, size, 1, size // 2, count_include_pad=False)
     rows = functional.avg_pool2d(x, (size, 1), 1, (size // 2, 0), count_include_pad=False)
     return functional.avg_pool2d(rows, (1, size), 1, (0, size // 2), count_include_pad=False)
@@ -53,7 +59,7 @@ _DERIVATIVES = _derivatives()
 
 
 class _Level(NamedTuple):
-    """A level's pictures, free of mean and contrast."""
+    """A level's pictures, normalised by their local mean and contrast."""
 
     prev: Tensor  # (N, 1, h, w)
     next: Tensor  # (N, 1, h, w)
@@ -61,21 +67,21 @@ class _Level(NamedTuple):
 
 
 class _Evidence(NamedTuple):
-    """What the pictures say about the flow at each pixel."""
+    """The solutions of the equation at each pixel, and the CNN's input."""
 
     candidates: Tensor  # (N, 2, WINDOWS, h, w), what each window would add to the flow
-    sure: Tensor  # (N, 1, h, w), 0 to 1, how well the smallest window determines the flow
+    sure: Tensor  # (N, 1, h, w), 0 to 1: how well the smallest window determines the flow
     features: Tensor  # (N, FEATURES, h, w)
 
 
-# The CNN's outputs: which solution or none, trust, which neighbourhood or none, and for each of the
-# four pixels that one becomes its four nearest.
+# The CNN's outputs: which solution or none; trust; which neighbourhood or none; and weights of the
+# four nearest pixels for each of the four pixels that one becomes.
 _DECISIONS = [WINDOWS + 1, 1, 1 + len(REACHES), 16]
 FEATURES = 4 * WINDOWS + 2 + 1 + 4 + 3
 
 
 def warp(image: Tensor, flow: Tensor) -> tuple[Tensor, Tensor]:
-    """``image`` sampled where ``flow`` leads, and 1 where that is inside; both (N, 1, h, w).
+    """``image`` sampled where ``flow`` points, and a mask, 1 where that is inside; (N, 1, h, w).
 
     ``image`` (N, 1, h, w) float32, ``flow`` (N, 2, h, w) float32 in its pixels.
     """
@@ -92,7 +98,7 @@ def warp(image: Tensor, flow: Tensor) -> tuple[Tensor, Tensor]:
 
 @torch.no_grad()
 def _evidence(level: _Level, flow: Tensor) -> _Evidence:
-    """Structure tensors of two windows, solved, and what else the CNN is shown."""
+    """Solve the structure-tensor equation over two windows, and collect the CNN's input."""
     moved, inside = warp(level.next, flow)
     change = (level.prev - moved) * inside
     mean = functional.pad(level.prev + moved, (2, 2, 2, 2), mode="replicate")
@@ -125,9 +131,9 @@ def _squashed(x: Tensor) -> Tensor:
 
 
 def _solve(sums: Tensor) -> tuple[Tensor, Tensor]:
-    """The solutions in pixels, and how well each window determines them.
+    """The solutions in pixels, and how well each window determines them; (N, 2, WINDOWS, h, w).
 
-    ``sums`` (N, 6, WINDOWS, h, w): xx, yy, xy, right side x and y. Both (N, 2, WINDOWS, h, w).
+    ``sums`` (N, 6, WINDOWS, h, w): xx, yy, xy, right side x and y; the last isn't used here.
     """
     xx, yy, xy = sums[:, 0], sums[:, 1], sums[:, 2]
     determinant = xx * yy - xy * xy
@@ -140,7 +146,7 @@ def _solve(sums: Tensor) -> tuple[Tensor, Tensor]:
 
 
 class Update(nn.Module):
-    """One improvement of a level's flow; the same weights at all levels."""
+    """One improvement of a level's flow, with the same weights at all levels."""
 
     def __init__(self, config: NetworkConfig) -> None:
         super().__init__()
@@ -154,13 +160,13 @@ class Update(nn.Module):
         self.decide = nn.Conv2d(narrow, sum(_DECISIONS), 1)
         nn.init.normal_(self.decide.weight, std=0.01)
         with torch.no_grad():
-            # To begin with: the mean of the solutions, equal trust, bilinear enlargement.
+            # Initially: the mean of the solutions, equal trust, bilinear enlargement.
             first = [0.0] * WINDOWS + [-2.0] + [0.0] * (2 + len(REACHES))
             bilinear = torch.tensor([9.0, 3.0, 3.0, 1.0]).log().repeat(4)
             _bias(self.decide).copy_(torch.cat([torch.tensor(first), bilinear]))
 
     def forward(self, level: _Level, flow: Tensor) -> tuple[Tensor, Tensor]:
-        """The improved flow (N, 2, h, w), pixels, and the weights to enlarge it, (N, 16, h, w)."""
+        """The improved flow (N, 2, h, w) in pixels, and weights to enlarge it, (N, 16, h, w)."""
         evidence = _evidence(level, flow)
         entered = functional.relu(self.enter(evidence.features))
         middle = functional.relu(self.down(entered))
@@ -179,15 +185,16 @@ def _bias(layer: nn.Conv2d) -> Tensor:
 
 
 def _shares(weights: Tensor) -> Tensor:
-    """Weights > 0 made to sum to 1 over the channels."""
+    """Weights > 0, normalised to sum to 1 over the channels."""
     return weights / weights.sum(1, keepdim=True)
 
 
 def _agreed(flow: Tensor, trusted: Tensor, shares: Tensor) -> Tensor:
     """A blend of each flow vector with the trusted ones of its neighbourhoods.
 
-    ``trusted`` (N, 1, h, w) > 0 weighs a vector in the means about it (normalised convolution,
-    Knutsson and Westin 1993); ``shares`` (N, 1 + len(REACHES), h, w) are of its own and the means.
+    ``trusted`` (N, 1, h, w) > 0 is the weight of a vector in the means about it (normalised
+    convolution, Knutsson and Westin 1993). ``shares`` (N, 1 + len(REACHES), h, w) are the weights
+    of the vector itself and of the means.
     """
     weighted = torch.cat([flow * trusted, trusted], 1)
     agreed = flow * shares[:, :1]
@@ -198,14 +205,14 @@ def _agreed(flow: Tensor, trusted: Tensor, shares: Tensor) -> Tensor:
 
 
 def _enlarged(flow: Tensor, weights: Tensor) -> Tensor:
-    """(N, 2, h, w) -> (N, 2, 2h, 2w), each pixel a mean of the four nearest to it.
+    """(N, 2, h, w) -> (N, 2, 2h, 2w); each pixel is a weighted mean of the four nearest to it.
 
     With weights 9, 3, 3, 1 this is bilinear; learned, it keeps edges (RAFT's convex upsampling
     with four neighbours in place of nine).
     """
     total = torch.unflatten(weights, 1, (4, 4)).sum(2) * 0.5
     padded = functional.pad(flow, (1, 1, 1, 1), mode="replicate")
-    # One component at a time: the runtime is slow where it must repeat the weights for both.
+    # One component at a time: onnxruntime is slow if it must repeat the weights for both.
     planes = [
         torch.unflatten(nearest * weights, 1, (4, 4)).sum(2) / total
         for nearest in torch.split(functional.conv2d(padded, _NEAREST_TAPS, groups=2), 16, 1)
@@ -214,11 +221,11 @@ def _enlarged(flow: Tensor, weights: Tensor) -> Tensor:
 
 
 class DeepFlow(nn.Module):
-    """Two grey images to dense flow.
+    """Two gray images to dense flow.
 
     ``forward(prev, next)``: (N, H, W) uint8 each, sides multiples of :attr:`multiple`, to
-    (N, 2, H, W) float32, pixels from prev to next, x right and y down. Frames that are alike, or
-    flat, have no flow (but for rounding), whatever the weights.
+    (N, 2, H, W) float32, pixels from prev to next, x right and y down. Identical or flat frames
+    have no flow (apart from rounding), whatever the weights.
     """
 
     def __init__(self, config: NetworkConfig) -> None:
@@ -231,7 +238,8 @@ class DeepFlow(nn.Module):
         return self.all_levels(prev, following)[-1]
 
     def all_levels(self, prev: Tensor, following: Tensor) -> list[Tensor]:
-        """The flow after every update, (N, 2, h, w) in pixels of its own size; the last is full."""
+        """The flow after every update, (N, 2, h, w) in pixels of its own size; the last has the
+        frames' size."""
         images = torch.stack([prev, following], 1).flatten(0, 1).unsqueeze(1).float()
         pyramid = [images]
         for _ in self.steps:
@@ -252,10 +260,10 @@ class DeepFlow(nn.Module):
 
 
 def _level(fine: Tensor, image: Tensor) -> _Level:
-    """The pictures of a level: local mean taken out, divided by local contrast.
+    """The pictures of a level: local mean subtracted, divided by local contrast.
 
-    ``image`` (2N, 1, h, w) float32, the pair one after the other; ``fine`` the same at twice the
-    size.
+    ``image`` (2N, 1, h, w) float32, the two frames of each pair one after the other; ``fine`` the
+    same at twice the size.
     """
     local = _pool(image, LOCAL_MEAN)
     high = image - local

@@ -1,9 +1,9 @@
-"""Pairs of frames whose flow is known because they were rendered.
+"""Rendered pairs of frames, whose flow is known exactly.
 
-A scene is a background and some cut-outs before it, each a texture that moves by its own
-homography and a smooth deformation (as in FlyingChairs, Dosovitskiy et al., ICCV 2015). A frame is
-sampled from the textures at the coordinates that the inverse motion gives, so the truth is exact,
-beside an edge as well: the flow of a pixel is that of the layer seen there in the first frame.
+A scene is a background with cut-outs in front of it (as in FlyingChairs, Dosovitskiy et al., ICCV
+2015). Each is a texture that moves by a homography and a smooth deformation of its own. The second
+frame samples the textures at the coordinates of the inverse motion. So the truth is exact, even
+beside an edge: the flow of a pixel is that of the layer seen there in the first frame.
 """
 
 from collections.abc import Callable, Sequence
@@ -21,7 +21,7 @@ Matrix = npt.NDArray[np.floating[Any]]
 FlowField = npt.NDArray[np.float32]
 MARGIN = 48
 INVERSE_STEPS = 6
-HIDDEN_GREY_LEVELS = 12  # a pixel that differs by more isn't the same thing
+HIDDEN_GRAY_LEVELS = 12  # a pixel that differs by more shows something else
 
 
 class Rendered(NamedTuple):
@@ -34,23 +34,23 @@ class Rendered(NamedTuple):
 
 @dataclass(frozen=True)
 class Motion:
-    """A layer's way from the first frame to the second: a homography and some sine waves.
+    """A layer's motion from the first frame to the second: a homography and K sine waves.
 
-    ``matrix`` (3, 3) takes homogeneous pixels; ``waves`` (K, 5) are amplitude x and y in pixels,
-    frequency along x and y in radians to a pixel, phase. ``K`` may be 0.
+    ``matrix`` (3, 3) maps homogeneous pixels. ``waves`` (K, 5): amplitude x and y in pixels,
+    frequency along x and y in radians per pixel, phase. ``K`` may be 0.
     """
 
     matrix: Matrix
     waves: npt.NDArray[np.float32]
 
     def forward(self, x: Plane, y: Plane) -> tuple[Plane, Plane]:
-        """Where in the second frame the points (x, y) of the first are seen."""
+        """Where the points (x, y) of the first frame are in the second."""
         to_x, to_y = _transformed(self.matrix, x, y)
         add_x, add_y = self._deformation(x, y)
         return to_x + add_x, to_y + add_y
 
     def inverse(self, x: Plane, y: Plane) -> tuple[Plane, Plane]:
-        """Where in the first frame the points (x, y) of the second were, by fixed point."""
+        """Where the points (x, y) of the second frame are in the first (fixed-point iteration)."""
         back = np.linalg.inv(self.matrix)
         from_x, from_y = _transformed(back, x, y)
         for _ in range(INVERSE_STEPS if len(self.waves) else 0):
@@ -79,7 +79,7 @@ def _transformed(matrix: Matrix, x: Plane, y: Plane) -> tuple[Plane, Plane]:
 def random_motion(
     rng: Rng, size: tuple[int, int], config: SceneConfig, loose: float = 1.0
 ) -> Motion:
-    """A motion about a point of the frame; turning and zooming grow with ``loose``."""
+    """A random motion about a point of the frame; ``loose`` scales rotation and zoom."""
     shift = np.zeros(2)
     if rng.random() >= config.still:
         largest = config.far_px if rng.random() < config.far else config.near_px
@@ -113,9 +113,9 @@ def _random_waves(rng: Rng, config: SceneConfig, loose: float) -> npt.NDArray[np
 
 
 def after(first: Motion, then: Motion) -> Motion:
-    """The motion of a thing that moves by ``then`` on something that moves by ``first``.
+    """The motion of an object that moves by ``then`` on a ground that moves by ``first``.
 
-    Only ``then`` may deform: its waves are kept as they are.
+    Only ``then`` may deform; its waves are kept unchanged.
     """
     return Motion(first.matrix @ then.matrix, then.waves)
 
@@ -144,7 +144,7 @@ def _random_layer(
 
 
 def _sample(layer: _Layer, x: Plane, y: Plane) -> tuple[Plane, Plane]:
-    """The layer's grey levels and how much of them is seen, at pixels of the first frame."""
+    """The layer's gray levels and its opacity, 0 to 1, at pixels of the first frame."""
     texture_x, texture_y = _transformed(layer.placing, x, y)
     seen = cv2.remap(
         layer.texture, texture_x, texture_y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REFLECT_101
@@ -158,7 +158,7 @@ def _sample(layer: _Layer, x: Plane, y: Plane) -> tuple[Plane, Plane]:
 
 
 def render(rng: Rng, photos: Sequence[Gray], config: SceneConfig) -> Rendered:
-    """A scene of ``config.size`` (H, W), as a clean camera would see it twice."""
+    """A scene of ``config.size`` (H, W), filmed twice by a camera without any noise."""
     height, width = config.size
     y, x = np.mgrid[:height, :width].astype(np.float32)
     prev, following = np.zeros((2, height, width), np.float32)
@@ -167,27 +167,27 @@ def render(rng: Rng, photos: Sequence[Gray], config: SceneConfig) -> Rendered:
     rigid = Motion(base.motion.matrix, np.zeros((0, 5), np.float32))
     count = int(rng.integers(config.objects[0], config.objects[1] + 1))
     for layer in (base, *(_random_layer(rng, photos, config, rigid) for _ in range(count))):
-        grey, alpha = _sample(layer, x, y)
-        prev += alpha * (grey - prev)
+        gray, alpha = _sample(layer, x, y)
+        prev += alpha * (gray - prev)
         on_top = alpha > 0.5
         to_x, to_y = layer.motion.forward(x, y)
         flow[on_top] = np.dstack([to_x - x, to_y - y])[on_top]
-        grey, alpha = _sample(layer, *layer.motion.inverse(x, y))
-        following += alpha * (grey - following)
+        gray, alpha = _sample(layer, *layer.motion.inverse(x, y))
+        following += alpha * (gray - following)
     frames = np.clip(np.rint([prev, following]), 0, 255).astype(np.uint8)
     return Rendered(frames[0], frames[1], flow)
 
 
 def without_hidden(prev: Gray, following: Gray, flow: FlowField) -> FlowField:
-    """``flow`` with NaN where the second frame doesn't show what the first does.
+    """``flow`` with NaN where the second frame doesn't show what the first shows.
 
-    Hidden behind a layer, or out of the frame: nothing can be learned from such a pixel.
+    Nothing can be learned from a pixel that is then hidden behind a layer or out of the frame.
     """
     height, width = prev.shape
     y, x = np.mgrid[:height, :width].astype(np.float32)
     to_x, to_y = x + flow[..., 0], y + flow[..., 1]
     back = np.asarray(cv2.remap(following, to_x, to_y, cv2.INTER_LINEAR), np.float32)
-    hidden = np.abs(back - prev) > HIDDEN_GREY_LEVELS
+    hidden = np.abs(back - prev) > HIDDEN_GRAY_LEVELS
     hidden |= (to_x < 0) | (to_y < 0) | (to_x > width - 1) | (to_y > height - 1)
     seen = flow.copy()
     seen[hidden] = np.nan
@@ -197,7 +197,7 @@ def without_hidden(prev: Gray, following: Gray, flow: FlowField) -> FlowField:
 class Scenes(NamedTuple):
     """Many scenes: ``frames`` (S, 2, H, W) uint8, ``flow`` (S, H, W, 2) float16 in pixels.
 
-    ``flow`` is NaN where the second frame doesn't show what the first does.
+    ``flow`` is NaN where the second frame doesn't show what the first shows.
     """
 
     frames: npt.NDArray[np.uint8]
@@ -213,7 +213,7 @@ def render_many(
 ) -> Scenes:
     """``count`` scenes; the same arguments give the same scenes. ``report`` is called after each.
 
-    float16 holds a flow of 1 pixel to 0.0005 and one of 40 to 0.02.
+    float16 stores a flow of 1 pixel to within 0.0005 and one of 40 to within 0.02.
     """
     rng = np.random.default_rng(seed)
     height, width = config.size

@@ -1,4 +1,4 @@
-"""What rendered layers are covered with, and the shapes that they are cut into."""
+"""Textures of rendered layers, and the shapes that they are cut into."""
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -11,9 +11,9 @@ Gray = npt.NDArray[np.uint8]
 Plane = npt.NDArray[np.float32]
 Rng = np.random.Generator
 
-DENSITY = 1.5  # texture pixels to a frame's: what is sampled is finer than the frame
+DENSITY = 1.5  # texture pixels per frame pixel: textures are finer than the frame
 LARGEST_SIDE = 1024
-LEAST_TEXTURE = 2.2  # grey levels from a row to the next, of a picture of TEXTURE_SIDE
+LEAST_TEXTURE = 2.2  # mean gray levels between neighbouring rows, of a picture of TEXTURE_SIDE
 TEXTURE_SIDE = 480
 PICTURES = (".jpg", ".jpeg", ".png", ".webp")
 VIDEOS = (".mp4", ".avi", ".mkv")
@@ -21,19 +21,19 @@ LETTERS = "abcdefghijkmnopqrstuvwxyzABCDEFGHJKLMNPQRSTUVWXYZ0123456789&%?#"
 
 
 class PhotoError(Exception):
-    """No photographs to render with; the message says where they were looked for."""
+    """No photographs to render with; the message names the folder."""
 
 
 def load_photos(folder: Path) -> list[Gray]:
-    """The pictures under ``folder`` with texture, sorted by path: grey, at most 1024 a side.
+    """The textured pictures under ``folder``, sorted by path: gray, at most 1024 pixels a side.
 
-    Raises :class:`PhotoError` when there is none.
+    Raises :class:`PhotoError` if it has none.
     """
     paths = sorted(path for path in folder.rglob("*") if path.suffix.lower() in PICTURES)
     read = (cv2.imread(str(path), cv2.IMREAD_GRAYSCALE) for path in paths)
     photos = [_shrunk(np.asarray(photo, np.uint8)) for photo in read if photo is not None]
     if not (textured := [photo for photo in photos if _has_texture(photo)]):
-        flat = f"; {len(photos)} show nothing but plain colour" if photos else ""
+        flat = f"; {len(photos)} have too little texture" if photos else ""
         raise PhotoError(f"{folder}: no readable picture ({', '.join(PICTURES)}) in it{flat}")
     return textured
 
@@ -44,9 +44,9 @@ def _has_texture(photo: Gray) -> bool:
 
 
 def clip_frames(folder: Path, count: int, rng: Rng) -> list[Gray]:
-    """The middle frame of ``count`` videos drawn from ``folder``, grey.
+    """The middle frames of ``count`` random videos under ``folder``, gray.
 
-    Raises :class:`PhotoError` when there is no video.
+    Raises :class:`PhotoError` if it has no video.
     """
     paths = sorted(path for path in folder.rglob("*") if path.suffix.lower() in VIDEOS)
     if not paths:
@@ -73,7 +73,7 @@ def _shrunk(photo: Gray, side: int = LARGEST_SIDE) -> Gray:
 def texture(rng: Rng, photos: Sequence[Gray], size: tuple[int, int], flat: float) -> Plane:
     """A texture (DENSITY h, DENSITY w) float32, 0 to 255, for a frame of ``size`` (h, w).
 
-    ``flat`` is the share of textures with little on them.
+    ``flat`` is the share of textures with little detail.
     """
     shape = (round(size[0] * DENSITY), round(size[1] * DENSITY))
     kind = rng.random()
@@ -103,7 +103,7 @@ def _crop(rng: Rng, photo: Gray, shape: tuple[int, int]) -> Plane:
 
 
 def _fractal(rng: Rng, shape: tuple[int, int]) -> Plane:
-    """Noise with as much in each octave as its wavelength to a power."""
+    """Noise whose amplitude in each octave is a power of the wavelength."""
     total = np.zeros(shape, np.float32)
     rough = rng.uniform(0.3, 1.2)
     for octave in range(1, 8):
@@ -169,7 +169,7 @@ def _stick(rng: Rng, canvas: Gray, centre: tuple[int, int], radius: int) -> None
 
 
 def _hand(rng: Rng, canvas: Gray, centre: tuple[int, int], radius: int) -> None:
-    """A palm, an arm, and up to five fingers that point about the same way."""
+    """A palm, an arm, and up to five fingers that point in about the same direction."""
     way = rng.uniform(0, 2 * np.pi)
     palm, thickness = max(3, radius // 3), max(2, radius // 6)
     middle = np.array(centre)
@@ -206,7 +206,7 @@ SHAPES: tuple[Draw, ...] = (_polygon, _blob, _ellipse, _stick, _hand, _text, _fo
 def mask(rng: Rng, size: tuple[int, int], margin: int) -> Plane:
     """One shape, 0 to 1, (2 h + 4 margin, 2 w + 4 margin) float32, for a frame of ``size`` (h, w).
 
-    Twice as fine as the frame, which lies ``margin`` of its own pixels inside.
+    The mask is twice as fine as the frame and extends ``margin`` frame pixels beyond each side.
     """
     height, width = size
     canvas = np.zeros((2 * height + 4 * margin, 2 * width + 4 * margin), np.uint8)

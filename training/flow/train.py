@@ -1,4 +1,4 @@
-"""The training loop of ``deep``, its loss and its checkpoint."""
+"""The training loop of the network of ``deep``, its loss and its checkpoint."""
 
 import math
 import pickle
@@ -34,7 +34,7 @@ class FlowCheckpointError(Exception):
 def batch_of(
     rng: np.random.Generator, scenes: Scenes, indices: Sequence[int], camera: CameraConfig
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Frames (N, H, W) uint8 twice and flow (N, 2, H, W) float32, as the camera had them."""
+    """First and second frames (N, H, W) uint8 and flow (N, 2, H, W) float32, as filmed."""
     pairs = [
         filmed(
             rng,
@@ -52,11 +52,11 @@ def batch_of(
 
 
 def flow_loss(found: Sequence[Tensor], truth: Tensor) -> Tensor:
-    """How far every level's flow is from the truth; the last counts most.
+    """The distance of every level's flow from the truth; the last level has the largest weight.
 
-    ``found`` are (N, 2, h, w) in pixels of their own sizes, ``truth`` (N, 2, H, W), NaN unknown. A
-    distance of d full-size pixels counts ``log(1 + 5 d)``: a tenth of a pixel matters, and a pixel
-    that can't be matched doesn't drown it.
+    ``found`` are (N, 2, h, w) in pixels of their own sizes; ``truth`` is (N, 2, H, W), NaN where
+    unknown. A distance of d full-size pixels costs ``log(1 + 5 d)``, so that a tenth of a pixel
+    matters and a pixel that can't be matched doesn't dominate.
     """
     known = torch.isfinite(truth[:, :1]).float()
     truth = torch.nan_to_num(truth)
@@ -72,7 +72,7 @@ def flow_loss(found: Sequence[Tensor], truth: Tensor) -> Tensor:
 
 
 def mean_error(network: DeepFlow, scenes: Scenes, camera: CameraConfig = CLEAN) -> float:
-    """Mean end-point error in pixels where the truth is known, always filmed alike."""
+    """Mean end-point error in pixels where the truth is known; the camera's seed is fixed."""
     rng, errors = np.random.default_rng(0), []
     with torch.inference_mode():
         for index in range(len(scenes.frames)):
@@ -90,7 +90,7 @@ def train_flow(
     """Train on rendered scenes; returns the averaged network in evaluation mode.
 
     ``report`` is called with iteration and loss. Raises FloatingPointError when the loss is no
-    number any more.
+    longer finite.
     """
     torch.manual_seed(config.seed)
     rng = np.random.default_rng(config.seed)
@@ -141,7 +141,7 @@ def save_checkpoint(
 
 
 def load_checkpoint(path: Path) -> tuple[DeepFlow, FlowTrainConfig, float]:
-    """Network in evaluation mode, its configuration and its error on held-out scenes in pixels.
+    """The network in evaluation mode, its configuration and its error on held-out scenes in pixels.
 
     Raises :class:`FlowCheckpointError`.
     """
@@ -149,7 +149,7 @@ def load_checkpoint(path: Path) -> tuple[DeepFlow, FlowTrainConfig, float]:
         stored = torch.load(path, map_location="cpu", weights_only=True)
         if stored["format"] != CHECKPOINT_FORMAT:
             raise FlowCheckpointError(
-                f"{path}: format {stored['format']}, want {CHECKPOINT_FORMAT}"
+                f"{path}: format {stored['format']}, must be {CHECKPOINT_FORMAT}"
             )
         config = FlowTrainConfig.model_validate_json(stored["config"])
         network = DeepFlow(config.network)

@@ -1,68 +1,25 @@
-"""Training sequences: targets, mirrors, reversals, stretches, stacks."""
+"""Training sequences: targets, stacks, joins, and what a batch holds."""
 
 from dataclasses import replace
 
 import numpy as np
 import pytest
 
+from pipeline.arrays import STILL
 from pipeline.steps.flow_fields import FlowStack
 from tests.training.tiny import tiny_clip, tiny_clips, tiny_config
-from training.compose import (
-    LONGEST_PART,
-    STILL,
+from training.config import CompositionConfig
+from training.data import Stroke
+from training.sequences import (
     Composer,
     Join,
     chained,
-    cropped,
     foresight,
     make_pools,
-    mirrored,
-    reversed_clip,
-    scribble,
     stack_indices,
     stack_valid,
-    stretched,
     targets,
 )
-from training.config import CompositionConfig
-from training.data import Stroke
-
-SWAPS = {0: 0, 1: 2, 2: 1}
-
-
-def test_mirrored_left_is_right() -> None:
-    clip = tiny_clip(1)
-    mirror = mirrored(clip, SWAPS)
-    assert mirror.label == mirror.strokes[0].label == 2
-    u, v = clip.fields[..., 0].astype(int), clip.fields[..., 1].astype(int)
-    assert (mirror.fields[..., 0].astype(int) - STILL == -(u - STILL)[:, :, ::-1]).all()
-    assert (mirror.fields[..., 1] == v[:, :, ::-1]).all()
-    assert (mirrored(mirror, SWAPS).fields == clip.fields).all()
-
-
-def test_reversed_left_is_right_and_its_first_step_has_no_field() -> None:
-    clip = tiny_clip(1)
-    back = reversed_clip(clip, SWAPS)
-    assert back.label == 2
-    assert not back.moving[0]
-    assert back.moving[1:].all()
-    # The motion that ended the last step begins the reversed clip, the other way round.
-    assert (back.fields[1].astype(int) - STILL == -(clip.fields[-1].astype(int) - STILL)).all()
-    assert (reversed_clip(back, SWAPS).fields[1:] == clip.fields[1:]).all()
-
-
-@pytest.mark.parametrize("speed", [0.5, 0.7, 1.0, 1.6, 2.0])
-def test_stretching_keeps_the_way_that_was_moved(speed: float) -> None:
-    clip = tiny_clip(2, steps=40)
-    faster = stretched(clip, speed)
-    assert len(faster) == round(40 / speed)
-    assert not faster.moving[0]
-
-    def way(fields: np.ndarray) -> float:
-        return float((fields[..., 0].astype(float) - STILL).mean((1, 2)).sum())
-
-    assert way(faster.fields) == pytest.approx(way(clip.fields), rel=0.1)
-    assert faster.strokes[0].past == len(faster)
 
 
 def test_a_label_holds_from_when_it_can_be_told_until_after_its_stroke() -> None:
@@ -83,12 +40,6 @@ def test_foresight_grows_along_a_stroke() -> None:
     drawn, progress = foresight([Stroke(2, 1, 5)], 6)
     assert drawn[1:5].tolist() == [2] * 4
     assert progress.tolist() == [0, 0.25, 0.5, 0.75, 1.0, 0]
-
-
-def test_cropping_drops_the_strokes_that_it_cuts_off() -> None:
-    clip = tiny_clip(1)
-    assert cropped(clip, 2, 10).strokes == (Stroke(1, -2, 8),)
-    assert cropped(clip, 0, 9).strokes == ()
 
 
 def test_stacks_are_those_of_the_live_pipeline() -> None:
@@ -141,25 +92,6 @@ def test_a_sequence_shows_each_look_of_a_clip() -> None:
     assert seen == {0.0, 1.0}
 
 
-def test_a_scribble_goes_to_and_fro_and_completes_nothing() -> None:
-    clip = tiny_clip(2, steps=20)
-    # Each step's picture tells where it is, and each field how far it goes.
-    places = np.arange(20, dtype=np.float16)
-    grid = np.broadcast_to(places[:, None, None, None], clip.grid.shape)
-    fields = np.full_like(clip.fields, STILL + 1)
-    for seed in range(20):
-        made = scribble(replace(clip, grid=grid, fields=fields), 50, np.random.default_rng(seed))
-        place = made.grid[:, 0, 0, 0].astype(int)
-        moved = np.diff(place)
-        assert set(moved) <= {-1, 1}
-        assert (made.fields[1:, 0, 0, 0].astype(int) - STILL == moved).all()
-        assert (made.fields[0] == STILL).all()
-        turns = np.flatnonzero(np.diff(moved)) + 1
-        assert np.diff(turns, prepend=0, append=len(moved)).max() <= 20 * LONGEST_PART
-        assert made.strokes == ()
-        assert len(made) == 50
-
-
 def test_scribbles_have_no_target_but_background() -> None:
     changes = {"scribbles": 1.0, "scribbled": ["left"], "lead_in": 0.0, "steps": 24}
     config = tiny_config(composition=changes)
@@ -167,5 +99,5 @@ def test_scribbles_have_no_target_but_background() -> None:
     batch = composer.batch(np.random.default_rng(0))
     assert (batch.target == 0).all()
     assert (batch.progress == 0).all()
-    with pytest.raises(ValueError, match="name the labels"):
+    with pytest.raises(ValueError, match="scribbled must name the labels"):
         tiny_config(composition={"scribbles": 0.5})

@@ -1,9 +1,11 @@
-"""Training sequences, composed as a stream would bring them.
+"""Training sequences: clips put one after another, as in a camera's stream.
 
-A pack is run over a sliding window at every step, so clips alone would teach the wrong thing: a
-window also holds what came before a gesture, half of one, and what follows. Sequences are chains
-of parts (clips, rendered episodes, clips without a label, stillness), joined by hard cuts, by
-stillness or by the start of a new segment, with a target at every step.
+The live pipeline runs a pack on a sliding window at every step. Such a window also holds what came
+before a gesture, part of one, or what follows, which single clips don't show. So a sequence is a
+chain of parts: clips, pieces of rendered episodes, clips without a label, stillness. Hard cuts,
+stillness or the start of a new segment join the parts, and every step has a target.
+
+Next: :mod:`training.clip_augment`, what is done to each clip; then :mod:`training.model`.
 """
 
 import math
@@ -16,14 +18,21 @@ import numpy as np
 import numpy.typing as npt
 
 from pipeline import flow
+from pipeline.arrays import STILL
 from pipeline.flow.base import FlowMethod
 from pipeline.steps.preprocess import TemporalInputs, flow_input
+from training.clip_augment import (
+    cropped,
+    mirrored,
+    reversed_clip,
+    scribble,
+    still_after,
+    stretched,
+)
 from training.config import CompositionConfig, TrainConfig
 from training.data import Clip, Stroke
 
-STILL = 128
 UNSEEN = 0.25
-LONGEST_PART = 0.5
 Rng = np.random.Generator
 Floats = npt.NDArray[np.float32]
 
@@ -31,10 +40,11 @@ Floats = npt.NDArray[np.float32]
 class Batch(NamedTuple):
     """N sequences of T steps.
 
-    ``fields`` (N, T, h, w, 2) uint8, ``grid`` (N, T, c, gh, gw) float16, ``moving`` and ``seen``
-    (N, T) bool as in :class:`~training.data.Clip`; ``target`` (N, T) int64 and its ``weight``
-    (N, T) float32, 0 where a step has none; ``drawn`` (N, T) int64, the gesture that is being
-    drawn, and ``progress`` (N, T) float32, how much of it has been, 0 where there's none.
+    * ``fields`` (N, T, h, w, 2) uint8, ``grid`` (N, T, c, gh, gw) float16, ``moving`` and ``seen``
+      (N, T) bool: as in :class:`~training.data.Clip`
+    * ``target`` (N, T) int64 and its ``weight`` (N, T) float32, 0 where a step has no target
+    * ``drawn`` (N, T) int64: the gesture that is being drawn; ``progress`` (N, T) float32: the part
+      of it drawn so far, 0 where no gesture is being drawn
     """
 
     fields: npt.NDArray[np.uint8]
@@ -48,7 +58,7 @@ class Batch(NamedTuple):
 
 
 def stack_valid(moving: npt.NDArray[np.bool_], stack: int) -> npt.NDArray[np.bool_]:
-    """(…, T) bool: at which steps all fields of a stack of ``stack`` exist in one segment."""
+    """(…, T) bool: the steps at which all ``stack`` fields of a stack exist in one segment."""
     valid = moving.copy()
     for lag in range(1, stack):
         shifted = np.zeros_like(moving)
@@ -58,8 +68,10 @@ def stack_valid(moving: npt.NDArray[np.bool_], stack: int) -> npt.NDArray[np.boo
 
 
 def stack_indices(steps: int, stack: int) -> npt.NDArray[np.int64]:
-    """(T, L) which fields make each step's stack, oldest first; clamped at the start, where
-    :func:`stack_valid` says that there's none."""
+    """(T, L): the indices of the fields in each step's stack, oldest first.
+
+    Clamped to 0 at the start, where :func:`stack_valid` is false.
+    """
     lags = np.arange(stack - 1, -1, -1)
     return np.asarray(np.maximum(np.arange(steps)[:, None] - lags[None], 0), np.int64)
 
@@ -67,30 +79,31 @@ def stack_indices(steps: int, stack: int) -> npt.NDArray[np.int64]:
 def targets(
     strokes: Sequence[Stroke], steps: int, config: CompositionConfig, background: int
 ) -> tuple[npt.NDArray[np.int64], Floats]:
-    """What each of ``steps`` steps should say, and with what weight.
+    """The target label of each of ``steps`` steps, and its weight.
 
-    Background until a stroke is nearly recognisable, nothing until it is, then the label until
-    ``hold`` steps after its end, nothing for ``settle`` steps, background again. A stroke that
-    began well before the sequence can't be told, and has no target at all.
+    Along a stroke the target is background at first, then none (weight 0) just before the stroke
+    is recognisable. From there it is the label, until ``hold`` steps after the stroke's end; then
+    none for ``settle`` steps, then background again. A stroke that began well before the sequence
+    can't be recognised and has no target at all.
     """
     target = np.full(steps, background, np.int64)
     weight = np.ones(steps, np.float32)
     for label, first, past in strokes:
         length = past - first
-        told = min(past - 1, first + math.floor(config.recognisable * length))
-        unsure = told - math.ceil(config.undecided * length)
+        recognised = min(past - 1, first + math.floor(config.recognisable * length))
+        unsure = recognised - math.ceil(config.undecided * length)
         weight[max(0, unsure) : max(0, past + config.hold + config.settle)] = 0.0
         if -first <= UNSEEN * length:
-            said = slice(told, max(0, past + config.hold))
-            target[said], weight[said] = label, 1.0
+            labelled = slice(recognised, max(0, past + config.hold))
+            target[labelled], weight[labelled] = label, 1.0
     return target, weight
 
 
 def foresight(strokes: Sequence[Stroke], steps: int) -> tuple[npt.NDArray[np.int64], Floats]:
-    """Which gesture each step is part of, and how much of it has been drawn by then.
+    """The gesture that each step is part of, and the part of it drawn so far.
 
-    A denser target than :func:`targets`, for training alone: it makes the recurrent state keep
-    track of a gesture from its beginning.
+    A second target, used in training alone. It is denser than :func:`targets` and makes the
+    recurrent state keep track of a gesture from its beginning.
     """
     drawn = np.zeros(steps, np.int64)
     progress = np.zeros(steps, np.float32)
@@ -102,116 +115,15 @@ def foresight(strokes: Sequence[Stroke], steps: int) -> tuple[npt.NDArray[np.int
     return drawn, progress
 
 
-def _negated(fields: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
-    # 128 is no motion and 0 never occurs, so 256 - q stays within 1 to 255.
-    return (256 - fields.astype(np.int16)).astype(np.uint8)
-
-
-def mirrored(clip: Clip, swaps: dict[int, int]) -> Clip:
-    """The clip as a mirror shows it; ``swaps`` gives the label of each label's mirror image.
-
-    The backbone's grid is flipped too, which is nearly what it says of a flipped picture.
-    """
-    fields = clip.fields[:, :, ::-1].copy()
-    fields[..., 0] = _negated(fields[..., 0])
-    return replace(
-        clip, fields=fields, grid=clip.grid[..., ::-1], first=clip.first[:, ::-1],
-        last=clip.last[:, ::-1], label=swaps[clip.label],
-        strokes=tuple(s._replace(label=swaps[s.label]) for s in clip.strokes),
-    )  # fmt: skip
-
-
-def reversed_clip(clip: Clip, swaps: dict[int, int]) -> Clip:
-    """The clip played backwards: motion is negated, and what ended a step now begins it."""
-    steps = len(clip)
-    fields = np.full_like(clip.fields, STILL)
-    fields[1:] = _negated(clip.fields[:0:-1])
-    moving = np.zeros_like(clip.moving)
-    moving[1:] = clip.moving[:0:-1]
-    strokes = tuple(
-        Stroke(swaps[s.label], steps - s.past, steps - s.first) for s in reversed(clip.strokes)
-    )
-    return replace(
-        clip, fields=fields, moving=moving, grid=clip.grid[::-1], seen=clip.seen[::-1],
-        first=clip.last, last=clip.first, label=swaps[clip.label], strokes=strokes,
-    )  # fmt: skip
-
-
-def stretched(clip: Clip, speed: float) -> Clip:
-    """The clip played ``speed`` times as fast: fewer steps, each with more motion."""
-    steps = max(2, round(len(clip) / speed))
-    index = np.minimum((np.arange(steps) + 0.5) * len(clip) / steps, len(clip) - 1).astype(int)
-    index[0] = 0
-    actual = len(clip) / steps
-    motion = (clip.fields[index].astype(np.float32) - STILL) * actual
-    fields = (np.clip(np.rint(motion), -127, 127) + STILL).astype(np.uint8)
-    strokes = tuple(
-        Stroke(s.label, round(s.first / actual), max(1, round(s.past / actual)))
-        for s in clip.strokes
-    )
-    return replace(
-        clip, fields=fields, moving=clip.moving[index], grid=clip.grid[index],
-        seen=clip.seen[index], strokes=strokes,
-    )  # fmt: skip
-
-
-def cropped(clip: Clip, first: int, past: int) -> Clip:
-    """Steps ``first`` up to ``past``; strokes keep their times, those cut off are dropped."""
-    part = slice(first, past)
-    return replace(
-        clip, fields=clip.fields[part], moving=clip.moving[part], grid=clip.grid[part],
-        seen=clip.seen[part],
-        strokes=tuple(
-            Stroke(s.label, s.first - first, s.past - first) for s in clip.strokes if s.past <= past
-        ),
-    )  # fmt: skip
-
-
-def scribble(clip: Clip, steps: int, rng: Rng) -> Clip:
-    """``steps`` steps of a clip played to and fro, a part of it at a time, so that its gesture is
-    never completed: a near miss, which moves as a gesture does but is none."""
-    longest = max(2, round(LONGEST_PART * len(clip)))
-    place, way, left = int(rng.integers(len(clip))), 1, 0
-    places, ways = [place], [1]
-    while len(places) < steps:
-        if left == 0:
-            way, left = -way, int(rng.integers(2, longest + 1))
-        if not 0 <= place + way < len(clip):
-            way = -way
-        place, left = place + way, left - 1
-        places.append(place)
-        ways.append(way)
-    now, back = np.array(places), np.array(ways) < 0
-    # A step back undoes the motion that led to where it begins.
-    source = now + back
-    fields = clip.fields[source]
-    fields[back] = _negated(fields[back])
-    fields[0] = STILL
-    return replace(
-        clip, fields=fields, moving=clip.moving[source], grid=clip.grid[now],
-        seen=clip.seen[now], strokes=(),
-    )  # fmt: skip
-
-
-def still_after(clip: Clip, steps: int, rng: Rng) -> Clip:
-    """``steps`` steps in which the picture at the clip's end stays as it is, but for noise."""
-    noise = rng.integers(-1, 2, (steps, *clip.fields.shape[1:]))
-    return replace(
-        clip, fields=(STILL + noise).astype(np.uint8), moving=np.ones(steps, np.bool_),
-        grid=np.repeat(clip.grid[-1:], steps, 0), seen=np.ones(steps, np.bool_),
-        first=clip.last, strokes=(),
-    )  # fmt: skip
-
-
 class Join(IntEnum):
-    """What lies between two parts of a chain."""
+    """How two parts of a chain are joined."""
 
     CUT = 0
-    """A hard cut, as in clips that are played one after the other: flow over it is nonsense."""
+    """A hard cut, as between clips played one after the other; the flow across it is nonsense."""
     STILL = 1
     """Nothing moved."""
     SEGMENT = 2
-    """A new segment: no field."""
+    """A new segment: no flow field."""
 
 
 JOIN_SHARES = (0.5, 0.3, 0.2)
@@ -220,7 +132,7 @@ JOIN_SHARES = (0.5, 0.3, 0.2)
 def chained(
     parts: Sequence[Clip], joins: Sequence[Join], method: FlowMethod, inputs: TemporalInputs
 ) -> Clip:
-    """Parts one after the other, ``joins`` between them; named after the first."""
+    """The parts one after the other, with ``joins`` between them; named after the first."""
     fields = np.concatenate([clip.fields for clip in parts])
     moving = np.concatenate([clip.moving for clip in parts])
     strokes, start = list(parts[0].strokes), len(parts[0])
@@ -240,7 +152,7 @@ def chained(
 
 @dataclass(frozen=True)
 class Pools:
-    """Where parts come from: clips per label, rendered episodes, clips that show no label."""
+    """The clips that parts are drawn from: by label, rendered episodes, clips without a label."""
 
     by_label: dict[int, list[Clip]]
     episodes: list[Clip]
@@ -250,7 +162,7 @@ class Pools:
 def make_pools(
     config: TrainConfig, clips: Sequence[Clip], negatives: Sequence[Clip], episodes: Sequence[Clip]
 ) -> Pools:
-    """Sort clips into pools; background clips count as negatives too."""
+    """Sort clips into pools."""
     by_label: dict[int, list[Clip]] = {}
     for clip in clips:
         by_label.setdefault(clip.label, []).append(clip)
@@ -258,7 +170,7 @@ def make_pools(
 
 
 class Composer:
-    """Makes training sequences at random; one per process, as it holds a flow method."""
+    """Composes random training sequences; one per process, because it holds a flow method."""
 
     def __init__(self, config: TrainConfig, pools: Pools) -> None:
         self._config = config
@@ -268,17 +180,17 @@ class Composer:
         self._method = flow.create(config.temporal.method)
         names = config.labels
         self._mirror = {names.index(a): names.index(b) for a, b in config.swaps.items()}
-        wanted = {names.index(label) for label in config.composition.scribbled}
-        self._scribbled = sorted(wanted & pools.by_label.keys())
+        scribbled = {names.index(label) for label in config.composition.scribbled}
+        self._scribbled = sorted(scribbled & pools.by_label.keys())
         self._reverse = {names.index(a): names.index(b) for a, b in config.reversals.items()}
 
     def batch(self, rng: Rng) -> Batch:
-        """A batch as the configuration asks for."""
+        """A batch of ``optimiser.batch`` sequences."""
         rows = [self.sequence(rng) for _ in range(self._config.optimiser.batch)]
         return Batch(*(np.stack(column) for column in zip(*rows, strict=True)))
 
     def sequence(self, rng: Rng) -> Batch:
-        """One sequence; as :class:`Batch` without N."""
+        """One sequence: a :class:`Batch` without the dimension N."""
         steps = self._config.composition.steps
         parts, offset = [], 0
         if rng.random() < self._config.composition.lead_in:
@@ -291,6 +203,7 @@ class Composer:
         return self._targeted(chain, offset)
 
     def _gesture(self, rng: Rng) -> list[Clip]:
+        """The next parts: a piece of an episode, a scribble, or a clip, perhaps then stillness."""
         if self.pools.episodes and rng.random() < self._config.composition.rendered:
             return [self._episode_part(rng, 30, 90)]
         if self._scribbled and rng.random() < self._config.composition.scribbles:
@@ -307,6 +220,7 @@ class Composer:
         return scribble(clip, int(rng.integers(12, 50)), rng)
 
     def _lead_in(self, rng: Rng) -> Clip:
+        """The part at a random step of which the sequence begins."""
         if self.pools.negatives and rng.random() < self._config.composition.negatives:
             return self._varied(self._pick(self.pools.negatives, rng), rng)
         if self.pools.episodes and rng.random() < 0.4:
@@ -322,12 +236,15 @@ class Composer:
         return self._varied(cropped(clip, first, first + length), rng)
 
     def _pick(self, pool: Sequence[Clip], rng: Rng) -> Clip:
+        """A random clip, with the grid of its own pictures or of a photometric variant."""
         clip = pool[int(rng.integers(len(pool)))]
         chosen = int(rng.integers(len(clip.looks) + 1))
         grid = clip.looks[chosen - 1] if chosen else clip.grid
         return replace(clip, grid=grid, looks=clip.looks[:0])
 
     def _varied(self, clip: Clip, rng: Rng) -> Clip:
+        """The clip, mirrored and played backwards at random where its labels allow, and
+        stretched."""
         labels = {clip.label, *(s.label for s in clip.strokes)}
         if labels <= self._mirror.keys() and rng.random() < 0.5:
             clip = mirrored(clip, self._mirror)
@@ -338,6 +255,7 @@ class Composer:
         return stretched(clip, float(np.exp(rng.uniform(low, high))))
 
     def _targeted(self, chain: Clip, offset: int) -> Batch:
+        """The steps of ``chain`` from ``offset`` on, with their targets."""
         config, steps = self._config, self._config.composition.steps
         part = slice(offset, offset + steps)
         moved = [Stroke(s.label, s.first - offset, s.past - offset) for s in chain.strokes]
