@@ -428,7 +428,10 @@ def test_the_lossless_demo_gives_every_frame_without_waiting() -> None:
 @pytest.mark.parametrize(
     ("url", "says"),
     [
-        ("ftp://u:secret@host/a", "ftp://u:***@host/a: unknown scheme 'ftp'; must be one of rtsp://"),
+        (
+            "ftp://u:secret@host/a",
+            "ftp://u:***@host/a: unknown scheme 'ftp'; must be one of rtsp://",
+        ),
         ("demo:x", "demo:x: the demo's seed must be a whole number"),
         ("", "the source is empty"),
     ],
