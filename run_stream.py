@@ -135,8 +135,8 @@ def main(
         "runtime.record": str(record) if record else None,
     }
     if source is not None:
-        given = {"source": source, "transport": transport, "loop": loop or None}
-        overrides["cameras"] = {camera: {k: v for k, v in given.items() if v is not None}}
+        fields = {"source": source, "transport": transport, "loop": loop or None}
+        overrides["cameras"] = {camera: {k: v for k, v in fields.items() if v is not None}}
     start_logging(log_level, table)
     if replay is not None:
         raise typer.Exit(replayed(replay, model, as_json if json else as_text))

@@ -102,7 +102,7 @@ def main(
         bool, typer.Option("--json", help="print one JSON object and nothing else")
     ] = False,
 ) -> None:
-    """Measure a model pack with exactly what the live pipeline computes."""
+    """Measure a model pack with the same computations as the live pipeline."""
     cv2.setNumThreads(1)  # as in the stages; --jobs uses more cores
     request = Request(
         data, protocol, tuple(negatives or ()), root, fold, limit, seed, threads, jobs

@@ -103,10 +103,9 @@ def _videos(folder: Path) -> list[Path]:
 
 
 def negatives(path: Path, known: Sequence[str], root: Path | None = None) -> list[Path]:
-    """List a video, the videos of a folder, or the clips of a CSV list, which need no label.
+    """List a video, the videos of a folder, or the clips of a CSV list without ``known`` labels.
 
-    Raises :class:`EvaluationError` when it finds none, or when the list has a clip of a ``known``
-    label.
+    Raises :class:`EvaluationError` when it finds none, or when the list has a known label.
     """
     if path.suffix.lower() != ".csv":
         return videos(path)

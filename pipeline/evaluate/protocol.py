@@ -30,16 +30,16 @@ def clip_scores(step_scores: Scores, background: npt.NDArray[np.bool_]) -> Score
         raise ValueError(f"background must be ({step_scores.shape[1]},), got {background.shape}")
     scores = np.array(step_scores[-1], np.float32)
     if np.count_nonzero(background) > 1:
-        quiet = np.where(background, scores, np.float32(0.0))  # (C,)
+        background_scores = np.where(background, scores, np.float32(0.0))  # (C,)
         scores[background] = 0.0
-        scores[quiet.argmax()] = quiet.sum()
+        scores[background_scores.argmax()] = background_scores.sum()
     return scores
 
 
 def stream_order(is_action: Sequence[bool], seed: int) -> list[int | None]:
     """Return the order of the clips in a stream: shuffled actions, with background after each.
 
-    ``is_action`` tells for each clip whether it shows an action; the result holds indices into it.
+    ``is_action`` is true for each clip that shows an action; the result holds indices into it.
     Background clips are spread evenly. Each is used at least once, and as often as needed to follow
     every action. Without background clips, a pause (None) follows each action.
     """

@@ -1,4 +1,4 @@
-"""The whole pipeline in one process, step by step and faster than real time.
+"""The whole pipeline in one process, step by step, without waiting for real time.
 
 It uses the same classes as the stages, one step at a time. Its scores and events equal those of
 ``run_stream.py --lossless`` on the same file.

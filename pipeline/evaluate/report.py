@@ -115,7 +115,7 @@ def footage(request: Request, pack: ModelPack) -> Footage:
         entries = chosen(read(request.data, request.root), request.fold, request.limit)
         check_labels(entries, labels)
     known = [label for label in labels if label not in pack.contract.background]
-    quiet = [path for path in request.negatives for path in negatives(path, known, request.root)]
+    quiet = [file for path in request.negatives for file in negatives(path, known, request.root)]
     return Footage(entries, quiet)
 
 

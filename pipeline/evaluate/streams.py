@@ -16,7 +16,7 @@ from pipeline.evaluate.timeline import Interval
 from pipeline.model.pack import Contract
 
 LATE_NS = 3 * NS_PER_S // 2
-"""An event matches an action if it starts at most this long after the action's end."""
+"""An event may start this long after the end of an action and still match it."""
 
 Outcome = Literal["matched", "repeat", "false alarm"]
 

@@ -202,7 +202,7 @@ class Contract(_Contract):
 
     @model_validator(mode="after")
     def _accuracy_is_limited(self) -> Self:
-        """A pack states its parity within a tolerance, or what its 8 bits cost."""
+        """A pack states either a tolerance of its parity or the cost of its 8 bits."""
         int8 = [name for name in NETWORKS if getattr(self.precision, name) == "int8"]
         if int8 and self.quantised is None:
             raise ValueError(

@@ -130,7 +130,7 @@ def _open(path: Path, model: bytes, threads: int, providers: Sequence[str]) -> o
 
 
 class UnpackagedNetwork:
-    """A network that belongs to no pack; whoever opens it has verified its bytes."""
+    """A network outside any pack; the caller has verified its bytes."""
 
     def __init__(
         self, path: Path, model: bytes, threads: int = 1, providers: Sequence[str] = ()

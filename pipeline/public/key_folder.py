@@ -110,7 +110,7 @@ class KeyFolder:
         (self.path / ISSUED / f"{name}.key").unlink(missing_ok=True)
 
     def entries(self) -> list[tuple[str, AllowedClient]]:
-        """(name, what is stored of it) of each client that may connect."""
+        """The name and the stored entry of each client that may connect."""
         paths = sorted((self.path / CLIENTS).glob("*.json"))
         return [(path.stem, _read(path, AllowedClient, secret=False)) for path in paths]
 

@@ -148,7 +148,7 @@ class DemoScene:
         take = self._take(episode)
         picture = take.view(local_s)
         if episode and local_s < _FADE_S:
-            # The last episode's camera keeps moving while its background fades out.
+            # The previous episode's camera keeps moving while its background fades out.
             before = self._take(episode - 1).view(EPISODE_S + local_s)
             share = local_s / _FADE_S
             cv2.addWeighted(picture, share, before, 1.0 - share, 0.0, dst=picture)

@@ -179,7 +179,7 @@ class Choreography:
         return ScriptedGesture(label, start_s, end_s)
 
     def idle(self, seconds: float) -> None:
-        """Do one random movement that is no gesture, for about ``seconds``."""
+        """Do one random movement that isn't a gesture, for about ``seconds``."""
         behaviours: tuple[Callable[[float], None], ...] = (
             self._stay_away, self._stay_away, self._rest, self._wag, self._count_fingers,
             self._drift, self._fidget,

@@ -18,7 +18,7 @@ from pipeline.steps.follow import TimedFrame
 
 MOST_SHOWN = 24
 """Examples of one kind on the page."""
-# The span of a false alarm: so long before its start and after its end, but not longer than this.
+# How far the strip of a false alarm reaches before and after it, and the longest span of a strip.
 BEFORE_NS = 3 * NS_PER_S // 2
 AFTER_NS = NS_PER_S // 2
 LONGEST_NS = 8 * NS_PER_S

@@ -84,7 +84,7 @@ def test_the_networks_run_with_the_shapes_of_the_contract(tiny: Path, batch: int
     assert [LABELS[int(best)] for best in outputs["scores"].argmax(axis=1)] == ["right"] * batch
 
 
-def test_a_provider_that_was_asked_for_and_is_not_to_be_had_is_told(
+def test_a_requested_provider_that_is_missing_is_logged(
     tiny: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     wanted = "CUDAExecutionProvider"
