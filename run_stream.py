@@ -29,13 +29,13 @@ log = logging.getLogger("run_stream")
 
 
 def build_config(path: Path | None, overrides: dict[str, Any]) -> Config:
-    """The config file (or the defaults) with what the command line says put over it."""
+    """The config file (or the defaults), with ``overrides`` from the command line on top."""
     config = load(path) if path else Config()
     data = config.model_dump(mode="json")
     for key, value in overrides.items():
         if value is None:
             continue
-        *sections, last = key.split(".")
+        *sections, last = key.split(".")  # "runtime.record" is data["runtime"]["record"]
         place = data
         for section in sections:
             place = place[section]
@@ -44,7 +44,7 @@ def build_config(path: Path | None, overrides: dict[str, Any]) -> Config:
 
 
 def check(config: Config, verify_graphs: bool) -> None:
-    """Everything that can be known before a start; raises an error that names what is wrong."""
+    """Check all that can be checked before a start; the error names what is wrong."""
     pack = ModelPack.load(config.model)
     for endpoint in (config.publish.events, config.publish.replay):
         check_bind(endpoint)
@@ -62,18 +62,18 @@ def check(config: Config, verify_graphs: bool) -> None:
 
 
 def outputs(as_json_lines: bool) -> list[MakeOutput]:
-    """JSON lines when asked for, a table on a terminal, plain lines otherwise."""
+    """Choose how to print events: JSON lines on request, a table on a terminal, else text lines."""
     if as_json_lines:
         return [partial(EventLines, form=as_json)]
     return [LiveTable] if sys.stdout.isatty() else [partial(EventLines, form=as_text)]
 
 
-def start_logging(wanted: str, table: bool) -> None:
-    """Log to standard error; beside a table only what is serious."""
-    level = getattr(logging, wanted.upper(), None)
+def start_logging(level_name: str, table: bool) -> None:
+    """Log to standard error from ``level_name`` on; beside a table, errors only."""
+    level = getattr(logging, level_name.upper(), None)
     if not isinstance(level, int):
-        raise typer.BadParameter(f"{wanted!r}: DEBUG, INFO, WARNING or ERROR")
-    # On a terminal the table says what goes on; log lines would tear it.
+        raise typer.BadParameter(f"{level_name!r} is not DEBUG, INFO, WARNING or ERROR")
+    # The table shows the state of the cameras; log lines would break it up.
     logging.basicConfig(
         level=max(level, logging.ERROR) if table else level,
         stream=sys.stderr,
@@ -82,7 +82,7 @@ def start_logging(wanted: str, table: bool) -> None:
 
 
 def replayed(folder: Path, model: Path | None, form: Callable[[bytes], str]) -> int:
-    """Print a recording's events, decided again; 1 when they aren't those of the recorded run."""
+    """Decide a recording again and print its events; returns 1 when a decision differs."""
     try:
         recording = Recording(folder)
         again = Recheck(recording, ModelPack.load(model or Path(recording.about.model)))
@@ -102,29 +102,31 @@ def main(
         str | None,
         typer.Option(help="demo, a webcam (0), rtsp://, http://, a video file, a folder of images"),
     ] = None,
-    camera: Annotated[str, typer.Option(help="name of --source's camera")] = "camera",
+    camera: Annotated[str, typer.Option(help="name of the camera of --source")] = "camera",
     model: Annotated[Path | None, typer.Option(help="model pack folder")] = None,
     transport: Annotated[str | None, typer.Option(help="RTSP over tcp or udp")] = None,
-    loop: Annotated[bool, typer.Option("--loop", help="start a file again at its end")] = False,
+    loop: Annotated[bool, typer.Option("--loop", help="play a file again when it ends")] = False,
     lossless: Annotated[
-        bool, typer.Option("--lossless", help="files: every step, repeatable")
+        bool, typer.Option("--lossless", help="files only: compute every step, repeatably")
     ] = False,
     record: Annotated[
-        Path | None, typer.Option(help="new folder: keep what --replay needs")
+        Path | None, typer.Option(help="record the run into this new folder, for --replay")
     ] = None,
     replay: Annotated[
-        Path | None, typer.Option(help="a recording: decide all of it again, print the events")
+        Path | None, typer.Option(help="folder of a recording: decide it again, print the events")
     ] = None,
     duration: Annotated[
-        float | None, typer.Option(min=0, help="stop after so many seconds")
+        float | None, typer.Option(min=0, help="stop after this many seconds")
     ] = None,
-    json: Annotated[bool, typer.Option("--json", help="one event a line, nothing else")] = False,
+    json: Annotated[
+        bool, typer.Option("--json", help="print only events, one JSON object per line")
+    ] = False,
     check_only: Annotated[
-        bool, typer.Option("--check", help="validate config, packs, endpoints; run nothing")
+        bool, typer.Option("--check", help="validate config, pack and endpoints, then exit")
     ] = False,
     log_level: Annotated[str, typer.Option(help="DEBUG, INFO, WARNING or ERROR")] = "INFO",
 ) -> None:
-    """Recognise actions in live video. With no arguments: the built-in demo camera."""
+    """Recognise actions in live video. Without arguments: run the built-in demo camera."""
     table = not json and sys.stdout.isatty() and not check_only
     overrides: dict[str, Any] = {
         "model": str(model) if model else None,
@@ -133,8 +135,8 @@ def main(
         "runtime.record": str(record) if record else None,
     }
     if source is not None:
-        given = {"source": source, "transport": transport, "loop": loop or None}
-        overrides["cameras"] = {camera: {k: v for k, v in given.items() if v is not None}}
+        fields = {"source": source, "transport": transport, "loop": loop or None}
+        overrides["cameras"] = {camera: {k: v for k, v in fields.items() if v is not None}}
     start_logging(log_level, table)
     if replay is not None:
         raise typer.Exit(replayed(replay, model, as_json if json else as_text))

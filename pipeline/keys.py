@@ -1,4 +1,4 @@
-"""Who may listen from other machines: ``python -m pipeline.keys new|list|revoke``."""
+"""Manage the clients that may connect: ``python -m pipeline.keys new|list|revoke``."""
 
 import sys
 from pathlib import Path
@@ -13,9 +13,9 @@ from pipeline.public.key_folder import KeyFolder
 
 DEFAULT_FOLDER = Path("keys")
 
-app = typer.Typer(help="Who may listen from other machines.", no_args_is_help=True)
+app = typer.Typer(help="Manage the clients that may connect.", no_args_is_help=True)
 
-FolderOption = Annotated[Path, typer.Option(help="the folder that publish.keys names")]
+FolderOption = Annotated[Path, typer.Option(help="the key folder, as in publish.keys")]
 Name = Annotated[str, typer.Argument(help="the client's name")]
 
 
@@ -27,12 +27,12 @@ def new(name: Name, folder: FolderOption = DEFAULT_FOLDER) -> None:
     except (KeysError, OSError) as error:
         raise _fail(error) from None
     typer.echo(issued)
-    typer.echo(f"carry this file to {name}, then delete it here; it is the only copy", err=True)
+    typer.echo(f"move this file to {name}; it is the only copy of its secret key", err=True)
 
 
 @app.command("list")
 def list_(folder: FolderOption = DEFAULT_FOLDER) -> None:
-    """Clients that are let in."""
+    """List the clients that may connect."""
     table = Table("client", "public key", "since")
     try:
         for name, client in KeyFolder(folder).entries():
@@ -44,12 +44,12 @@ def list_(folder: FolderOption = DEFAULT_FOLDER) -> None:
 
 @app.command()
 def revoke(name: Name, folder: FolderOption = DEFAULT_FOLDER) -> None:
-    """Let a client in no more, from now on; no restart is needed."""
+    """Revoke a client's keys; a running pipeline disconnects the client within a second."""
     try:
         KeyFolder(folder).revoke(name)
     except (KeysError, OSError) as error:
         raise _fail(error) from None
-    typer.echo(f"{name} is let in no more", err=True)
+    typer.echo(f"{name} is revoked and may no longer connect", err=True)
 
 
 def _fail(error: Exception) -> typer.Exit:

@@ -1,4 +1,4 @@
-"""``python -m pipeline.subscribe``: events on the terminal, as they happen."""
+"""``python -m pipeline.subscribe``: print events on the terminal as they arrive."""
 
 import sys
 from pathlib import Path
@@ -14,15 +14,15 @@ from pipeline.public.records import to_json
 
 
 def main(
-    connect: Annotated[str, typer.Option(help="the PUB socket")] = DEFAULT_EVENTS,
-    replay: Annotated[str, typer.Option(help="the ROUTER socket")] = DEFAULT_REPLAY,
+    connect: Annotated[str, typer.Option(help="PUB socket, as in publish.events")] = DEFAULT_EVENTS,
+    replay: Annotated[str, typer.Option(help="ROUTER socket, publish.replay")] = DEFAULT_REPLAY,
     camera: Annotated[str | None, typer.Option(help="only this camera")] = None,
     label: Annotated[str | None, typer.Option(help="only this label")] = None,
-    since: Annotated[int | None, typer.Option(help="first replay what came after this seq")] = None,
+    since: Annotated[int | None, typer.Option(help="first replay events after this seq")] = None,
     key: Annotated[Path | None, typer.Option(help="the key file made for this client")] = None,
-    json: Annotated[bool, typer.Option("--json", help="one event a line")] = False,
+    json: Annotated[bool, typer.Option("--json", help="print one JSON object per line")] = False,
 ) -> None:
-    """Print events of a running pipeline; missed ones are asked for again."""
+    """Print the events of a running pipeline; request missed ones again."""
     console = Console()
     try:
         client = EventClient(connect, replay, since=since, camera=camera, label=label, key=key)

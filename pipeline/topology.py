@@ -1,4 +1,4 @@
-"""Topology: config in, the list of stages to run out."""
+"""The topology: which stages a config needs, and which cameras each of them serves."""
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
@@ -42,7 +42,7 @@ def writers(kind: str, config: Config, cameras: Collection[str]) -> tuple[str, .
 
 
 def flow_shards(config: Config) -> Mapping[int, tuple[str, ...]]:
-    """Cameras of each flow worker, dealt out in turn; no worker is without one."""
+    """The cameras of each flow worker, dealt out in turn; each worker has at least one."""
     cameras = tuple(config.cameras)
     workers = min(config.flow.workers, len(cameras))
     return {worker: cameras[worker::workers] for worker in range(workers)}

@@ -1,1 +1,1 @@
-"""The real program under test: how to start it, feed it, listen to it, and trouble it."""
+"""The real program under test: starts it, feeds it, listens to it, and disturbs it."""

@@ -1,4 +1,4 @@
-"""Start real camera servers for a test and stop them after it.
+"""Starts real camera servers for a test and stops them after it.
 
 ::
 
@@ -24,7 +24,7 @@ Streams = Mapping[str, Sequence[Path | str]]
 
 
 def has_rtsp_server() -> bool:
-    """Whether the system's Python has what :mod:`rtsp_server` needs."""
+    """Whether the system's Python has the modules that :mod:`rtsp_server` needs."""
     check = (
         "import gi; gi.require_version('GstRtspServer', '1.0');"
         "from gi.repository import Gst, GstRtspServer; Gst.init(None);"
@@ -50,14 +50,14 @@ class Server:
         return f"{self.scheme}://{login + '@' if login else ''}127.0.0.1:{self.port}/{stream}"
 
     def pause(self) -> None:
-        """Stop answering, with connections open, as a camera that hangs."""
+        """Stop answering but keep connections open, like a camera that hangs."""
         self.process.send_signal(signal.SIGSTOP)
 
     def resume(self) -> None:
         self.process.send_signal(signal.SIGCONT)
 
     def kill(self) -> None:
-        """Be gone at once, as a camera whose power went."""
+        """End at once, like a camera that loses its power."""
         self.process.kill()
         self.process.wait()
 
@@ -72,10 +72,10 @@ def rtsp_server(
     size: tuple[int, int] = (480, 640),
     fps: int = 30,
 ) -> Iterator[Server]:
-    """H.264 over RTSP (TCP and UDP); ``size`` is (h, w), ``login`` is ``user:password``.
+    """Serve H.264 over RTSP (TCP and UDP); ``size`` is (h, w), ``login`` is ``user:password``.
 
-    The login is asked for by the basic scheme, or with ``digest`` by that one. A clip is a file,
-    or ``"test"`` for a test pattern. Port 0 takes a free one.
+    The server requires the login by the basic scheme, or with ``digest`` by the digest scheme. A
+    clip is a file, or ``"test"`` for a test pattern. Port 0 means any free port.
     """
     command = [SYSTEM_PYTHON, str(HERE / "rtsp_server.py"), *(["--digest"] if digest else [])]
     yield from _serve("rtsp", command, streams, port, login, size, fps)
@@ -90,7 +90,7 @@ def http_mjpeg_server(
     size: tuple[int, int] = (480, 640),
     fps: int = 30,
 ) -> Iterator[Server]:
-    """MJPEG over HTTP; otherwise as :func:`rtsp_server`, without the test pattern."""
+    """Serve MJPEG over HTTP; otherwise as :func:`rtsp_server`, without the test pattern."""
     command = [sys.executable, str(HERE / "http_mjpeg_server.py")]
     yield from _serve("http", command, streams, port, login, size, fps)
 
@@ -120,16 +120,17 @@ def _serve(
 
 
 def _wait_until_ready(process: subprocess.Popen[str]) -> int:
-    """The port that the server reports; raises RuntimeError when it dies or takes too long."""
+    """Return the port that the server reports; raises RuntimeError when it dies or is too slow."""
     assert process.stdout is not None
     deadline = time.monotonic() + START_DEADLINE_S
     while time.monotonic() < deadline:
+        # select, because readline alone would block beyond the deadline.
         readable, _, _ = select.select([process.stdout], [], [], 0.2)
         if readable:
             line = process.stdout.readline()
             if line.startswith("ready "):
                 return int(line.split()[1])
             if not line:
-                raise RuntimeError(f"{process.args!r} ended with {process.wait()}")
+                raise RuntimeError(f"{process.args!r} ended with exit code {process.wait()}")
     process.kill()
     raise RuntimeError(f"{process.args!r} wasn't ready within {START_DEADLINE_S:g} s")

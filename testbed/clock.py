@@ -4,7 +4,7 @@ from pipeline.clock import NS_PER_S
 
 
 class HandClock:
-    """Stands still until somebody sleeps on it or sets :attr:`now_ns`."""
+    """A clock that moves only by :meth:`sleep` or when a test sets :attr:`now_ns`."""
 
     def __init__(self, start_s: float = 5.0) -> None:
         self.now_ns = round(start_s * NS_PER_S)

@@ -1,4 +1,4 @@
-"""Clips for tests and benchmarks: drawn here, or of the shared footage."""
+"""Clips for tests and benchmarks: drawn here, or from the shared footage."""
 
 import os
 from pathlib import Path
@@ -10,7 +10,7 @@ import numpy as np
 def panning_clip(
     path: Path, seconds: float, fps: int = 20, size: tuple[int, int] = (240, 320)
 ) -> Path:
-    """A textured picture that moves left for 1.5 s, rests, moves right for 1.5 s, rests, …"""
+    """Write a clip of a texture that moves left for 1.5 s, rests, moves right for 1.5 s, rests."""
     height, width = size
     rng = np.random.default_rng(7)
     noise = rng.integers(0, 255, (height // 8, width, 3), np.uint8)
@@ -30,9 +30,9 @@ def panning_clip(
 
 
 def still_clip(path: Path, fps: int = 20, size: tuple[int, int] = (240, 320)) -> Path:
-    """The same textured picture for five seconds; ``path`` ends in ``.avi``.
+    """Write the same textured picture for five seconds; ``path`` ends in ``.avi``.
 
-    In JPEG, so that no picture of it is better than the one before.
+    The codec is JPEG, so that each decoded frame is the same, bit for bit.
     """
     height, width = size
     noise = np.random.default_rng(3).integers(0, 255, (height // 8, width // 8, 3), np.uint8)
@@ -47,8 +47,8 @@ def still_clip(path: Path, fps: int = 20, size: tuple[int, int] = (240, 320)) ->
 
 
 def clips() -> list[Path | str]:
-    """Real clips of 640×480, from the folder that TWO_STREAM_DATA names."""
+    """List real clips of 640×480 in the folder that TWO_STREAM_DATA names."""
     folder = os.environ.get("TWO_STREAM_DATA")
     if not folder:
-        raise SystemExit("TWO_STREAM_DATA must name the folder of clips")
+        raise SystemExit("TWO_STREAM_DATA is not set; it must name the folder of clips")
     return sorted((Path(folder) / "vga").glob("*_3.mp4"))

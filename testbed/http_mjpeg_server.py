@@ -1,4 +1,4 @@
-"""A real MJPEG-over-HTTP camera for tests: clips, looped without end.
+"""A real MJPEG-over-HTTP camera for tests, which plays clips in an endless loop.
 
 ::
 
@@ -19,7 +19,7 @@ BOUNDARY = "frame"
 
 
 def encode(clips: list[str], width: int, height: int) -> list[bytes]:
-    """The clips' frames as JPEG files; exits with the reason if there are none."""
+    """Encode the clips' frames as JPEG files; exits with the reason if there is no frame."""
     images = []
     for clip in clips:
         capture = cv2.VideoCapture(clip)
@@ -35,6 +35,8 @@ def encode(clips: list[str], width: int, height: int) -> list[bytes]:
 
 
 class CameraServer(ThreadingHTTPServer):
+    """Serves each stream of ``streams`` (name → JPEG files) to any number of clients."""
+
     daemon_threads = True
 
     def __init__(self, port: int, streams: dict[str, list[bytes]], login: str, fps: float) -> None:
@@ -45,6 +47,8 @@ class CameraServer(ThreadingHTTPServer):
 
 
 class Handler(BaseHTTPRequestHandler):
+    """Answers one client, with its stream until it disconnects."""
+
     server: CameraServer
 
     def do_GET(self) -> None:
@@ -63,10 +67,10 @@ class Handler(BaseHTTPRequestHandler):
         try:
             self._stream(images)
         except OSError:
-            return  # the client left
+            return  # the client has disconnected
 
     def log_message(self, format: str, *args: object) -> None:
-        """Quiet: standard error is the test's."""
+        """Log nothing: standard error belongs to the test."""
 
     def _stream(self, images: list[bytes]) -> None:
         due = time.monotonic()
@@ -85,7 +89,7 @@ class Handler(BaseHTTPRequestHandler):
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("streams", nargs="+", metavar="NAME=CLIP[,CLIP…]")
-    parser.add_argument("--port", type=int, default=0, help="0 takes a free one")
+    parser.add_argument("--port", type=int, default=0, help="0: any free port")
     parser.add_argument("--user", default="")
     parser.add_argument("--password", default="")
     parser.add_argument("--width", type=int, default=640)

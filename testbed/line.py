@@ -1,7 +1,7 @@
-"""A cable between a camera and the program, which can go bad.
+"""A network line between a camera and the program, with faults on demand.
 
-Carries RTSP with its media interleaved (TCP). While :attr:`Line.fault` is set, what the camera
-sends is cut, spoilt or misdated; the camera itself notices nothing.
+It carries RTSP with its media interleaved (TCP). While :attr:`Line.fault` is set, it cuts, damages
+or misdates what the camera sends; the camera itself does not notice.
 """
 
 import random
@@ -21,10 +21,10 @@ CUT_POLL_S = 0.02
 
 
 class Line:
-    """Listens at :attr:`port` and carries each connection to the camera's ``port``.
+    """Listens at :attr:`port` and connects each client to ``camera_port``.
 
-    ``cut``: nothing arrives, and nobody says goodbye. ``garbage``: three packets of ten carry noise
-    and some of them are short. ``timestamps``: packets claim to be ten seconds older.
+    ``cut``: nothing arrives, but the connection stays open. ``garbage``: three packets of ten hold
+    noise, and some of these are too short. ``timestamps``: packets claim to be ten seconds older.
     """
 
     def __init__(self, camera_port: int, seed: int = 0) -> None:
@@ -64,11 +64,12 @@ class Line:
         while message := _read_message(arriving):
             if self.fault == "cut":
                 continue
-            near.sendall(self._spoilt(message))
+            near.sendall(self._damaged(message))
         near.shutdown(socket.SHUT_RDWR)
 
-    def _spoilt(self, message: bytes) -> bytes:
-        """An interleaved packet of the picture as the fault leaves it; others as they are."""
+    def _damaged(self, message: bytes) -> bytes:
+        """Apply the fault to an interleaved packet of video; other messages stay as they are."""
+        # "$", channel 0, two bytes of length; then the RTP header, its timestamp at bytes 4 to 8.
         is_media = message[:2] == b"$\x00" and len(message) > 4 + RTP_HEADER
         if self.fault == "garbage" and is_media and self._rng.random() < 0.3:
             length = len(message) - 4 - RTP_HEADER
@@ -82,7 +83,10 @@ class Line:
 
 
 def _read_message(stream: BinaryIO) -> bytes:
-    """One interleaved packet, or one answer with its body; empty at the end (RFC 2326, 10.12)."""
+    """Read one interleaved packet, or one answer with its body; empty at the end.
+
+    RFC 2326, 10.12.
+    """
     first = stream.read(1)
     if first == b"$":
         head = stream.read(3)

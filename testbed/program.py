@@ -1,4 +1,4 @@
-"""Runs the real program and listens to it, for benchmarks and for the live tests."""
+"""Runs the real program and receives its messages, for benchmarks and live tests."""
 
 import json
 import os
@@ -22,26 +22,26 @@ import yaml
 import zmq
 
 PROJECT = Path(__file__).resolve().parent.parent
-# In the environment of the program and so of its stages: whose remains they are.
+# An environment variable of the program, which its stages inherit: it shows whose stages they are.
 _MARK = "TWO_STREAM_HARNESS"
 
 
 @dataclass
 class Heard:
-    """A public message and when it was received."""
+    """A public message, and when it was received."""
 
     topic: str
     body: dict[str, Any]
     at: float
-    """``time.monotonic()``, the clock of ``captured_ns`` too."""
+    """``time.monotonic()``, the same clock as for ``captured_ns``."""
 
 
 @dataclass
 class PipelineRun:
-    """``run_stream.py`` as a process of its own, with a plain SUB socket listening to it.
+    """``run_stream.py`` as a process of its own, and a plain SUB socket that receives its messages.
 
-    ``settings`` is the config as plain data; public endpoints and the run folder are put into
-    ``folder`` unless they are given. Leaving the context stops the program.
+    ``settings`` is the config as plain data. Public endpoints and the run folder are in ``folder``
+    unless ``settings`` has others. Leaving the context stops the program.
     """
 
     folder: Path
@@ -64,7 +64,7 @@ class PipelineRun:
         path = self.folder / "config.yaml"
         path.write_text(yaml.safe_dump(config))
         self._errors = (self.folder / "stderr.txt").open("wb")
-        self._listening = threading.Event()
+        self._stop_listening = threading.Event()
         self._listener = threading.Thread(target=self._listen, daemon=True)
         self._listener.start()
         self.process = subprocess.Popen(
@@ -89,7 +89,7 @@ class PipelineRun:
             except subprocess.TimeoutExpired:
                 self.process.kill()
                 self.process.wait()
-        self._listening.set()
+        self._stop_listening.set()
         self._listener.join(5)
         self._reader.join(5)
         self._errors.close()
@@ -105,7 +105,7 @@ class PipelineRun:
         socket.setsockopt(zmq.SUBSCRIBE, b"")
         socket.setsockopt(zmq.RECONNECT_IVL, 10)  # ms: a file may be over within a second
         socket.connect(self.endpoints["events"])
-        while not self._listening.is_set():
+        while not self._stop_listening.is_set():
             if socket.poll(50):
                 topic, body = socket.recv_multipart()
                 self.heard.append(Heard(topic.decode(), json.loads(body), time.monotonic()))
@@ -117,7 +117,7 @@ class PipelineRun:
             self._lines.put(line)
 
     def log(self) -> str:
-        """What the program wrote to standard error so far."""
+        """What the program has written to standard error so far."""
         return (self.folder / "stderr.txt").read_text(errors="replace")
 
     def printed(self) -> list[dict[str, Any]]:
@@ -141,11 +141,12 @@ class PipelineRun:
         return [h for h in list(self.heard) if h.topic == f"status/{camera}/"]
 
     def wait_for(self, condition: Callable[[], object], seconds: float, what: str) -> None:
-        """Wait until ``condition`` holds; AssertionError saying ``what`` did not come."""
+        """Wait until ``condition`` holds; the AssertionError says that ``what`` did not come."""
         deadline = time.monotonic() + seconds
         while not condition():
             if time.monotonic() > deadline:
                 raise AssertionError(f"{what} did not come within {seconds:g} s\n{self.log()}")
+            # Ask once more: the last message may have arrived just before the end.
             if self.process.poll() is not None and not condition():
                 raise AssertionError(
                     f"the program ended ({self.process.returncode}) before {what}\n{self.log()}"
@@ -153,7 +154,7 @@ class PipelineRun:
             time.sleep(0.02)
 
     def stages(self) -> dict[str, int]:
-        """Process ids of the stages that run, by their names."""
+        """Process ids of the running stages, by name."""
         found = {}
         for child in psutil.Process(self.process.pid).children():
             try:
@@ -165,7 +166,7 @@ class PipelineRun:
         return found
 
     def stop(self, number: int = signal.SIGTERM) -> tuple[int, float]:
-        """Send a signal and wait; (exit code, seconds)."""
+        """Send a signal and wait for the end; returns (exit code, seconds)."""
         began = time.monotonic()
         self.process.send_signal(number)
         code = self.process.wait(30)
@@ -173,7 +174,7 @@ class PipelineRun:
         return code, time.monotonic() - began
 
     def remains(self) -> list[str]:
-        """What this run has left behind: run folders, sockets in them, segments, processes."""
+        """What this run left behind: run folders, segments of shared memory, processes."""
         left = [str(path) for path in self.runs.glob("*")]
         runs = {path.name for path in self.runs.glob("*")} | {self._known_run}
         left += [p.name for p in Path("/dev/shm").glob("two-stream-*") if p.name[:23] in runs]
@@ -186,7 +187,7 @@ class PipelineRun:
         return left
 
     def remember_run(self) -> str:
-        """Note the run's identity while it lives, so that its remains are known afterwards."""
+        """Store the run's name while it lives, so that :meth:`remains` can find its segments."""
         self._known_run = next(path.name for path in self.runs.glob("two-stream-*"))
         return self._known_run
 
@@ -198,6 +199,6 @@ def free_port() -> int:
 
 @contextmanager
 def scratch_folder() -> Iterator[Path]:
-    """A short-named folder: socket paths have little room."""
+    """A temporary folder with a short name, because the length of socket paths is limited."""
     with tempfile.TemporaryDirectory(prefix="ts-", dir="/tmp") as name:
         yield Path(name)

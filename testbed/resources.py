@@ -1,4 +1,4 @@
-"""What the processes of a run take: memory, files, CPU time."""
+"""The resources that the processes of a run use: memory, files, CPU time."""
 
 from typing import TypedDict
 
@@ -8,7 +8,7 @@ from testbed.program import PipelineRun
 
 
 def process_family(pid: int) -> list[psutil.Process]:
-    """The process and all that it started."""
+    """The process and all its descendants."""
     try:
         parent = psutil.Process(pid)
         return [parent, *parent.children(recursive=True)]
@@ -17,7 +17,7 @@ def process_family(pid: int) -> list[psutil.Process]:
 
 
 class Sample(TypedDict):
-    """What a process takes: unique memory (USS), open files, CPU seconds so far."""
+    """What a process uses: unique memory (USS), open files, CPU seconds so far."""
 
     pid: int
     uss_mb: float
@@ -26,7 +26,7 @@ class Sample(TypedDict):
 
 
 def sample(run: PipelineRun) -> dict[str, Sample]:
-    """Every process of the program by its stage's name; the program itself is ``supervisor``."""
+    """Sample each process by its stage's name; the program itself is ``supervisor``."""
     names = {pid: name for name, pid in run.stages().items()}
     names[run.process.pid] = "supervisor"
     found: dict[str, Sample] = {}

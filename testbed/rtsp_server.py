@@ -1,11 +1,11 @@
-"""A real RTSP server for tests: clips, looped without end, as H.264.
+"""A real RTSP server for tests, which plays clips as H.264 in an endless loop.
 
 Runs with the system's Python, which has GStreamer's bindings (gir1.2-gst-rtsp-server-1.0)::
 
     /usr/bin/python3 rtsp_server.py --port 8554 door=a.mp4 hall=b.mp4,c.mp4 bars=test
 
-Each clip is encoded once, at start, so that serving costs next to nothing; every clip begins with
-a key frame and has one at least every 30 frames. Prints ``ready PORT`` when it listens.
+Each clip is encoded once, at the start, so that serving costs next to nothing. It begins with a key
+frame and has one at least every 30 frames. Prints ``ready PORT`` when it listens.
 """
 
 import argparse
@@ -24,7 +24,7 @@ CAPS = "video/x-h264,stream-format=byte-stream,alignment=au"
 
 
 def encode(clip: str, width: int, height: int, fps: int) -> list[Gst.Buffer]:
-    """One clip (a file, or ``test``) as H.264 access units; exits with the reason if it can't."""
+    """Encode a clip (a file, or ``test``) to H.264 access units; exits with the reason on error."""
     source = (
         f"videotestsrc num-buffers={TEST_PATTERN_FRAMES} ! video/x-raw,framerate={fps}/1"
         if clip == "test"
@@ -51,7 +51,7 @@ def encode(clip: str, width: int, height: int, fps: int) -> list[Gst.Buffer]:
 
 
 class LoopedStream(GstRtspServer.RTSPMediaFactory):  # type: ignore[misc]  # gi is untyped
-    """Serves access units over and over; all clients of a stream see the same moment of it."""
+    """Serves access units in a loop; all clients of a stream get the same unit at the same time."""
 
     def __init__(self, units: list[Gst.Buffer], fps: int) -> None:
         super().__init__()
@@ -102,7 +102,7 @@ def allow_viewer(factory: LoopedStream) -> None:
 def parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("streams", nargs="+", metavar="NAME=CLIP[,CLIP…]")
-    parser.add_argument("--port", type=int, default=0, help="0 takes a free one")
+    parser.add_argument("--port", type=int, default=0, help="0: any free port")
     parser.add_argument("--user", default="")
     parser.add_argument("--password", default="")
     parser.add_argument("--digest", action="store_true", help="digest instead of basic login")

@@ -1,4 +1,4 @@
-"""One of each record that tests need by the dozen."""
+"""One sample of each message and record, for tests."""
 
 from typing import Literal
 

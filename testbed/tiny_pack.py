@@ -1,7 +1,7 @@
 """A pack of hand-made networks that recognise the direction of the mean flow.
 
-No training, a few kilobytes, and yet right: what moves left is ``left``. It lets the tests of the
-pipeline run real sessions on real contracts in no time.
+It needs no training and has a few kilobytes, and yet it is right: motion to the left is ``left``.
+So tests of the pipeline can run real sessions on real contracts within milliseconds.
 """
 
 from pathlib import Path
@@ -67,7 +67,7 @@ def _spatial() -> onnx.GraphProto:
         helper.make_node("Cast", ["frames"], ["f"], to=TensorProto.FLOAT),
         helper.make_node("ReduceMean", ["f"], ["m"], axes=[1, 2], keepdims=0),
         helper.make_node("Div", ["m", "c255"], ["n"]),
-        # A white picture is what this network can't bear: its features are no numbers.
+        # For a white picture the root is of a negative number, so the features are not finite.
         helper.make_node("Sub", ["white", "n"], ["left"]),
         helper.make_node("Sqrt", ["left"], ["root"]),
         helper.make_node("Pad", ["root", "pads"], ["features"]),
@@ -149,7 +149,7 @@ def _fusion() -> onnx.GraphProto:
             _constant("czero1", 0.0, np.float32),
             _constant("cfour", 4.0, np.float32),
             _constant("chalf", 0.5, np.float32),
-            # One more logit in front: background, which wins when little moves.
+            # One more logit in front, of 4, for background: it wins when little moves.
             _constant("pads", [0, 1, 0, 0], np.int64),
         ],
     )

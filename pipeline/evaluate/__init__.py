@@ -1,1 +1,1 @@
-"""How good a pack is, measured with what users run: ``docs/evaluation.md``. No torch."""
+"""Measures how good a pack is, with the code that users run: ``docs/evaluation.md``. No torch."""

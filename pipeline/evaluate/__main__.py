@@ -1,4 +1,4 @@
-"""``python -m pipeline.evaluate``: a pack's figures on clips, on a stream of them, on footage."""
+"""``python -m pipeline.evaluate``: measure a pack on clips, on a stream of clips, on footage."""
 
 import sys
 from collections.abc import Callable, Iterator
@@ -32,7 +32,7 @@ PageWriter = Callable[[Evaluation, Path], Path]
 
 @contextmanager
 def progress(total: int) -> Iterator[Tick]:
-    """A bar on standard error, if that is a terminal; yields what moves it on."""
+    """Show a bar on standard error, if that is a terminal; yields the function that advances it."""
     console = Console(stderr=True)
     columns = (BarColumn(), MofNCompleteColumn(), TextColumn("{task.description}"))
     started_ns, media_s = SYSTEM_CLOCK.monotonic_ns(), 0.0
@@ -53,13 +53,14 @@ def progress(total: int) -> Iterator[Tick]:
 
 
 def page_writer(folder: Path) -> PageWriter:
-    """What writes the report page into ``folder``, which is made.
+    """Make ``folder`` and return the function that writes the report page into it.
 
-    Raises :class:`EvaluationError` when what it needs isn't installed or the folder can't be.
+    Raises :class:`EvaluationError` when a package is missing or the folder can't be made.
     """
     try:
         from pipeline.evaluate.page import write
     except ModuleNotFoundError as error:
+        # Another missing module is a fault of the program, not of its installation.
         if (error.name or "").partition(".")[0] not in ("matplotlib", "jinja2", "markupsafe"):
             raise
         raise EvaluationError(
@@ -87,20 +88,22 @@ def main(
         typer.Option(help="footage without actions: a video, a folder or a CSV list; repeatable"),
     ] = None,
     root: Annotated[
-        Path | None, typer.Option(help="what paths in lists are relative to; their own folder")
+        Path | None, typer.Option(help="folder that paths in lists start from; default: the list's")
     ] = None,
     fold: Annotated[int | None, typer.Option(help="only clips of this fold")] = None,
-    limit: Annotated[int | None, typer.Option(min=1, help="at most so many clips")] = None,
-    seed: Annotated[int, typer.Option(min=0, help="stream: the order of the clips")] = 0,
-    threads: Annotated[int, typer.Option(min=1, max=64, help="threads a network may use")] = 1,
+    limit: Annotated[int | None, typer.Option(min=1, help="at most this many clips")] = None,
+    seed: Annotated[int, typer.Option(min=0, help="stream: seed of the clips' order")] = 0,
+    threads: Annotated[int, typer.Option(min=1, max=64, help="threads that a network may use")] = 1,
     jobs: Annotated[int, typer.Option(min=1, max=256, help="processes that share the files")] = 1,
     report: Annotated[
         Path | None, typer.Option(help="write a page with pictures into this folder")
     ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="one JSON object, nothing else")] = False,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="print one JSON object and nothing else")
+    ] = False,
 ) -> None:
-    """Measure a model pack with exactly what the live pipeline computes."""
-    cv2.setNumThreads(1)
+    """Measure a model pack with the same computations as the live pipeline."""
+    cv2.setNumThreads(1)  # as in the stages; --jobs uses more cores
     request = Request(
         data, protocol, tuple(negatives or ()), root, fold, limit, seed, threads, jobs
     )

@@ -1,4 +1,4 @@
-"""Which clips there are and what they show: a CSV list, a folder of class folders, plain video."""
+"""Finds clips and their labels: a CSV list, a folder of class folders, or videos without labels."""
 
 import csv
 import difflib
@@ -12,27 +12,27 @@ SUFFIXES = frozenset({".avi", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", "
 
 
 def shown(name: Path | str) -> str:
-    """A file's name, or a message with one, as text that any output takes.
+    """Return a file's name, or a message with one, as text that any output accepts.
 
-    Linux allows names that are no UTF-8; what can't be written of them becomes ``?``.
+    Linux allows names that aren't UTF-8; the bytes that can't be written become ``?``.
     """
     return str(name).encode("utf-8", "replace").decode()
 
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """A clip and the label of what it shows; ``fold`` is None where the list has none."""
+    """A clip and its label; ``fold`` is None where the list has none."""
 
     path: Path
     label: str
     group: str | None = None
     fold: int | None = None
     where: str = ""
-    """Where this was said, for messages: the list and its line, or the folder."""
+    """Where the entry comes from, for messages: the list and its line, or the folder."""
 
 
 def read(data: Path, root: Path | None = None) -> list[Entry]:
-    """The clips of a CSV list or of a folder of class folders; raises :class:`EvaluationError`."""
+    """Read a CSV list or a folder of class folders; raises :class:`EvaluationError`."""
     if data.is_dir():
         return _from_folder(data)
     return _from_list(data, root or data.parent)
@@ -48,10 +48,10 @@ def _from_list(path: Path, root: Path) -> list[Entry]:
         raise EvaluationError(f"{path}: no such list or folder") from None
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise EvaluationError(f"{path}: can't be read as a CSV list: {error}") from None
-    if lacking := [name for name in ("path", "label") if name not in found]:
+    if missing := [name for name in ("path", "label") if name not in found]:
         raise EvaluationError(
-            f"{path}: no column {' and no column '.join(map(repr, lacking))}; its first line must "
-            f"name the columns path,label[,group][,fold], it has {','.join(found) or 'nothing'}"
+            f"{path}: no column {' and no column '.join(map(repr, missing))}; its first line must "
+            f"name the columns path,label[,group][,fold], but has {','.join(found) or 'nothing'}"
         )
     if not rows:
         raise EvaluationError(f"{path}: lists no clip")
@@ -85,16 +85,16 @@ def _from_folder(folder: Path) -> list[Entry]:
 
 
 def videos(path: Path) -> list[Path]:
-    """A video file itself, or all those in a folder and its folders.
+    """List a video file itself, or all videos in a folder and its subfolders.
 
-    Raises :class:`EvaluationError` when there is none.
+    Raises :class:`EvaluationError` when it finds no video.
     """
     if path.is_file():
         return [path]
     found = _videos(path) if path.is_dir() else []
     if not found:
-        what = "holds no videos" if path.is_dir() else "no such file or folder"
-        raise EvaluationError(f"{path}: {what}")
+        problem = "holds no videos" if path.is_dir() else "no such file or folder"
+        raise EvaluationError(f"{path}: {problem}")
     return found
 
 
@@ -103,9 +103,9 @@ def _videos(folder: Path) -> list[Path]:
 
 
 def negatives(path: Path, known: Sequence[str], root: Path | None = None) -> list[Path]:
-    """The files of a video, a folder, or a CSV list whose clips show none of ``known`` labels.
+    """List a video, the videos of a folder, or the clips of a CSV list without ``known`` labels.
 
-    Raises :class:`EvaluationError` when there is none, or a clip is listed with a known label.
+    Raises :class:`EvaluationError` when it finds none, or when the list has a known label.
     """
     if path.suffix.lower() != ".csv":
         return videos(path)
@@ -113,25 +113,25 @@ def negatives(path: Path, known: Sequence[str], root: Path | None = None) -> lis
     for entry in entries:
         if entry.label in known:
             raise EvaluationError(
-                f"{entry.where}: shows {entry.label!r}, which the pack knows; what --negatives "
-                "names must show nothing that it knows (--data takes clips with labels)"
+                f"{entry.where}: shows {entry.label!r}, which the pack knows; footage for "
+                "--negatives must show no action of the pack (use --data for clips with labels)"
             )
     return [entry.path for entry in entries]
 
 
 def check_labels(entries: Sequence[Entry], labels: Sequence[str]) -> None:
-    """Raise :class:`EvaluationError` naming the labels that the pack does not have."""
-    strange: dict[str, str] = {}
+    """Raise :class:`EvaluationError` that names the labels that the pack does not have."""
+    unknown: dict[str, str] = {}  # and where each first occurs
     for entry in entries:
         if entry.label not in labels:
-            strange.setdefault(entry.label, entry.where)
-    if not strange:
+            unknown.setdefault(entry.label, entry.where)
+    if not unknown:
         return
-    named = ", ".join(f"{label!r} ({where})" for label, where in strange.items())
+    named = ", ".join(f"{label!r} ({where})" for label, where in unknown.items())
     hint = ""
-    if all(label.lstrip("-").isdecimal() for label in strange):
-        hint = "; numbers, which may count from 0 or from 1, don't say which label is meant"
-    elif near := difflib.get_close_matches(next(iter(strange)), labels, 1):
+    if all(label.lstrip("-").isdecimal() for label in unknown):
+        hint = "; use names, because numbers may count from 0 or from 1"
+    elif near := difflib.get_close_matches(next(iter(unknown)), labels, 1):
         hint = f"; did you mean {near[0]!r}?"
     raise EvaluationError(
         f"labels that the pack does not have: {named}; it has {', '.join(labels)}{hint}"
@@ -141,12 +141,12 @@ def check_labels(entries: Sequence[Entry], labels: Sequence[str]) -> None:
 def chosen(entries: Sequence[Entry], fold: int | None, limit: int | None) -> list[Entry]:
     """The entries of ``fold`` (None: all), at most ``limit``, taken evenly over the list.
 
-    Raises :class:`EvaluationError` for a fold that is not there.
+    Raises :class:`EvaluationError` for a fold that no entry has.
     """
-    there = sorted({entry.fold for entry in entries if entry.fold is not None})
-    if fold is not None and fold not in there:
-        has = ", ".join(map(str, there)) or "no fold column"
-        raise EvaluationError(f"no clip has fold {fold}; the list has {has}")
+    folds = sorted({entry.fold for entry in entries if entry.fold is not None})
+    if fold is not None and fold not in folds:
+        known = ", ".join(map(str, folds)) or "no fold column"
+        raise EvaluationError(f"no clip has fold {fold}; the list has {known}")
     kept = [entry for entry in entries if fold is None or entry.fold == fold]
     if limit is None or limit >= len(kept):
         return kept

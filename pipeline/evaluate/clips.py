@@ -1,4 +1,4 @@
-"""The clip protocol: one prediction per clip, how often it is right, and how sure it was."""
+"""The clip protocol: one prediction per clip, how often it is right, and how confident it is."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -15,11 +15,11 @@ from pipeline.evaluate.statistics import Calibration, calibration, mean, ratio, 
 from pipeline.model.pack import Contract
 
 NONE = -1
-"""The prediction of a stream that had nothing to say in a clip; never right."""
+"""The prediction of a stream without any score in a clip; never right."""
 
 
 class LabelFigures(msgspec.Struct, frozen=True):
-    """Of one label; None where there is nothing to divide by."""
+    """The figures of one label; None where the divisor is 0."""
 
     clips: int
     recall: float | None
@@ -28,14 +28,14 @@ class LabelFigures(msgspec.Struct, frozen=True):
 
 
 class ScoreFigures(msgspec.Struct, frozen=True):
-    """How good one of the three scores is: fused, or of a stream alone."""
+    """The figures of one of the three scores: fused, or of one stream alone."""
 
     top1: float | None
     top1_interval: tuple[float, float] | None
-    """95 % (Wilson), as if clips were independent."""
+    """95 % (Wilson), for independent clips."""
     mean_recall: float | None
     macro_f1: float | None
-    """Both over the labels that have clips."""
+    """The mean of F1; both means are over the labels that have clips."""
     labels: dict[str, LabelFigures]
     confusion: list[list[int]]
     """(C, C), row = true label, column = predicted, in the order of the pack's labels."""
@@ -43,7 +43,10 @@ class ScoreFigures(msgspec.Struct, frozen=True):
 
 
 class Prediction(msgspec.Struct, frozen=True):
-    """What was said of a clip: fused, with its probability and that of the true label."""
+    """The fused prediction for a clip, its probability, and that of the true label.
+
+    ``spatial`` and ``temporal`` are the predictions of the streams alone.
+    """
 
     path: str
     label: str
@@ -69,13 +72,13 @@ class ClipReport(msgspec.Struct, frozen=True):
     labels_without_clips: list[str]
     predictions: list[Prediction]
     mistakes: list[Prediction]
-    """The worst first: surest of the wrong label."""
+    """The worst first: those with the largest lead of the wrong label."""
     unreadable: list[str]
 
 
 @dataclass(frozen=True)
-class _Said:
-    """(N,) true labels; (N, 3) predicted ones and their probabilities, by :data:`STREAMS`."""
+class _Outcomes:
+    """True labels (N,); predicted labels and their probabilities (N, 3), by :data:`STREAMS`."""
 
     truth: npt.NDArray[np.int64]
     predicted: npt.NDArray[np.int64]
@@ -83,10 +86,10 @@ class _Said:
 
 
 def predictions(run: Run, contract: Contract) -> list[npt.NDArray[np.float32] | None]:
-    """A clip's probabilities (C,) by :data:`STREAMS`; None for a stream that never spoke."""
-    nothing = np.array([label in contract.background for label in contract.labels])
-    spoken = [run.track.spoken(stream) for stream in range(len(STREAMS))]
-    return [clip_scores(steps, nothing) if len(steps) else None for steps in spoken]
+    """A clip's probabilities (C,) by :data:`STREAMS`; None for a stream without any score."""
+    background = np.array([label in contract.background for label in contract.labels])
+    scored = [run.track.spoken(stream) for stream in range(len(STREAMS))]  # (S', C) each
+    return [clip_scores(steps, background) if len(steps) else None for steps in scored]
 
 
 def confusion(truth: Sequence[int], predicted: Sequence[int], labels: int) -> npt.NDArray[np.int64]:
@@ -99,28 +102,29 @@ def confusion(truth: Sequence[int], predicted: Sequence[int], labels: int) -> np
 
 
 def report(entries: Sequence[Entry], runs: Sequence[Run], contract: Contract) -> ClipReport:
-    """The figures of the clip protocol; what couldn't be read is named, and isn't wrong."""
-    whole = [(e, r) for e, r in zip(entries, runs, strict=True) if r.error is None]
-    scores = [predictions(run, contract) for _, run in whole]
-    truth = [contract.labels.index(entry.label) for entry, _ in whole]
+    """The figures of the clip protocol; unreadable clips are listed, and don't count as wrong."""
+    readable = [(e, r) for e, r in zip(entries, runs, strict=True) if r.error is None]
+    scores = [predictions(run, contract) for _, run in readable]
+    truth = [contract.labels.index(entry.label) for entry, _ in readable]
     best = [[NONE if one is None else int(one.argmax()) for one in row] for row in scores]
-    sure = [[0.0 if one is None else float(one.max()) for one in row] for row in scores]
-    said = _Said(
+    confidence = [[0.0 if one is None else float(one.max()) for one in row] for row in scores]
+    # reshape, because without a readable clip the arrays would be (0,) instead of (0, 3).
+    outcomes = _Outcomes(
         np.array(truth, np.int64),
         np.array(best, np.int64).reshape(-1, len(STREAMS)),
-        np.array(sure, np.float64).reshape(-1, len(STREAMS)),
+        np.array(confidence, np.float64).reshape(-1, len(STREAMS)),
     )
     named = [
         _prediction(entry, row, contract.labels)
-        for (entry, _), row in zip(whole, scores, strict=True)
+        for (entry, _), row in zip(readable, scores, strict=True)
     ]
     wrong = [one for one in named if not one.right]
-    media_ns = sum(run.track.length_ns(contract.step_hz) for _, run in whole)
+    media_ns = sum(run.track.length_ns(contract.step_hz) for _, run in readable)
     return ClipReport(
-        clips=len(whole),
-        steps=sum(len(run.track) for _, run in whole),
+        clips=len(readable),
+        steps=sum(len(run.track) for _, run in readable),
         media_s=round(media_ns / NS_PER_S, 1),
-        scores={name: _figures(said, i, contract.labels) for i, name in enumerate(STREAMS)},
+        scores={name: _figures(outcomes, i, contract.labels) for i, name in enumerate(STREAMS)},
         labels_without_clips=[
             label for i, label in enumerate(contract.labels) if i not in set(truth)
         ],
@@ -147,24 +151,25 @@ def _prediction(
     )
 
 
-def _figures(said: _Said, stream: int, labels: Sequence[str]) -> ScoreFigures:
-    truth, predicted = said.truth, said.predicted[:, stream]
+def _figures(outcomes: _Outcomes, stream: int, labels: Sequence[str]) -> ScoreFigures:
+    truth, predicted = outcomes.truth, outcomes.predicted[:, stream]  # (N,) each
     matrix = confusion(truth.tolist(), predicted.tolist(), len(labels))
     right = predicted == truth
-    spoke = predicted != NONE
+    scored = predicted != NONE
     per_label = {}
     for i, label in enumerate(labels):
+        # Clips come from the truth: a row of the matrix omits the clips without a prediction.
         hits, clips, named = int(matrix[i, i]), int((truth == i).sum()), int(matrix[:, i].sum())
         per_label[label] = LabelFigures(
             clips, ratio(hits, clips), ratio(hits, named), ratio(2 * hits, clips + named)
         )
-    there = [row for row in per_label.values() if row.clips]
+    with_clips = [row for row in per_label.values() if row.clips]
     return ScoreFigures(
         top1=ratio(int(right.sum()), len(truth)),
         top1_interval=wilson(int(right.sum()), len(truth)),
-        mean_recall=mean([row.recall for row in there]),
-        macro_f1=mean([row.f1 for row in there]),
+        mean_recall=mean([row.recall for row in with_clips]),
+        macro_f1=mean([row.f1 for row in with_clips]),
         labels=per_label,
         confusion=matrix.tolist(),
-        calibration=calibration(said.confidence[spoke, stream], right[spoke]),
+        calibration=calibration(outcomes.confidence[scored, stream], right[scored]),
     )

@@ -1,8 +1,7 @@
-"""How clips are examined: alone, and one after the other as a camera would show them.
+"""The rules of the protocols: the prediction of a clip, and the order of the clips in a stream.
 
-The stepped stream runs over them exactly as it would over a camera; this is what is done with the
-scores that come out, and the order of the clips. Kept apart so that training, export and evaluation
-agree to the letter.
+The pipeline scores a clip step by step, exactly as it scores a camera. Training, export and
+evaluation all use the rules of this module, so that their figures can be compared.
 """
 
 from collections.abc import Sequence
@@ -14,14 +13,16 @@ Scores = npt.NDArray[np.float32]
 
 
 def clip_scores(step_scores: Scores, background: npt.NDArray[np.bool_]) -> Scores:
-    """One probability per label for a clip; its prediction is the largest.
+    """Return one probability per label for a clip, (C,) float32; its prediction is the largest.
 
-    ``step_scores`` is (S, C) float32, the probabilities at those of the clip's steps that have any,
-    in their order; ``background`` is (C,) bool, true for the labels that mean nothing. What counts
-    is the last step: the window that ends with the clip has seen all of it, as far as it reaches.
-    (The largest score at any step would let a prefix win: a star begins like a caret.) Labels that
-    mean nothing are one answer, so the likeliest of them carries the probability of all.
-    Returned is (C,) float32. Raises ValueError for no steps or shapes that disagree.
+    ``step_scores`` is (S, C) float32: the probabilities, in order, at the clip's steps that have
+    any. ``background`` is (C,) bool, true for the labels of no action. Raises ValueError for no
+    steps or shapes that disagree.
+
+    Only the last step counts: its window ends with the clip and covers it as far back as it
+    reaches. With the largest score at any step a prefix could win, since a star begins like a
+    caret. The background labels are one answer, so the likeliest of them gets the probability of
+    all.
     """
     if step_scores.ndim != 2 or len(step_scores) == 0:
         raise ValueError(f"step_scores must be (steps >= 1, labels), got {step_scores.shape}")
@@ -29,18 +30,18 @@ def clip_scores(step_scores: Scores, background: npt.NDArray[np.bool_]) -> Score
         raise ValueError(f"background must be ({step_scores.shape[1]},), got {background.shape}")
     scores = np.array(step_scores[-1], np.float32)
     if np.count_nonzero(background) > 1:
-        nothing = np.where(background, scores, np.float32(0.0))
+        background_scores = np.where(background, scores, np.float32(0.0))  # (C,)
         scores[background] = 0.0
-        scores[nothing.argmax()] = nothing.sum()
+        scores[background_scores.argmax()] = background_scores.sum()
     return scores
 
 
 def stream_order(is_action: Sequence[bool], seed: int) -> list[int | None]:
-    """Which clip comes when in a stream: shuffled actions, with background after each.
+    """Return the order of the clips in a stream: shuffled actions, with background after each.
 
-    Places in ``is_action``, which says of each clip whether it shows an action. Background clips
-    are spread evenly, each used at least once and as often as needed to follow every action;
-    without any, a pause (None) follows.
+    ``is_action`` is true for each clip that shows an action; the result holds indices into it.
+    Background clips are spread evenly. Each is used at least once, and as often as needed to follow
+    every action. Without background clips, a pause (None) follows each action.
     """
     random = np.random.default_rng(seed)
     actions = [place for place, action in enumerate(is_action) if action]
@@ -55,6 +56,7 @@ def stream_order(is_action: Sequence[bool], seed: int) -> list[int | None]:
     between = [quiet[i % len(quiet)] for i in range(count)]
     order: list[int | None] = []
     for place, action in enumerate(actions):
+        # An even share of the background: one clip, or more where background clips are many.
         start, end = (i * count // len(actions) for i in (place, place + 1))
         order += [action, *between[start:end]]
     return order

@@ -1,7 +1,7 @@
-"""The whole pipeline in one process, step by step: the results of a file without the wait.
+"""The whole pipeline in one process, step by step, without waiting for real time.
 
-It is made of the classes that the stages are made of, and takes one step at a time. Its scores and
-events are those of ``run_stream.py --lossless`` on the same file.
+It uses the same classes as the stages, one step at a time. Its scores and events equal those of
+``run_stream.py --lossless`` on the same file.
 """
 
 from collections.abc import Iterable, Iterator
@@ -50,7 +50,7 @@ class StepResult:
 
 @dataclass(frozen=True, slots=True)
 class StepChange:
-    """What the event rules decide, and the media time of the step at which they decide it."""
+    """A decision of the event rules, and the media time of the step at which they made it."""
 
     change: Change
     decided_ns: int
@@ -59,11 +59,11 @@ class StepChange:
 def file_frames(path: Path) -> Iterator[TimedFrame]:
     """The frames of a video file or folder of images, as capture grabs them.
 
-    Only those whose ``retrieve`` is called are converted to pixels. Raises
+    Frames are decoded only when their ``retrieve`` is called. Raises
     :class:`pipeline.errors.SourceError` when nothing can be read.
     """
     options = SourceOptions(realtime=False)
-    # Absolute, so that no file's name can look like a webcam's number.
+    # Absolute, so that a file named "0" isn't taken for a webcam.
     source = create(str(path.resolve()), camera=path.name, clock=SYSTEM_CLOCK, options=options)
     with closing(source):
         source.open()
@@ -73,7 +73,7 @@ def file_frames(path: Path) -> Iterator[TimedFrame]:
 
 
 class OfflineRecogniser:
-    """Runs a pack over frames. Networks are opened once; everything else is new for each run."""
+    """Runs a pack over frames. It opens the networks once; all other state is new for each run."""
 
     def __init__(self, pack: ModelPack, threads: int = 1) -> None:
         """Open the pack's networks; raises :class:`pipeline.errors.PackError`."""
@@ -93,6 +93,8 @@ class OfflineRecogniser:
             _CAMERA, contract, thresholds(contract), EventConfig().update_every_s, True
         )
         for followed in follower.follow(frames):
+            # A batch of one, without a clock for latencies. The guard skips steps whose scores
+            # aren't finite.
             batch = [(decisions, self._decided_step(followed, stack))]
             for decided in decide_batch(
                 self._fusion.run, batch, 0, lambda: 0, lambda _camera: suppress(ValueError)
@@ -114,7 +116,7 @@ class OfflineRecogniser:
 
 
 def _usable(vector: Vector | None) -> bytes | None:
-    """A feature as fusion gets it; None where its stage would refuse it."""
+    """A feature as fusion gets it; None if it isn't finite, because its stage then refuses it."""
     return vector.tobytes() if vector is not None and np.isfinite(vector).all() else None
 
 
@@ -134,9 +136,9 @@ def _result(decided: Decided) -> StepResult:
 
 
 def changes(contract: Contract, results: Iterable[StepResult]) -> Iterator[StepChange]:
-    """What the event rules, with the pack's thresholds, make of the steps of one camera.
+    """Run the event rules, with the pack's thresholds, over the steps of one camera.
 
-    A new segment and the end of the steps end the events that go on, as they do live.
+    A new segment and the end of the steps end the active events, as in a live run.
     """
     rules = EventRules(
         contract.labels,

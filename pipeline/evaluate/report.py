@@ -1,4 +1,4 @@
-"""One evaluation: what was asked for, what was run, and the report of it."""
+"""One evaluation: the request, the runs, and the report."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -32,7 +32,7 @@ class Protocol(StrEnum):
 
 @dataclass(frozen=True)
 class Request:
-    """What to evaluate on, and how; as the command line's options."""
+    """The footage to evaluate on, and how; the fields are options of the command line."""
 
     data: Path | None = None
     protocol: Protocol = Protocol.CLIP
@@ -46,7 +46,7 @@ class Request:
 
 
 class ModelFacts(msgspec.Struct, frozen=True):
-    """Which pack it was."""
+    """The pack that was evaluated."""
 
     name: str
     version: str
@@ -54,7 +54,7 @@ class ModelFacts(msgspec.Struct, frozen=True):
 
 
 class Asked(msgspec.Struct, frozen=True):
-    """What must be the same for two reports to be comparable."""
+    """The options that must be the same in two reports to compare them."""
 
     data: str | None
     negatives: list[str]
@@ -65,7 +65,7 @@ class Asked(msgspec.Struct, frozen=True):
 
 
 class Speed(msgspec.Struct, frozen=True):
-    """How fast this machine went through the footage."""
+    """How fast this machine processed the footage."""
 
     media_s: float
     wall_s: float
@@ -74,7 +74,7 @@ class Speed(msgspec.Struct, frozen=True):
 
 
 class Report(msgspec.Struct, frozen=True, omit_defaults=True):
-    """Everything that was measured, as plain data; a protocol that wasn't asked for is left out."""
+    """Everything that was measured, as plain data; a protocol that wasn't run is left out."""
 
     model: ModelFacts
     asked: Asked
@@ -88,7 +88,7 @@ class Report(msgspec.Struct, frozen=True, omit_defaults=True):
 
 @dataclass(frozen=True)
 class Evaluation:
-    """A report and the scores that it is made of."""
+    """A report and the scores that it was computed from."""
 
     pack: ModelPack
     report: Report
@@ -106,7 +106,7 @@ class Footage:
 
 
 def footage(request: Request, pack: ModelPack) -> Footage:
-    """What the request names; raises :class:`EvaluationError` saying what is wrong with it."""
+    """Find the files of a request; raises :class:`EvaluationError` that says what is wrong."""
     if request.data is None and not request.negatives:
         raise EvaluationError("nothing to evaluate: give --data, or --negatives")
     labels = pack.contract.labels
@@ -115,18 +115,19 @@ def footage(request: Request, pack: ModelPack) -> Footage:
         entries = chosen(read(request.data, request.root), request.fold, request.limit)
         check_labels(entries, labels)
     known = [label for label in labels if label not in pack.contract.background]
-    quiet = [path for given in request.negatives for path in negatives(given, known, request.root)]
+    quiet = [file for path in request.negatives for file in negatives(path, known, request.root)]
     return Footage(entries, quiet)
 
 
 def evaluate(pack: ModelPack, request: Request, found: Footage, tick: Tick) -> Evaluation:
-    """Run the pack over all of it; raises :class:`EvaluationError` when nothing can be read."""
+    """Run the pack over the footage; raises :class:`EvaluationError` when none can be read."""
     jobs, clip_count = _jobs(pack, request, found)
     started_ns = SYSTEM_CLOCK.monotonic_ns()
     results = run_all(pack, jobs, processes=request.jobs, threads=request.threads, tick=tick)
     wall_s = (SYSTEM_CLOCK.monotonic_ns() - started_ns) / NS_PER_S
     step_hz = pack.contract.step_hz
     media_s = sum(result.track.length_ns(step_hz) for result in results) / NS_PER_S
+    # Results are in the order of the jobs: the stream, the clips, the footage without actions.
     stream = next((result for result in results if isinstance(result, StreamRun)), None)
     files = [result for result in results if isinstance(result, Run)]
     clip_runs, quiet_runs = files[:clip_count], files[clip_count:]
@@ -147,7 +148,7 @@ def evaluate(pack: ModelPack, request: Request, found: Footage, tick: Tick) -> E
 
 
 def _jobs(pack: ModelPack, request: Request, found: Footage) -> tuple[list[Job], int]:
-    """The jobs and how many of their files are clips; the stream first, which takes longest."""
+    """The jobs, the longest (the stream) first, and how many of their files are clips."""
     jobs: list[Job] = []
     clip_count = 0
     if found.entries and request.protocol is not Protocol.CLIP:
@@ -175,7 +176,7 @@ def _check_readable(clips: Sequence[Run], stream: StreamRun | None, quiet: Seque
             f"none of {len(clips)} clips can be read; the first: {clips[0].error}"
         )
     if stream is not None and not stream.end_ns:
-        # A clip may be played more than once, and is named once.
+        # The list has each clip once, even if the stream plays it several times.
         raise EvaluationError(
             f"none of {len(stream.unreadable)} clips can be read; the first: {stream.unreadable[0]}"
         )
@@ -186,5 +187,5 @@ def _check_readable(clips: Sequence[Run], stream: StreamRun | None, quiet: Seque
 
 
 def all_jobs(request: Request, pack: ModelPack, found: Footage) -> int:
-    """How many clips and files will be run, for a progress bar."""
+    """The number of clips and files to run, for a progress bar."""
     return sum(job.weight for job in _jobs(pack, request, found)[0])

@@ -1,4 +1,4 @@
-"""Runs a pack over footage and keeps the scores: here, or in processes of one thread each."""
+"""Runs a pack over footage and keeps the scores: in this process, or in several of one thread."""
 
 import multiprocessing
 import os
@@ -26,12 +26,12 @@ from pipeline.model.pack import Contract, ModelPack
 STREAMS = ("fused", "spatial", "temporal")
 
 Tick = Callable[[int, float], None]
-"""Told of progress: so many files or clips more, so many seconds of media more."""
+"""Called with progress: how many files or clips, and how many seconds of media, are new."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Track:
-    """What a pack said at each step of one camera."""
+    """The scores of a pack at each step of one camera."""
 
     segments: npt.NDArray[np.int64]
     """(S,); a change is a gap."""
@@ -44,12 +44,13 @@ class Track:
 
     @classmethod
     def of(cls, results: Iterable[StepResult], labels: int) -> Self:
-        """Keep ``results``, which have ``labels`` scores each."""
+        """Collect ``results``, which have ``labels`` scores each."""
         masked = np.full(labels, np.nan, np.float32)
         kept = [
-            (r.segment, r.step_id, r.pts_ns, [r.scores, *_or(masked, r.spatial, r.temporal)])
+            (r.segment, r.step_id, r.pts_ns, [r.scores, *_filled(masked, r.spatial, r.temporal)])
             for r in results
         ]
+        # reshape, for the shapes of no results: (0, 3) and (0, 3, C), then (3, 0, C).
         numbers = np.array([row[:3] for row in kept], np.int64).reshape(-1, 3)
         scores = np.array([row[3] for row in kept], np.float32).reshape(-1, len(STREAMS), labels)
         segments, step_ids, pts_ns = numbers.T
@@ -60,7 +61,7 @@ class Track:
 
     def spoken(self, stream: int) -> npt.NDArray[np.float32]:
         """(S', C) float32: the scores of a stream at the steps that have any."""
-        scores = self.scores[stream]
+        scores = self.scores[stream]  # (S, C)
         return np.asarray(scores[np.isfinite(scores).all(axis=1)], np.float32)
 
     def results(self) -> Iterator[StepResult]:
@@ -77,21 +78,22 @@ class Track:
             )
 
     def length_ns(self, step_hz: float) -> int:
-        """From the first step to the end of the last; 0 without steps."""
+        """The time from the first step to the end of the last; 0 without steps."""
         if not len(self):
             return 0
         return int(self.pts_ns[-1] - self.pts_ns[0]) + round(NS_PER_S / step_hz)
 
 
-def _or(
+def _filled(
     masked: npt.NDArray[np.float32], *vectors: npt.NDArray[np.float32] | None
 ) -> list[npt.NDArray[np.float32]]:
+    """``vectors`` with ``masked`` in place of None."""
     return [masked if vector is None else vector for vector in vectors]
 
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """A file's scores; ``error`` says why there are none."""
+    """A file's scores; ``error`` is why it has none."""
 
     path: Path
     track: Track
@@ -100,12 +102,12 @@ class Run:
 
 @dataclass(frozen=True, slots=True)
 class StreamRun:
-    """A stream's scores, and what was to be seen when."""
+    """A stream's scores, and when each clip played in it."""
 
     items: Sequence[Item]
     track: Track
     intervals: Sequence[Interval]
-    """Of the actions; ``played`` is of all clips."""
+    """The clips of actions; ``played`` has all clips."""
     played: Sequence[Interval]
     end_ns: int
     unreadable: list[str] = field(default_factory=list)
@@ -113,7 +115,7 @@ class StreamRun:
 
 @dataclass(frozen=True, slots=True)
 class FileJob:
-    """A file by itself, from an empty window."""
+    """Runs one file, from an empty window."""
 
     path: Path
     weight: int = 1
@@ -121,6 +123,7 @@ class FileJob:
     def run(self, recogniser: OfflineRecogniser, tick: Tick) -> Run:
         labels, period_s = len(recogniser.contract.labels), 1 / recogniser.contract.step_hz
         results: list[StepResult] = []
+        # Until the first result: a readable file may still be too short for a step.
         error: str | None = f"{shown(self.path)}: no step has scores"
         try:
             for result in recogniser.steps(file_frames(self.path)):
@@ -135,7 +138,7 @@ class FileJob:
 
 @dataclass(frozen=True, slots=True)
 class StreamJob:
-    """Clips one after the other, as one camera would show them."""
+    """Runs clips one after the other, as one camera would show them."""
 
     items: Sequence[Item]
 
@@ -162,7 +165,7 @@ class StreamJob:
 def timeline_of(
     items: Sequence[Item], contract: Contract, advance: Callable[[], None] = lambda: None
 ) -> Timeline:
-    """The stream of ``items`` as a pack would see it."""
+    """The timeline of ``items``, with the step rate and background labels of a pack."""
     return Timeline(items, contract.background, contract.step_hz, advance)
 
 
@@ -173,12 +176,12 @@ Result = Run | StreamRun
 def run_all(
     pack: ModelPack, jobs: Sequence[Job], *, processes: int, threads: int, tick: Tick
 ) -> list[Result]:
-    """The result of each job, in their order; ``tick`` is called from this thread.
+    """Run the jobs; returns their results in order. ``tick`` is called from this thread.
 
-    With more than one process each has its own networks. Raises
+    With more than one process, each has its own networks. Raises
     :class:`pipeline.errors.PackError`, and :class:`EvaluationError` when a process was killed.
     """
-    recogniser = OfflineRecogniser(pack, threads)  # a pack that can't be run fails here
+    recogniser = OfflineRecogniser(pack, threads)  # a bad pack fails here, not in each process
     if processes == 1 or len(jobs) < 2:
         return [job.run(recogniser, tick) for job in jobs]
     context = multiprocessing.get_context("spawn")
@@ -193,17 +196,18 @@ def run_all(
             tick(weights[future], future.result()[1])
     except BrokenProcessPool:
         raise EvaluationError(
-            "a process of --jobs was killed, as happens when memory runs out: try fewer"
+            "a process of --jobs was killed, perhaps because memory ran out; use fewer jobs"
         ) from None
     finally:
-        stop.set()  # a stream takes minutes; who was interrupted doesn't wait for it
+        # A stream takes minutes. After an interrupt the processes must not run to its end.
+        stop.set()
         pool.shutdown(wait=True, cancel_futures=True)
     return [future.result()[0] for future in futures]
 
 
 @dataclass(frozen=True, slots=True)
 class _Worker:
-    """What a process of :func:`run_all` has: its own networks, and whether it shall stop."""
+    """The state of a process of :func:`run_all`: its own networks, and whether it must stop."""
 
     recogniser: OfflineRecogniser
     stop: Event
@@ -213,6 +217,7 @@ _worker: _Worker | None = None
 
 
 def _open(folder: Path, threads: int, stop: Event) -> None:
+    """Prepare a process of the pool."""
     global _worker
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the parent, which sets ``stop``
     threading.Thread(target=_leave_with_parent, daemon=True).start()
@@ -221,7 +226,7 @@ def _open(folder: Path, threads: int, stop: Event) -> None:
 
 
 def _leave_with_parent() -> None:
-    """A parent that was killed leaves no process behind."""
+    """End this process when its parent was killed."""
     parent = multiprocessing.parent_process()
     assert parent is not None
     parent.join()
@@ -229,13 +234,15 @@ def _leave_with_parent() -> None:
 
 
 class _Stopped(Exception):
-    """The parent was interrupted; nobody wants the result."""
+    """The parent was interrupted, so the result is not needed."""
 
 
 def _work(job: Job) -> tuple[Result, float]:
+    """Run a job in a process of the pool; returns its result and its seconds of media."""
     worker = _worker
     assert worker is not None
 
+    # The parent shows progress; here a tick is the chance to stop.
     def tick(_files: int, _media_s: float) -> None:
         if worker.stop.is_set():
             raise _Stopped

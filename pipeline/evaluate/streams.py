@@ -1,4 +1,4 @@
-"""The stream protocol: events against what was going on, times to detect, false alarms."""
+"""The stream protocol: events compared with actions, times to detect, false alarms."""
 
 from bisect import bisect_right
 from collections.abc import Iterable, Mapping, Sequence
@@ -16,14 +16,14 @@ from pipeline.evaluate.timeline import Interval
 from pipeline.model.pack import Contract
 
 LATE_NS = 3 * NS_PER_S // 2
-"""An event may start so long after its action's end and still be its event."""
+"""An event may start this long after the end of an action and still match it."""
 
 Outcome = Literal["matched", "repeat", "false alarm"]
 
 
 @dataclass(frozen=True, slots=True)
 class Detection:
-    """One event, in nanoseconds of stream time; ``said_ns`` is when a subscriber would know."""
+    """One event, in nanoseconds of stream time; a live run publishes it at ``said_ns``."""
 
     label: str
     start_ns: int
@@ -37,25 +37,26 @@ def detections(steps: Iterable[StepChange]) -> list[Detection]:
 
     Raises ValueError for an event that does not end.
     """
-    said: dict[int, int] = {}
+    decided: dict[int, int] = {}
     found: dict[int, Detection] = {}
     for step in steps:
         change = step.change
-        said.setdefault(change.number, step.decided_ns)
+        # The first change of an event is its start; updates and the end come later.
+        decided.setdefault(change.number, step.decided_ns)
         if change.type == "end":
             start_ns = change.start_ns
             end_ns = start_ns if change.end_ns is None else change.end_ns
             found[change.number] = Detection(
-                change.label, start_ns, said[change.number], end_ns, change.top_score
+                change.label, start_ns, decided[change.number], end_ns, change.top_score
             )
-    if unended := said.keys() - found.keys():
+    if unended := decided.keys() - found.keys():
         raise ValueError(f"events {sorted(unended)} start and never end")
     return [found[number] for number in sorted(found)]
 
 
 @dataclass(frozen=True)
 class Matching:
-    """Which event is which action's; indices into the two sequences that were matched."""
+    """Which event matches which action, as indices into the two sequences."""
 
     pairs: list[tuple[int, int]]
     """(event, interval)."""
@@ -64,17 +65,18 @@ class Matching:
     false_alarms: list[int]
     """Unmatched events that overlap no action of their label."""
     repeats: list[int]
-    """Unmatched events that do: further events of an action that has its own."""
+    """Unmatched events that overlap an action of their label."""
 
 
 def match(events: Sequence[Detection], intervals: Sequence[Interval]) -> Matching:
-    """Give each action the first event of its label from its start to 1.5 s past its end.
+    """Match each action with the first event of its label from its start to 1.5 s past its end.
 
-    An event belongs to one action and an action has one event; both in the order of time.
+    An event matches at most one action, and an action at most one event.
     """
     free = set(range(len(intervals)))
     order = sorted(range(len(intervals)), key=lambda i: intervals[i].start_ns)
     pairs: list[tuple[int, int]] = []
+    # In the order of time, each event takes the earliest action that it can.
     for place in sorted(range(len(events)), key=lambda i: events[i].start_ns):
         event = events[place]
         for candidate in order:
@@ -102,7 +104,7 @@ def _overlaps(event: Detection, interval: Interval) -> bool:
 
 
 class EventRow(msgspec.Struct, frozen=True):
-    """One event and what became of it; seconds of its stream or file."""
+    """One event and its outcome; times are in seconds of its stream or file."""
 
     label: str
     start_s: float
@@ -153,12 +155,12 @@ class Alarms(msgspec.Struct, frozen=True):
     hours: float
     per_hour: float | None
     per_hour_below: float | None
-    """The true rate is below it with 95 % confidence; the rule of three where there is none."""
+    """The true rate is below this with 95 % confidence; by the rule of three without an alarm."""
     by_label: dict[str, int]
 
 
 class TimesToDetect(msgspec.Struct, frozen=True):
-    """Seconds of media time, ``median`` and ``p90``; below 0: before the action's end."""
+    """Seconds of media time, ``median`` and ``p90``; ``from_end`` is negative before the end."""
 
     from_start: Mapping[str, float | None]
     from_end: Mapping[str, float | None]
@@ -174,7 +176,7 @@ class LabelEvents(msgspec.Struct, frozen=True):
 
 
 class StreamReport(msgspec.Struct, frozen=True):
-    """All figures of the stream protocol as plain data; None where nothing can be divided."""
+    """All figures of the stream protocol as plain data; None where the divisor is 0."""
 
     stream_s: float
     overall: Counts
@@ -194,7 +196,7 @@ class StreamReport(msgspec.Struct, frozen=True):
 
 
 class QuietReport(msgspec.Struct, frozen=True):
-    """False alarms in material without actions, as plain data."""
+    """False alarms in footage without actions, as plain data."""
 
     files: int
     stream_s: float
@@ -211,9 +213,9 @@ def report(
     played: Sequence[Interval] = (),
     unreadable: Sequence[str] = (),
 ) -> StreamReport:
-    """The figures of the stream protocol. ``labels`` are those that make events.
+    """The figures of the stream protocol. ``labels`` are those that can start events.
 
-    ``played`` says which clip was on when, for the names of the clips in which events start.
+    ``played`` has the clip of each time, to name the clip in which an event starts.
     """
     matching = match(events, intervals)
     outcomes = _outcomes(matching, len(events))
@@ -263,6 +265,7 @@ def _outcomes(matching: Matching, events: int) -> list[Outcome]:
 
 
 def _playing(at_ns: int, played: Sequence[Interval]) -> str | None:
+    """The clip that plays at ``at_ns``; None in a pause."""
     place = bisect_right(played, at_ns, key=lambda interval: interval.start_ns) - 1
     if place < 0 or at_ns >= played[place].end_ns:
         return None
@@ -310,7 +313,7 @@ def _of_label(
 
 
 def alarms(labels: Sequence[str], length_ns: int) -> Alarms:
-    """The false alarms of these ``labels``, one each, in ``length_ns`` of one camera's time."""
+    """Count false alarms, one per entry of ``labels``, in ``length_ns`` of one camera's time."""
     hours = length_ns / NS_PER_S / 3600
     by_label: dict[str, int] = {}
     for label in labels:
@@ -332,7 +335,7 @@ def stream_report(run: StreamRun, contract: Contract) -> StreamReport:
 
 
 def quiet_report(runs: Sequence[Run], contract: Contract) -> QuietReport:
-    """False alarms in files without actions: whatever event they make."""
+    """False alarms in files without actions: every event in them."""
     read = [run for run in runs if run.error is None]
     events = [
         _row(event, "false alarm", shown(run.path))

@@ -1,4 +1,4 @@
-"""Other thresholds on the same scores: what one gains and pays by asking for more or less."""
+"""Other start thresholds on the same scores: how recall and false alarms change with them."""
 
 from collections.abc import Sequence
 
@@ -10,11 +10,11 @@ from pipeline.evaluate.streams import quiet_report, stream_report
 from pipeline.model.pack import Contract
 
 STARTS = tuple(round(float(start), 2) for start in np.arange(0.30, 0.96, 0.05))
-"""Start thresholds that are tried."""
+"""The start thresholds to try."""
 
 
 class Point(msgspec.Struct, frozen=True):
-    """The stream with one start threshold for all labels; None: the pack's own."""
+    """The figures with one start threshold for all labels; ``start`` None: the pack's own."""
 
     start: float | None
     precision: float | None
@@ -25,7 +25,7 @@ class Point(msgspec.Struct, frozen=True):
 
 
 def sweep(stream: StreamRun, quiet: Sequence[Run], contract: Contract) -> list[Point]:
-    """The pack's own thresholds first, then :data:`STARTS`; ``quiet`` is what --negatives gave."""
+    """The pack's own thresholds first, then :data:`STARTS`; ``quiet``: the runs of --negatives."""
     return [_point(stream, quiet, contract, start) for start in (None, *STARTS)]
 
 
@@ -42,8 +42,8 @@ def with_start(contract: Contract, start: float) -> Contract:
 def _point(
     stream: StreamRun, quiet: Sequence[Run], contract: Contract, start: float | None
 ) -> Point:
-    asked = contract if start is None else with_start(contract, start)
-    found = stream_report(stream, asked)
+    changed = contract if start is None else with_start(contract, start)
+    found = stream_report(stream, changed)
     return Point(
         start=start,
         precision=found.overall.precision,
@@ -51,6 +51,6 @@ def _point(
         f1=found.overall.f1,
         false_alarms_per_hour=found.false_alarms.per_hour,
         negatives_false_alarms_per_hour=(
-            quiet_report(quiet, asked).false_alarms.per_hour if quiet else None
+            quiet_report(quiet, changed).false_alarms.per_hour if quiet else None
         ),
     )

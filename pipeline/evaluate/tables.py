@@ -1,4 +1,4 @@
-"""The reports as short tables for people; ``--json`` and the page have the rest."""
+"""Short tables of the reports for a terminal; ``--json`` and the page have the rest."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -13,11 +13,11 @@ from pipeline.evaluate.report import Report
 from pipeline.evaluate.streams import Alarms, Counts, QuietReport, StreamReport, TimesToDetect
 
 MOST_NAMED = 10
-"""Mistakes and skipped clips that are named on the terminal; ``--json`` names all."""
+"""Mistakes and unreadable clips that are listed on the terminal; ``--json`` lists all."""
 
 
 def show(report: Report, labels: Sequence[str], page: Path | None) -> None:
-    """All parts of a report on standard output."""
+    """Print all parts of a report to standard output."""
     console = Console()
     parts: list[RenderableType] = []
     if report.clip is not None:
@@ -83,7 +83,7 @@ def stream_tables(report: StreamReport) -> Iterable[RenderableType]:
     yield table
     yield (
         f"precision {percent(report.overall.precision)}, recall {percent(report.overall.recall)}; "
-        f"{report.repeats} further events of actions that were found"
+        f"{report.repeats} repeated events of the same actions"
     )
     times = report.time_to_detect_s
     yield (
@@ -93,7 +93,7 @@ def stream_tables(report: StreamReport) -> Iterable[RenderableType]:
     )
     yield (
         f"false alarms: {_rate(report.false_alarms)}; "
-        f"{report.false_alarms_during_other_actions} while another action went on"
+        f"{report.false_alarms_during_other_actions} during another action"
     )
     yield from _named("missed", [f"{m.path}: {m.label}" for m in report.missed])
 
@@ -105,7 +105,7 @@ def _row(counts: Counts, false_alarms: int, times: TimesToDetect) -> tuple[str, 
 
 
 def quiet_tables(report: QuietReport) -> Iterable[RenderableType]:
-    """False alarms in material without actions."""
+    """False alarms in footage without actions."""
     yield (
         f"without actions: {report.files} files, {report.stream_s:.0f} s; "
         f"false alarms: [bold]{_rate(report.false_alarms)}[/]"
@@ -124,7 +124,7 @@ def _rate(alarms: Alarms) -> str:
 
 
 def _notes(report: ClipReport | StreamReport) -> Iterable[RenderableType]:
-    """What the figures leave out."""
+    """What the figures leave out: labels without clips, and unreadable files."""
     if without := report.labels_without_clips:
         yield f"[yellow]labels without a clip: {', '.join(without)}[/]"
     yield from _named("unreadable", report.unreadable)
@@ -154,4 +154,4 @@ def _named(what: str, lines: Sequence[str]) -> Iterable[RenderableType]:
     yield f"[yellow]{what} ({len(lines)}):[/]"
     yield from (f"  {escape(line)}" for line in lines[:MOST_NAMED])
     if len(lines) > MOST_NAMED:
-        yield f"  … and {len(lines) - MOST_NAMED} more; --json names them all"
+        yield f"  … and {len(lines) - MOST_NAMED} more; --json lists them all"

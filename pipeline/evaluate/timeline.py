@@ -1,4 +1,4 @@
-"""One long stream out of many clips, as a single camera would show them, and what is in it when."""
+"""One long stream of many clips, as a single camera would show them, and when each clip plays."""
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -17,10 +17,10 @@ from pipeline.evaluate.recogniser import file_frames
 from pipeline.steps.follow import TimedFrame
 
 PAUSE_S = 2.0
-"""How long the last frame is held where there are no background clips to put between actions."""
+"""How long the last frame is held between actions, when the list has no background clips."""
 
 FIRST_PERIOD_NS = NS_PER_S // 25
-"""How long the frame of a clip lasts that has but one."""
+"""How long a frame lasts that is the only one of its clip."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,27 +35,28 @@ class Interval:
 
 @dataclass(frozen=True, slots=True)
 class Pause:
-    """The last frame stands still."""
+    """The last frame is held for :data:`PAUSE_S`."""
 
 
 Item = Entry | Pause
 
 
 def arrange(entries: Sequence[Entry], background: Sequence[str], seed: int) -> list[Item]:
-    """The stream of clips (:func:`pipeline.evaluate.protocol.stream_order`).
+    """Put the clips into the order of :func:`pipeline.evaluate.protocol.stream_order`.
 
-    Background is the clips of the labels that mean nothing; without such clips a :class:`Pause`
-    follows each action.
+    ``background`` has the labels of no action. Without clips of these, a :class:`Pause` follows
+    each action.
     """
     order = stream_order([entry.label not in background for entry in entries], seed)
     return [Pause() if place is None else entries[place] for place in order]
 
 
 class Timeline:
-    """Plays items one after the other without a break; :attr:`played` fills as it plays.
+    """Plays items one after the other without a break; :attr:`played` grows as it plays.
 
-    A clip keeps its own frame times, moved to where the one before ended. A camera has one size:
-    frames are brought to that of the first. A clip that can't be opened is left out and named.
+    A clip keeps its own frame times, moved to where the clip before it ended. A camera has one
+    size, so frames are resized to that of the first. A clip that can't be opened is skipped and
+    listed in :attr:`unreadable`.
     """
 
     def __init__(
@@ -74,12 +75,12 @@ class Timeline:
         self.played: list[Interval] = []
         """All clips, those of background labels too."""
         self.unreadable: dict[Path, str] = {}
-        """Clips that were left out, and why; each once, however often it was to be played."""
-        self.end_ns = 0
+        """Clips that were skipped, and why; each once, even if the stream has it several times."""
+        self.end_ns = 0  # of everything that has played so far
 
     @property
     def intervals(self) -> list[Interval]:
-        """When actions go on: what was played but background."""
+        """When actions play: :attr:`played` without background."""
         return [interval for interval in self.played if interval.label not in self._background]
 
     def frames(self) -> Iterator[TimedFrame]:
@@ -93,35 +94,40 @@ class Timeline:
                     yield from self._clip(item.path)
                 except SourceError as error:
                     self.unreadable[item.path] = shown(str(error))
+                # A clip that can't be opened, or has no frame, hasn't played.
                 if self.end_ns > start_ns:
                     self.played.append(Interval(item.label, start_ns, self.end_ns, item.path))
             self._advance()
 
     def _clip(self, path: Path) -> Iterator[TimedFrame]:
+        """A clip's frames in stream time; moves :attr:`end_ns` to the end of each."""
         start_ns, before_ns, period_ns = self.end_ns, None, FIRST_PERIOD_NS
         for timed in file_frames(path):
             if before_ns is not None:
                 period_ns = timed.pts_ns - before_ns
             before_ns = timed.pts_ns
             at_ns = start_ns + timed.pts_ns
-            # The last frame lasts as long as the one before it did.
+            # Whichever frame is the last lasts as long as the one before it.
             self.end_ns = at_ns + period_ns
+            # partial binds this frame; a lambda would find the next one when it is called late.
             yield TimedFrame(at_ns, partial(self._retrieve, timed))
 
     def _held(self) -> Iterator[TimedFrame]:
+        """The last frame again, once per step of a pause."""
         frame = self._last
-        if frame is None:  # nothing was shown yet
+        if frame is None:  # no frame was retrieved yet
             return
         for _ in range(round(PAUSE_S * NS_PER_S / self._step_ns)):
             yield TimedFrame(self.end_ns, lambda: frame)
             self.end_ns += self._step_ns
 
     def _retrieve(self, timed: TimedFrame) -> Frame:
+        """Decode a frame, (H, W, 3), and resize it to the first frame's size."""
         frame = timed.retrieve()
         if self._shape is None:
             self._shape = frame.shape
         if frame.shape != self._shape:
-            size = (self._shape[1], self._shape[0])
+            size = (self._shape[1], self._shape[0])  # OpenCV takes (width, height)
             frame = np.asarray(cv2.resize(frame, size, interpolation=cv2.INTER_AREA), np.uint8)
         self._last = frame
         return frame

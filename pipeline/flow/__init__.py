@@ -1,16 +1,18 @@
-"""Optical flow: the motion that the temporal stream looks at.
+"""Optical flow: the motion that the temporal stream uses.
 
-Every method is a callable of two grey images that returns displacement::
+Every method is a callable that takes two gray images and returns displacement::
 
     flow(prev_gray, next_gray) -> (H, W, 2) float32, pixels from prev to next (x right, y down)
 
 ``prev_gray`` and ``next_gray`` are (H, W) uint8 of equal shape. A method object may hold scratch
-memory, so each thread makes its own with :func:`create`.
+memory, so each thread creates its own with :func:`create`.
 """
 
 from collections.abc import Callable
 
 from pipeline.flow.base import FlowMethod
+
+# Each method is imported when it is created: ``deep`` needs onnxruntime, and the others don't.
 
 
 def _lucas_kanade() -> FlowMethod:
@@ -46,20 +48,20 @@ METHODS: dict[str, Callable[[], FlowMethod]] = {
 
 
 def create(name: str) -> FlowMethod:
-    """A fresh flow method by its name; raises ValueError naming those there are."""
+    """Create a flow method by name; raises ValueError that lists the known names."""
     try:
         return METHODS[name]()
     except KeyError:
         raise ValueError(
-            f"unknown flow method {name!r}: there are {', '.join(sorted(METHODS))}"
+            f"unknown flow method {name!r}; must be one of {', '.join(sorted(METHODS))}"
         ) from None
 
 
 def create_fast(name: str) -> FlowMethod:
-    """The fastest that the method has, for when time is short; itself where it has nothing faster.
+    """Create the fastest variant of a method, for when steps come late.
 
-    DIS by its ultrafast preset, Lucas-Kanade with one iteration a level; ``docs/flow.md`` has what
-    either costs in accuracy.
+    DIS uses its ultrafast preset, and Lucas-Kanade one iteration per level; ``docs/flow.md`` has
+    their cost in accuracy. The other methods have no faster variant and are created as they are.
     """
     if name == "dis":
         import cv2

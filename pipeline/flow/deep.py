@@ -1,7 +1,7 @@
 """Dense flow by a small network that this project trained on rendered motion.
 
-The network (``training/flow/network.py``) takes both frames and does all of it: pyramid, warping,
-Lucas and Kanade's equation over two windows, and a CNN that decides between the solutions.
+The network (``training/flow/network.py``) takes both frames and computes everything: the pyramid,
+the warping, Lucas and Kanade's equation over two windows, and a CNN that weighs the solutions.
 """
 
 import hashlib
@@ -22,7 +22,7 @@ MULTIPLE = 64  # the CNN's coarsest layers have a 64th of the frame's sides
 
 
 def load_network(path: Path = NETWORK_FILE) -> UnpackagedNetwork:
-    """The network in ``path``; raises :class:`PackError` unless it is the very one expected."""
+    """Load the network in ``path``; raises :class:`PackError` unless it has the known hash."""
     try:
         model = path.read_bytes()
     except OSError as error:
@@ -30,18 +30,19 @@ def load_network(path: Path = NETWORK_FILE) -> UnpackagedNetwork:
     found = hashlib.sha256(model).hexdigest()
     if found != NETWORK_SHA256:
         raise PackError(
-            f"{path}: its SHA-256 is {found}, not {NETWORK_SHA256}: the file is damaged or of "
+            f"{path}: its SHA-256 is {found}, not {NETWORK_SHA256}: the file is damaged or from "
             "another version; reinstall the package"
         )
     return UnpackagedNetwork(path, model)
 
 
-# A session may be run from several threads, and opening one takes longer than fifty frames.
+# All threads share one session. Several threads may run it at once, and opening another would take
+# longer than the flow of fifty frames.
 _shared = cache(load_network)
 
 
 class Deep:
-    """Flow from a network: one onnxruntime session per process, on one core or the GPU."""
+    """Flow from the network: one onnxruntime session per process, on one core or the GPU."""
 
     def __init__(self) -> None:
         self._network = _shared()
@@ -50,12 +51,12 @@ class Deep:
         require_gray_pair(prev_gray, next_gray)
         height, width = prev_gray.shape
         inputs = {"prev": _padded(prev_gray), "next": _padded(next_gray)}
-        (found,) = self._network.run(inputs)
-        return np.asarray(cv2.merge(list(found[0, :, :height, :width])), np.float32)
+        (flow,) = self._network.run(inputs)  # (1, 2, h, w), with the padding
+        return np.asarray(cv2.merge(list(flow[0, :, :height, :width])), np.float32)
 
 
 def _padded(image: Gray) -> Gray:
-    """(H, W) -> (1, h, w) with sides that the network can halve, the border repeated."""
+    """(H, W) -> (1, h, w): repeat the border up to sides that the network can halve."""
     height, width = image.shape
     padded = cv2.copyMakeBorder(
         image, 0, -height % MULTIPLE, 0, -width % MULTIPLE, cv2.BORDER_REPLICATE

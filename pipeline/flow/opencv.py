@@ -1,12 +1,12 @@
-"""The flow methods that OpenCV has: Farneback's and DIS."""
+"""The flow methods of OpenCV: Farneback's and DIS."""
 
 import cv2
 import numpy as np
 
 from pipeline.arrays import FlowField, Gray
 
-# OpenCV's DIS reads beyond its pyramid, and the process dies, when a frame is lower than this for
-# its width (https://github.com/opencv/opencv_contrib/issues/1355); from here on every width works.
+# OpenCV's DIS reads beyond its pyramid, which ends the process, when a frame has too few rows for
+# its width (https://github.com/opencv/opencv_contrib/issues/1355). From 32 on, every width works.
 _DIS_MIN_SIDE = 32
 
 
@@ -32,7 +32,7 @@ class Farneback:
 
     def __call__(self, prev_gray: Gray, next_gray: Gray) -> FlowField:
         require_gray_pair(prev_gray, next_gray)
-        start = np.zeros((*prev_gray.shape, 2), np.float32)
+        start = np.zeros((*prev_gray.shape, 2), np.float32)  # OpenCV writes the flow into it
         cv2.calcOpticalFlowFarneback(prev_gray, next_gray, start, 0.5, 3, 15, 3, 5, 1.2, 0)
         return start
 
@@ -49,16 +49,16 @@ class DIS:
         require_gray_pair(prev_gray, next_gray)
         height, width = prev_gray.shape
         if self._shape != prev_gray.shape:
-            # A small frame makes OpenCV's object use fewer scales from then on, for any frame.
+            # After a small frame, OpenCV's object uses fewer scales for all later frames.
             self._dis = cv2.DISOpticalFlow.create(self._preset)
             self._shape = prev_gray.shape
         below, right = max(0, _DIS_MIN_SIDE - height), max(0, _DIS_MIN_SIDE - width)
         if below or right:
             prev_gray = _pad(prev_gray, below, right)
             next_gray = _pad(next_gray, below, right)
-        # OpenCV's DIS refuses what isn't contiguous, such as a part of a larger picture.
+        # OpenCV's DIS refuses arrays that aren't contiguous, such as a part of a larger picture.
         prev_gray, next_gray = np.ascontiguousarray(prev_gray), np.ascontiguousarray(next_gray)
-        # A fresh output each call: OpenCV takes a given one as the start of the search.
+        # A new output each call: OpenCV would start its search from the flow in an old one.
         flow = self._dis.calc(prev_gray, next_gray, None)  # type: ignore[call-overload]
         if below or right:
             flow = np.ascontiguousarray(flow[:height, :width])

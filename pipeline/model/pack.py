@@ -1,9 +1,9 @@
-"""A model pack: three networks and the contract that says how to feed them.
+"""A model pack: three networks, and the contract that defines their inputs and outputs.
 
 A pack is a folder with ``spatial.onnx``, ``temporal.onnx``, ``fusion.onnx``, ``pack.json`` and
-``MODEL_CARD.md``. ``pack.json`` is the contract; all of it but the file hashes also stands in each
-ONNX file's ``metadata_props`` under :data:`METADATA_KEY`, and the loader refuses a pack whose files
-and contract disagree.
+``MODEL_CARD.md``. ``pack.json`` is the contract. Each ONNX file repeats it, without the file
+hashes, in ``metadata_props`` under :data:`METADATA_KEY`. The loader refuses a pack whose files and
+contract disagree.
 
 Tensors (N and T are dynamic):
 
@@ -19,7 +19,7 @@ network                   inputs                                 outputs
                           (spatial, temporal) is present         float32, weight of spatial
 ========================  =====================================  ==================================
 
-Networks compute in float32, float16 or 8-bit integers, as ``precision`` says; tensors are the same.
+Networks compute in float32, float16 or 8-bit integers (``precision``); the tensors stay the same.
 
 Windows end at the newest step; a window that isn't full yet is padded at its old end with mask 0.
 """
@@ -42,7 +42,7 @@ Pixels = Annotated[int, Field(ge=1, le=4096)]
 Size = Annotated[tuple[Pixels, Pixels], Field(description="(height, width) in pixels")]
 Score = Annotated[float, Field(ge=0.0, le=1.0)]
 Precision = Literal["float32", "float16", "int8"]
-# A label is a part of a topic, action/<camera>/<label>/, so it has no slash in it.
+# A label is part of a topic, action/<camera>/<label>/, so it may not contain a slash.
 Label = Annotated[str, Field(pattern=r"^[\w.+-][\w .+-]{0,63}$")]
 
 
@@ -51,7 +51,7 @@ class _Contract(BaseModel):
 
 
 class SpatialContract(_Contract):
-    """The appearance network. Normalisation lives in the graph and is recorded for reference."""
+    """The appearance network. The graph normalises; ``mean`` and ``std`` are for reference."""
 
     backbone: str
     size: Size
@@ -61,25 +61,28 @@ class SpatialContract(_Contract):
 
 
 class TemporalContract(_Contract):
-    """The motion network, and how its flow is made.
+    """The motion network, and how its flow is computed.
 
-    A frame is made grey and resized (area, no crop) to ``flow_size``; flow there, in pixels per
-    nominal step, is resized (area) to ``size``, values unchanged, and quantised with ``bound``.
+    A frame is converted to gray and resized (area, no crop) to ``flow_size``. Flow at that size, in
+    pixels per nominal step, is resized (area) to ``size``, values unchanged, and quantised with
+    ``bound``.
     """
 
     backbone: str
     size: Size
     flow_size: Size
     stack: int = Field(ge=1, le=32, description="L, flow fields in a stack")
-    method: str = Field(description="the flow method the network was trained with")
+    method: str = Field(description="the flow method that the network was trained with")
     bound: float = Field(
-        gt=0, description="displacement, pixels per step, that is quantised to 255"
+        gt=0, description="displacement, pixels per step, that becomes 255 in 8 bits"
     )
 
 
 class FusionContract(_Contract):
+    """The fusion network: how it joins the two streams and aggregates over the window."""
+
     kind: Literal["concat", "weighted", "attention", "score"]
-    aggregator: str = Field(description="what looks along the window, for example 'gru'")
+    aggregator: str = Field(description="the network over the window's steps, for example 'gru'")
 
 
 class Threshold(_Contract):
@@ -98,7 +101,7 @@ class Threshold(_Contract):
 
 
 class Precisions(_Contract):
-    """The numbers in which each network computes; its inputs and outputs are the same in all."""
+    """The numbers in which each network computes; its tensors are the same in all three."""
 
     spatial: Precision = "float32"
     temporal: Precision = "float32"
@@ -108,7 +111,7 @@ class Precisions(_Contract):
 class Parity(_Contract):
     """Largest |torch − onnxruntime| over every output, on real clips, measured at export.
 
-    A pack with 8-bit networks has no tolerance: :class:`Quantised` is what it is held to.
+    A pack with 8-bit networks has no tolerance; :class:`Quantised` limits its loss of accuracy.
     """
 
     spatial: float
@@ -118,10 +121,10 @@ class Parity(_Contract):
     top1_agreement: Score = Field(description="share of steps with the same first label")
     samples: int = Field(description="clips")
     outputs: dict[str, float] = Field(
-        default_factory=dict, description="of each output by itself, as 'fusion.alpha'"
+        default_factory=dict, description="the same for each output, such as 'fusion.alpha'"
     )
     stepped: float | None = Field(
-        default=None, description="of the pipeline's stepping to torch's pass over a whole clip"
+        default=None, description="between the pipeline's steps and torch over a whole clip"
     )
 
     @model_validator(mode="after")
@@ -131,24 +134,25 @@ class Parity(_Contract):
         if self.stepped is not None:
             figures["stepped inference"] = self.stepped
         for name, worst in figures.items():
+            # nan compares false; inf would pass where there is no tolerance.
             if not (worst <= limit and math.isfinite(worst)):
                 raise ValueError(f"{name} differs by {worst:.3g}, more than {limit:.3g}")
         return self
 
 
 class Quantised(_Contract):
-    """What 8 bits cost: top-1 over the same clips, by fused and single streams' scores."""
+    """The cost of 8 bits: top-1 over the same clips, by the fused and each stream's scores."""
 
     clips: int = Field(ge=1)
-    held_out: bool = Field(description="whether the networks hadn't been trained on the clips")
+    held_out: bool = Field(description="whether training left the clips out")
     calibration: str = Field(description="how the ranges of values were found")
     float32: dict[str, Score]
     int8: dict[str, Score]
-    agreement: Score = Field(description="share of clips that both give the same fused label")
+    agreement: Score = Field(description="share of clips with the same fused label in both")
 
     @property
     def drop_points(self) -> float:
-        """How far fused accuracy falls, in points of a hundred."""
+        """The loss of fused accuracy, in percentage points."""
         return round(100.0 * (self.float32["fused"] - self.int8["fused"]), 6)
 
     @model_validator(mode="after")
@@ -163,7 +167,7 @@ class Quantised(_Contract):
 
 
 class Contract(_Contract):
-    """Everything that a program must know to run a pack."""
+    """Everything that a program needs to run a pack."""
 
     schema_version: Literal[1] = 1
     name: str = Field(pattern=r"^[a-z0-9][a-z0-9_-]*$")
@@ -171,7 +175,7 @@ class Contract(_Contract):
     licence: str
     provenance: str = Field(description="what the weights were trained on, and its licence")
     labels: tuple[Label, ...] = Field(min_length=2)
-    background: tuple[str, ...] = Field(description="labels that mean nothing and make no event")
+    background: tuple[str, ...] = Field(description="labels of no action, which start no event")
     step_hz: float = Field(gt=0, le=120)
     window: int = Field(ge=1, le=1024, description="T, steps in a window")
     feature_size: int = Field(ge=1, le=16384, description="d")
@@ -181,36 +185,39 @@ class Contract(_Contract):
     thresholds: dict[str, Threshold]
     precision: Precisions = Precisions()
     parity: Parity
-    quantised: Quantised | None = Field(default=None, description="of a pack with 8-bit networks")
+    quantised: Quantised | None = Field(default=None, description="only with 8-bit networks")
     metrics: dict[str, Any]
     limits: tuple[str, ...] = Field(default=(), description="what the pack can't do, for its card")
-    sha256: dict[str, str] = Field(default_factory=dict, description="of each network's file")
+    sha256: dict[str, str] = Field(default_factory=dict, description="by the file of each network")
 
     @model_validator(mode="after")
     def _labels(self) -> Self:
         if len(set(self.labels)) != len(self.labels):
             raise ValueError("labels must differ from one another")
-        if strange := set(self.background) - set(self.labels):
-            raise ValueError(f"background names labels that are not there: {sorted(strange)}")
-        if strange := set(self.thresholds) - set(self.labels):
-            raise ValueError(f"thresholds name labels that are not there: {sorted(strange)}")
+        if unknown := set(self.background) - set(self.labels):
+            raise ValueError(f"background names labels that 'labels' omits: {sorted(unknown)}")
+        if unknown := set(self.thresholds) - set(self.labels):
+            raise ValueError(f"thresholds name labels that 'labels' omits: {sorted(unknown)}")
         return self
 
     @model_validator(mode="after")
-    def _held_to_something(self) -> Self:
-        small = [name for name in NETWORKS if getattr(self.precision, name) == "int8"]
-        if small and self.quantised is None:
-            raise ValueError(f"{', '.join(small)} in int8, but quantised says not what that costs")
-        if self.parity.tolerance is None and not small:
-            raise ValueError("parity.tolerance may lack only where a network is in int8")
+    def _accuracy_is_limited(self) -> Self:
+        """A pack states either a tolerance of its parity or the cost of its 8 bits."""
+        int8 = [name for name in NETWORKS if getattr(self.precision, name) == "int8"]
+        if int8 and self.quantised is None:
+            raise ValueError(
+                f"{', '.join(int8)}: int8, so 'quantised' must give the cost in accuracy"
+            )
+        if self.parity.tolerance is None and not int8:
+            raise ValueError("parity.tolerance may be null only with a network in int8")
         return self
 
     def threshold(self, label: str) -> Threshold:
-        """The event thresholds of ``label``, the defaults where the pack sets none."""
+        """The event thresholds of ``label``; the defaults where the pack sets none."""
         return self.thresholds.get(label, Threshold())
 
     def metadata_json(self) -> str:
-        """The contract as it stands in each ONNX file: all but the hashes of the files."""
+        """The contract as each ONNX file holds it: without the hashes of the files."""
         return self.model_dump_json(exclude={"sha256"})
 
 
@@ -231,7 +238,7 @@ def file_sha256(path: Path) -> str:
 
 
 class ModelPack:
-    """A folder whose contract was read and whose files have the hashes that it states."""
+    """A pack whose contract is valid and whose files have the hashes in it."""
 
     def __init__(self, folder: Path, contract: Contract) -> None:
         self.folder = folder
@@ -241,8 +248,8 @@ class ModelPack:
     def load(cls, folder: Path | str) -> "ModelPack":
         """Read and verify a pack; raises :class:`PackError` with the folder and the reason.
 
-        The graphs themselves are compared with the contract when a session is opened
-        (:mod:`pipeline.model.session`).
+        :mod:`pipeline.model.session` compares the graphs themselves with the contract, when it
+        opens them.
         """
         folder = Path(folder)
         path = folder / CONTRACT_FILE
@@ -252,7 +259,7 @@ class ModelPack:
             what = f"no {CONTRACT_FILE} in it" if folder.is_dir() else "no such folder"
             raise PackError(f"model pack {folder}: {what}") from None
         except OSError as error:
-            raise PackError(f"model pack {folder}: {error}") from None
+            raise PackError(f"model pack {folder}: {path.name}: {error.strerror}") from None
         except ValidationError as error:
             first = error.errors()[0]
             where = ".".join(str(part) for part in first["loc"]) or "whole file"
@@ -275,7 +282,7 @@ class ModelPack:
             path = self.path(network)
             stated = self.contract.sha256.get(path.name)
             if stated is None:
-                raise PackError(f"{self.folder / CONTRACT_FILE}: sha256 lacks {path.name}")
+                raise PackError(f"{self.folder / CONTRACT_FILE}: sha256 has no {path.name}")
             if not path.is_file():
                 raise PackError(f"model pack {self.folder}: {path.name} is missing")
             if (actual := file_sha256(path)) != stated:

@@ -1,7 +1,7 @@
-"""The networks of a pack, run by onnxruntime. The only importer of onnxruntime.
+"""The networks of a pack, run by onnxruntime. No other module imports onnxruntime.
 
-A session is opened only after its file's hash was verified, and refused when its metadata, input
-or output shapes disagree with the contract.
+A session is opened only after its file's hash was verified. It is refused when its metadata, or the
+shape of an input or output, disagrees with the contract.
 """
 
 import ctypes
@@ -31,8 +31,8 @@ Float = npt.NDArray[np.float32]
 
 log = logging.getLogger(__name__)
 
-# onnxruntime writes pages to standard error when CUDA's libraries are not there, which is the
-# common case; which provider a network got is logged here instead.
+# onnxruntime fills standard error when CUDA's libraries are missing, which is the common case. This
+# module logs instead which provider each network got.
 _FATAL = 4
 ort.set_default_logger_severity(_FATAL)
 
@@ -43,36 +43,39 @@ _DRIVER = "libcuda.so.1"
 
 _OPTIONS: dict[str, dict[str, str]] = {
     CUDA: {
-        # A pool that doubles would take what other programs on the card need.
+        # By default the pool doubles when it grows, and so takes memory from other programs.
         "arena_extend_strategy": "kSameAsRequested",
         "gpu_mem_limit": str(2 << 30),
-        # Trying every algorithm at each new batch size takes seconds.
+        # The default tries every algorithm for each new batch size, which takes seconds.
         "cudnn_conv_algo_search": "HEURISTIC",
     }
 }
-"""Of a provider; a network on a card takes two gigabytes of it at most."""
+"""By provider; a network takes at most two gigabytes of a GPU's memory."""
 
 
 @dataclass(frozen=True, slots=True)
 class _Tensor:
+    """The type and shape that an input or output must have."""
+
     dtype: str
     shape: tuple[int | None, ...]
     """None where the size is dynamic."""
 
 
 def _interface(contract: Contract, network: str) -> tuple[dict[str, _Tensor], dict[str, _Tensor]]:
+    """The inputs and outputs that ``contract`` requires of a network, by name."""
     d, classes = contract.feature_size, len(contract.labels)
     if network == "spatial":
-        frames = _Tensor("tensor(uint8)", (None, *contract.spatial.size, 3))
+        frames = _Tensor("tensor(uint8)", (None, *contract.spatial.size, 3))  # (N, h, w, 3)
         return {"frames": frames}, {"features": _Tensor("tensor(float)", (None, d))}
     if network == "temporal":
-        stack = (None, contract.temporal.stack, *contract.temporal.size, 2)
+        stack = (None, contract.temporal.stack, *contract.temporal.size, 2)  # (N, L, h, w, 2)
         return (
             {"flow": _Tensor("tensor(uint8)", stack)},
             {"features": _Tensor("tensor(float)", (None, d))},
         )
-    window = _Tensor("tensor(float)", (None, None, d))
-    scores = _Tensor("tensor(float)", (None, classes))
+    window = _Tensor("tensor(float)", (None, None, d))  # (N, T, d)
+    scores = _Tensor("tensor(float)", (None, classes))  # (N, C)
     return (
         {
             "spatial": window,
@@ -89,53 +92,55 @@ def _interface(contract: Contract, network: str) -> tuple[dict[str, _Tensor], di
 
 
 def _verified(pack: ModelPack, network: str) -> bytes:
-    """A network's file, whose hash is that of the contract.
+    """Read a network's file and compare its hash with the contract's.
 
-    A session gets these very bytes: a file that is exchanged after it was verified isn't opened,
-    and weights in other files, of which the contract has no hash, aren't found.
+    The session is opened from these bytes and not from the path. So a file that is replaced after
+    the check is never opened, and weights in other files, for which the contract has no hash, can't
+    be found.
     """
     path = pack.path(network)
     try:
         content = path.read_bytes()
     except OSError as error:
-        raise PackError(f"{path}: {error}") from None
+        raise PackError(f"{path}: can't be read: {error.strerror}") from None
     if bytes_sha256(content) != pack.contract.sha256.get(path.name):
-        raise PackError(f"{path}: was changed since it was verified")
+        raise PackError(f"{path}: was changed since it was verified; start again")
     return content
 
 
 def _open(path: Path, model: bytes, threads: int, providers: Sequence[str]) -> ort.InferenceSession:
-    """A session of ``model``, the content of ``path``, which :class:`PackError` names."""
+    """Open a session of ``model``, the content of ``path``; :class:`PackError` names the file."""
     options = ort.SessionOptions()
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
-    # A spinning pool burns a core that another stage needs.
+    # Threads that spin while they wait would use a core that another stage needs.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     options.log_severity_level = _FATAL
     chosen = list(providers or available_providers())
     if CUDA in chosen and hasattr(ort, "preload_dlls"):
-        ort.preload_dlls()  # CUDA's libraries out of NVIDIA's packages, where they are installed
+        # Finds CUDA's libraries in NVIDIA's Python packages, where the loader doesn't search.
+        ort.preload_dlls()
     try:
         return ort.InferenceSession(
             model, options, providers=[(name, _OPTIONS.get(name, {})) for name in chosen]
         )
-    except Exception as error:  # onnxruntime's errors share no base class but this
+    except Exception as error:  # onnxruntime's errors have no base class of their own
         reason = str(error).splitlines()[0]
         raise PackError(f"{path}: onnxruntime can't load it: {reason}") from None
 
 
 class UnpackagedNetwork:
-    """A network that belongs to no pack; whoever opens it has verified its bytes."""
+    """A network outside any pack; the caller has verified its bytes."""
 
     def __init__(
         self, path: Path, model: bytes, threads: int = 1, providers: Sequence[str] = ()
     ) -> None:
         """Open ``model``, the content of ``path``; raises :class:`PackError`."""
         self._session = _open(path, model, threads, providers)
-        self.provider = _told(path, self._session, providers)
+        self.provider = _log_provider(path, self._session, providers)
 
     def run(self, inputs: Mapping[str, Array]) -> list[Float]:
-        """All outputs, in the graph's order."""
+        """Run the network; returns all outputs in the graph's order."""
         return list(self._session.run(None, dict(inputs)))
 
 
@@ -152,13 +157,14 @@ class Network:
         inputs, outputs = _interface(pack.contract, network)
         _verify_tensors(f"{path}: input", self._session.get_inputs(), inputs)
         _verify_tensors(f"{path}: output", self._session.get_outputs(), outputs)
-        if strange := {arg.name for arg in self._session.get_inputs()} - inputs.keys():
-            raise PackError(f"{path}: has inputs that the contract lacks: {sorted(strange)}")
+        # An input that nothing fills would fail at the first step. Further outputs are harmless.
+        if unknown := {arg.name for arg in self._session.get_inputs()} - inputs.keys():
+            raise PackError(f"{path}: has inputs that the contract omits: {sorted(unknown)}")
         self._outputs = list(outputs)
-        self.provider = _told(path, self._session, providers)
+        self.provider = _log_provider(path, self._session, providers)
 
     def run(self, inputs: Mapping[str, Array]) -> dict[str, Float]:
-        """The network's outputs by name; shapes as in :mod:`pipeline.model.pack`."""
+        """Run the network; returns its outputs by name, shaped as in :mod:`pipeline.model.pack`."""
         results = self._session.run(self._outputs, dict(inputs))
         return dict(zip(self._outputs, results, strict=True))
 
@@ -166,11 +172,11 @@ class Network:
 def available_providers() -> list[str]:
     """The providers to try, best first; the CPU is always among them.
 
-    A build that could use a card isn't asked to where there is no driver: it would search for
-    CUDA's libraries, half a gigabyte of them, only to fail.
+    Without a driver, CUDA is omitted even if this build supports it. Otherwise onnxruntime would
+    load CUDA's libraries, half a gigabyte of them, only to fail.
     """
-    there = ort.get_available_providers()
-    return [name for name in _PREFERRED if name in there and (name != CUDA or _has_driver())]
+    built_in = ort.get_available_providers()
+    return [name for name in _PREFERRED if name in built_in and (name != CUDA or _has_driver())]
 
 
 @cache
@@ -182,14 +188,15 @@ def _has_driver() -> bool:
     return True
 
 
-def _told(path: Path, session: ort.InferenceSession, asked: Sequence[str]) -> str:
-    """The provider that a network got; said, and loudly if a better one was to be had."""
+def _log_provider(path: Path, session: ort.InferenceSession, requested: Sequence[str]) -> str:
+    """Return the provider that a network got; log it, with a warning if it isn't the best."""
+    # onnxruntime doesn't fail without the first provider: it takes the next one.
     provider: str = session.get_providers()[0]
-    wanted = asked[0] if asked else available_providers()[0]
-    if provider != wanted:
+    best = requested[0] if requested else available_providers()[0]
+    if provider != best:
         log.warning(
             "%s runs on %s, not on %s: its libraries are missing or don't fit this onnxruntime",
-            path.name, provider, wanted,
+            path.name, provider, best,
         )  # fmt: skip
     else:
         log.info("%s runs on %s", path.name, provider)
@@ -197,10 +204,11 @@ def _told(path: Path, session: ort.InferenceSession, asked: Sequence[str]) -> st
 
 
 def _verify_metadata(pack: ModelPack, network: str, session: ort.InferenceSession) -> None:
+    """Compare the contract in the ONNX file with ``pack.json``, so that packs can't be mixed."""
     path = pack.path(network)
     text = session.get_modelmeta().custom_metadata_map.get(METADATA_KEY)
     if text is None:
-        raise PackError(f"{path}: carries no contract ({METADATA_KEY!r} in its metadata)")
+        raise PackError(f"{path}: holds no contract ({METADATA_KEY!r} in its metadata)")
     stated = json.loads(pack.contract.metadata_json())
     try:
         carried = json.loads(text)
@@ -208,7 +216,9 @@ def _verify_metadata(pack: ModelPack, network: str, session: ort.InferenceSessio
         raise PackError(f"{path}: its contract is not JSON: {error}") from None
     if not isinstance(carried, dict):
         raise PackError(f"{path}: its contract is not a JSON object")
-    # A file that was written before a field existed lacks it; pack.json was read with its default.
+    # A file from before a field existed doesn't hold it. Reading it as a contract adds the default,
+    # as for pack.json. A file that isn't a contract is compared as it is, and the loop names the
+    # difference.
     with suppress(ValidationError):
         carried = json.loads(Contract.model_validate(carried).metadata_json())
     for key in sorted(stated.keys() | carried.keys()):
@@ -219,11 +229,13 @@ def _verify_metadata(pack: ModelPack, network: str, session: ort.InferenceSessio
 def _verify_tensors(
     where: str, actual: Sequence[ort.NodeArg], expected: Mapping[str, _Tensor]
 ) -> None:
+    """Raise :class:`PackError` unless each expected tensor is in the graph, as expected."""
     found = {arg.name: arg for arg in actual}
     for name, tensor in expected.items():
         if name not in found:
-            raise PackError(f"{where} {name!r} is missing; there are {sorted(found)}")
+            raise PackError(f"{where} {name!r} is missing; the graph has {sorted(found)}")
         arg = found[name]
+        # onnxruntime has the symbol of a dynamic size, such as "N", where a number would be.
         sizes = tuple(size if isinstance(size, int) else None for size in arg.shape)
         if arg.type != tensor.dtype or sizes != tensor.shape:
             raise PackError(

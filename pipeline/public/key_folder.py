@@ -1,8 +1,8 @@
 """The key folder: the server's keys, and the clients that may connect from other machines.
 
-A folder holds the server's key pair and the public key of each client that is let in. Keys are
-Curve25519 (CurveZMQ, https://rfc.zeromq.org/spec/26), written in Z85. What a client needs is in one
-file, which is made once and carried to it.
+A folder holds the server's key pair and the public key of each client that may connect. Keys are
+Curve25519 (CurveZMQ, https://rfc.zeromq.org/spec/26), written in Z85. One file holds what a client
+needs; it is written once and then moved to the client's machine.
 """
 
 import logging
@@ -25,21 +25,21 @@ Z85Key = Annotated[str, msgspec.Meta(pattern=r"^[0-9a-zA-Z.:+=^!/*?&<>()\[\]{}@%
 
 
 class ServerKeys(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """The server's pair."""
+    """The server's key pair."""
 
     public: Z85Key
     secret: Z85Key
 
 
 class AllowedClient(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """What the server keeps of a client."""
+    """What the server stores of a client."""
 
     public: Z85Key
     since: str
 
 
 class ClientKeys(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """What a client needs: its own pair, and the key by which it knows the server."""
+    """What a client needs: its own key pair, and the server's public key."""
 
     name: str
     public: Z85Key
@@ -59,27 +59,27 @@ class KeyFolder:
         self.path = path
 
     def server(self) -> ServerKeys:
-        """The server's pair; raises :class:`KeysError`, also when others could read it."""
+        """Read the server's pair; raises :class:`KeysError`, also when others may read the file."""
         path = self.path / SERVER_FILE
         if not path.exists():
             raise KeysError(
-                f"{path}: there are no keys; make them with "
+                f"{path}: it doesn't exist; make keys with "
                 f"`python -m pipeline.keys new NAME --folder {self.path}`"
             )
         return _read(path, ServerKeys)
 
     def allowed(self) -> dict[str, str]:
-        """Public key → name of each client that is let in now; a file that is damaged lets none."""
+        """Public key → name of each client that may connect now; damaged files are skipped."""
         found = {}
         for path in sorted((self.path / CLIENTS).glob("*.json")):
             try:
                 found[_read(path, AllowedClient, secret=False).public] = path.stem
             except KeysError as error:
-                log.warning("%s; nobody is let in by it", error)
+                log.warning("%s; its client can't connect", error)
         return found
 
     def new(self, name: str) -> Path:
-        """Keys of a new client, and the server's at first; returns the file to be carried."""
+        """Make a client's keys, and the server's the first time; returns the client's key file."""
         if not _NAME.fullmatch(name):
             raise KeysError(f"{name!r} can't be a client's name: letters, digits, '_', '.' and '-'")
         for folder in (self.path, self.path / CLIENTS, self.path / ISSUED):
@@ -90,40 +90,44 @@ class KeyFolder:
         server = self.server().public
         entry, issued = self._entry(name), self.path / ISSUED / f"{name}.key"
         if entry.exists() or issued.exists():
-            raise KeysError(f"{name} has keys already; revoke them first, or take another name")
+            raise KeysError(f"{name} has keys already; revoke them first, or choose another name")
         public, secret = new_key_pair()
         _write(issued, ClientKeys(name=name, public=public, secret=secret, server=server))
-        # Last: from now on it is let in.
+        # Last, because the client may connect as soon as this file exists.
         since = isoformat(SYSTEM_CLOCK.wall_ns())
         _write(entry, AllowedClient(public=public, since=since))
         return issued
 
     def revoke(self, name: str) -> None:
-        """Let a client in no more; a running program notices within a second."""
+        """Delete a client's keys; a running pipeline notices within a second."""
         try:
             self._entry(name).unlink()
         except FileNotFoundError:
-            there = ", ".join(sorted(p.stem for p in (self.path / CLIENTS).glob("*.json")))
-            raise KeysError(f"{name} has no keys here; there are: {there or 'none'}") from None
+            known = ", ".join(sorted(p.stem for p in (self.path / CLIENTS).glob("*.json")))
+            raise KeysError(
+                f"{name} has no keys in {self.path}; clients with keys: {known or 'none'}"
+            ) from None
         (self.path / ISSUED / f"{name}.key").unlink(missing_ok=True)
 
     def entries(self) -> list[tuple[str, AllowedClient]]:
-        """(name, what is kept of it) of each client that is let in."""
+        """The name and the stored entry of each client that may connect."""
         paths = sorted((self.path / CLIENTS).glob("*.json"))
         return [(path.stem, _read(path, AllowedClient, secret=False)) for path in paths]
 
     def _entry(self, name: str) -> Path:
+        # .name keeps a given "../x" inside the folder.
         return self.path / CLIENTS / f"{Path(name).name}.json"
 
 
 def read_client_keys(path: Path) -> ClientKeys:
-    """A client's key file; raises :class:`KeysError`, also when others could read it."""
+    """Read a client's key file; raises :class:`KeysError`, also when others may read the file."""
     return _read(path, ClientKeys)
 
 
 def _read(path: Path, kind: type[_Kind], *, secret: bool = True) -> _Kind:
     try:
         with path.open("rb") as file:
+            # The mode of the open file: the path might be another file by now.
             mode = os.fstat(file.fileno()).st_mode & 0o777
             data = file.read(_MAX_BYTES)
     except OSError as error:
@@ -133,12 +137,12 @@ def _read(path: Path, kind: type[_Kind], *, secret: bool = True) -> _Kind:
     try:
         return msgspec.json.decode(data, type=kind)
     except (msgspec.DecodeError, UnicodeDecodeError):
-        # Not its words: they might repeat a part of a key.
-        raise KeysError(f"{path}: is no key file of this program") from None
+        # Without the decoder's own message, which might repeat a part of a key.
+        raise KeysError(f"{path}: it isn't a key file of this program") from None
 
 
 def _write(path: Path, keys: ServerKeys | AllowedClient | ClientKeys) -> None:
-    """A new file, whole or not at all, that nobody else may read."""
+    """Write a new file that nobody else may read; a failed write leaves no part of it."""
     unfinished = path.with_name(f".{path.name}.{os.getpid()}")
     handle = os.open(unfinished, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     try:

@@ -24,17 +24,17 @@ __all__ = [
     "redact",
 ]
 
-# The sources themselves are imported where they are made: what only redacts a URL, or makes one
-# kind of source, needn't wait for OpenCV to load.
+# Each kind of source is imported when it is created, so that a caller that only redacts a URL, or
+# needs another kind, does not wait for OpenCV to load.
 _NETWORK = ("rtsp", "rtsps", "http", "https")
 
 
 def create(url: str, *, camera: str, clock: Clock, options: SourceOptions | None = None) -> Source:
-    """The source that ``url`` names, not yet open; ``camera`` is for messages.
+    """Create the source that ``url`` names, not yet open; messages name its ``camera``.
 
     ``demo`` or ``demo:SEED``; ``0``, ``1``, ``/dev/video0`` (webcam); ``rtsp://``, ``rtsps://``,
-    ``http://``, ``https://``; a folder of images; a video file. Raises :class:`SourceError` when
-    it is none of these.
+    ``http://``, ``https://``; a folder of images; a video file. Raises :class:`SourceError` for
+    another scheme, a bad seed or an empty string.
     """
     options = options or SourceOptions()
     if url == "demo" or url.startswith("demo:"):
@@ -42,7 +42,7 @@ def create(url: str, *, camera: str, clock: Clock, options: SourceOptions | None
     if scheme := re.match(r"([A-Za-z][A-Za-z0-9+.-]*)://", url):
         if scheme[1].lower() not in _NETWORK:
             raise SourceError(
-                f"camera {camera!r}: {redact(url)}: unknown scheme {scheme[1]!r}: there are "
+                f"camera {camera!r}: {redact(url)}: unknown scheme {scheme[1]!r}; must be one of "
                 + ", ".join(f"{name}://" for name in _NETWORK),
                 kind="unreadable",
                 permanent=True,

@@ -1,4 +1,4 @@
-"""What every source of frames is: the interface, its options and its errors."""
+"""The interface of every source of frames, its options, and what the sources share."""
 
 import re
 from dataclasses import dataclass
@@ -9,7 +9,7 @@ from pipeline.clock import NS_PER_S, Clock
 
 _AUTHORITY = re.compile(r"^([a-z][a-z0-9+.-]*://)([^/?#]*)(.*)$", re.IGNORECASE | re.DOTALL)
 _IPV6 = re.compile(r"\[.*\](:\d+)?")
-# Keys and passwords that cameras take in the query, and in the path (XM: user=x_password=y_…).
+# Cameras accept keys and passwords in the query, and some in the path (XM: user=x_password=y_…).
 _SECRET_PARAMETER = re.compile(
     r"((?:password|passwd|passw|pass|pwd|loginpas|token|api_?key|key|secret|auth|signature|sig)=)"
     r".*?(?=_channel|_stream|[&;\s]|$)",
@@ -18,16 +18,17 @@ _SECRET_PARAMETER = re.compile(
 
 
 def is_file(source: str) -> bool:
-    """Whether a source is something on disk that ends: a video file or a folder of images."""
+    """Whether a source is on disk and ends: a video file or a folder of images."""
     if source == "demo" or source.startswith("demo:") or source.isdigit():
         return False
     return "://" not in source and not source.startswith("/dev/video")
 
 
 def redact(url: str) -> str:
-    """``url`` fit to be shown: ``rtsp://user:secret@host/cam`` becomes ``rtsp://user:***@host/cam``.
+    """Hide secrets: ``rtsp://user:secret@host/cam`` becomes ``rtsp://user:***@host/cam``.
 
-    Passwords and keys among the parameters are hidden too. What isn't a URL is returned as it is.
+    Passwords and keys among the parameters are hidden too. A text that isn't a URL is returned
+    unchanged.
     """
     match = _AUTHORITY.match(url)
     if match is None:
@@ -35,9 +36,9 @@ def redact(url: str) -> str:
     scheme, authority, rest = match.groups()
     login, at, host = authority.rpartition("@")
     if "@" in rest and ":" in authority and not _IPV6.fullmatch(authority):
-        # A password that holds an unescaped slash: all up to the last @ belongs to it. It may look
-        # like a port, and what follows like a path (admin:1234/56@host): then rather a harmless
-        # path is hidden than a password shown.
+        # The password holds an unescaped slash, so everything up to the last @ belongs to it.
+        # ``admin:1234/56@host`` could also be a port and a path with an @. Hiding a harmless path
+        # is better than showing a password.
         secret, at, rest = rest.rpartition("@")
         login, host = authority + secret, ""
     if ":" in login:
@@ -47,11 +48,11 @@ def redact(url: str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Grab:
-    """A frame that was taken but not yet decoded.
+    """A frame that was grabbed but not yet decoded.
 
-    ``captured_ns`` is the clock's monotonic time, ``pts_ns`` media time, which strictly increases
-    (None where the source has none). ``discontinuity`` marks the first frame after a jump, as when
-    a file starts over: motion must not be computed across it.
+    ``captured_ns`` is the clock's monotonic time. ``pts_ns`` is media time, which strictly
+    increases (None where the source has none). ``discontinuity`` marks the first frame after a
+    jump, as when a file starts again: motion must not be computed across it.
     """
 
     captured_ns: int
@@ -61,13 +62,13 @@ class Grab:
 
 @dataclass(frozen=True)
 class SourceOptions:
-    """How a source is to be opened; each kind of source looks at what concerns it."""
+    """How to open a source; the comments name the kinds of source that use each option."""
 
     transport: Literal["tcp", "udp"] = "tcp"  # RTSP
     open_timeout_s: float = 5.0  # network
     read_timeout_s: float = 5.0  # network
     loop: bool = False  # files, folders
-    realtime: bool = True  # files, folders, demo: keep the pace of a camera
+    realtime: bool = True  # files, folders, demo: frames come at the rate of a camera
     fps: float | None = None  # folders (10), demo (30), webcam (its own)
     seed: int = 0  # demo
     width: int | None = None  # demo (640), webcam (its own)
@@ -82,9 +83,9 @@ class SourceOptions:
 
 
 class Source(Protocol):
-    """Where frames come from: open, then grab and retrieve in turn, then close.
+    """A source of frames: open, then grab and retrieve in turn, then close.
 
-    ``live`` sources don't wait for a slow reader; the others give every frame.
+    ``live`` sources don't wait for a slow reader; the others return every frame.
     """
 
     live: bool
@@ -95,7 +96,7 @@ class Source(Protocol):
         ...
 
     def open(self) -> None:
-        """Connect and prove that frames come; raises :class:`SourceError`."""
+        """Connect and read a first frame; raises :class:`SourceError`."""
         ...
 
     def grab(self) -> Grab | None:
@@ -106,23 +107,23 @@ class Source(Protocol):
         ...
 
     def retrieve(self, out: Frame | None = None) -> Frame:
-        """The grabbed frame, (H, W, 3) uint8 BGR.
+        """Decode the grabbed frame, (H, W, 3) uint8 BGR.
 
-        It is written into ``out`` and ``out`` returned when the shape fits; otherwise the result
-        is a fresh array, so a camera that changes size shows by the shape of what comes back.
+        When ``out`` has the frame's shape, the frame is written into it and ``out`` is returned.
+        Otherwise the result is a new array, whose shape shows that the camera changed its size.
         """
         ...
 
     def close(self) -> None:
-        """Let go of the device or connection; may be called twice."""
+        """Release the device or connection; may be called twice."""
         ...
 
 
 class MediaTime:
-    """Makes a source's timestamps strictly increasing nanoseconds that start over at no loop.
+    """Turns a source's timestamps into media time: nanoseconds that strictly increase.
 
-    A timestamp that doesn't increase, as cameras and broken files send them, counts as one frame
-    period after the one before.
+    Cameras and broken files send timestamps that don't increase, and a file that loops starts
+    again at 0. Such a frame counts as one frame period after the one before it.
     """
 
     def __init__(self, nominal_period_ns: int) -> None:
@@ -132,15 +133,16 @@ class MediaTime:
         self._jumped = False
 
     def jump(self) -> None:
-        """The next timestamp has nothing to do with the last, as when a file starts over."""
+        """Ignore the distance to the next timestamp, as when a file starts again."""
         self._jumped = True
 
     def advance(self, raw_ns: int) -> int:
-        """Media time of the frame that the source stamped ``raw_ns``."""
+        """Return the media time of the next frame, which the source stamped ``raw_ns``."""
         if self._raw_ns is None:
             self._now_ns = raw_ns
         else:
             elapsed_ns = raw_ns - self._raw_ns
+            # The last distance that made sense is the best guess for one that doesn't.
             if not self._jumped and elapsed_ns > 0:
                 self._period_ns = elapsed_ns
             self._now_ns += self._period_ns
@@ -149,10 +151,11 @@ class MediaTime:
 
 
 class Pacer:
-    """Holds frames back until they are due by their media time, as a camera would send them.
+    """Delays frames until their media time is due, as a camera would send them.
 
-    A reader that is more than a second late, or a gap of more than two seconds between frames,
-    moves the schedule: the rest isn't rushed, and no wait outlasts a heartbeat.
+    The schedule starts again at the current frame when the reader is more than a second late, or
+    when two frames are more than two seconds apart. So late frames aren't followed by a rush, and
+    no wait is so long that the stage appears to hang.
     """
 
     LATE_NS = NS_PER_S
@@ -165,10 +168,12 @@ class Pacer:
     def wait(self, pts_ns: int) -> int:
         """Sleep until ``pts_ns`` is due; returns the monotonic time then."""
         now_ns = self._clock.monotonic_ns()
+        # Origin plus media time is when a frame is due.
         if self._origin_ns is None or not (
             -self.LATE_NS <= self._origin_ns + pts_ns - now_ns <= self.EARLY_NS
         ):
             self._origin_ns = now_ns - pts_ns
+        # A sleep may end early, so look at the clock again.
         while (ahead_ns := self._origin_ns + pts_ns - now_ns) > 0:
             self._clock.sleep(ahead_ns / NS_PER_S)
             now_ns = self._clock.monotonic_ns()

@@ -1,8 +1,7 @@
 """The built-in demo camera: a hand that performs the ten gestures, endlessly, at known times.
 
-Everything is a pure function of the seed, the size and the time, so a capture that was restarted
-goes on where the clock is, and what a recogniser reports can be scored against
-:meth:`DemoScene.script`.
+Everything is a pure function of the seed, the size and the time. So a restarted capture continues
+where the clock is, and a recogniser's events can be scored against :meth:`DemoScene.script`.
 """
 
 from collections.abc import Iterator
@@ -27,7 +26,7 @@ __all__ = ["EPISODE_S", "GESTURES", "DemoScene", "ScriptedGesture", "clip_script
 
 EPISODE_S = 40.0
 _FADE_S = 0.8
-_MARGIN = 0.06  # of the height, on each side of the background, for the camera to move in
+_MARGIN = 0.06  # of the height, on each side of the background: room for the camera to move
 _NOISE_MEAN = 24
 
 
@@ -47,6 +46,8 @@ class _Take:
 
     @classmethod
     def random(cls, rng: np.random.Generator, plan: Plan, height: int, width: int) -> Self:
+        """Draw everything but the plan from ``rng``."""
+        # The order of the draws belongs to the seed: another order is another stream.
         margin = round(_MARGIN * height)
         noise = rng.standard_normal((height + 64, width + 64, 3), dtype=np.float32)
         noise = noise * np.float32(rng.uniform(0.8, 5.0)) + _NOISE_MEAN
@@ -76,7 +77,7 @@ class _Take:
         )
 
     def view(self, t_s: float) -> Image:
-        """The background as the moving camera sees it, (H, W, 3)."""
+        """Render the background as the moving camera sees it, (H, W, 3) uint8 BGR."""
         hertz, size_x, size_y, phase_x, phase_y = self.shake.T
         angle = 2 * np.pi * hertz * t_s
         margin = round(_MARGIN * self.height)
@@ -91,16 +92,18 @@ class _Take:
         """Draw the hand as it moves while the shutter is open."""
         states = [self.plan.state(t_s - self.exposure_s * part) for part in (0.0, 0.5, 1.0)]
         if all(state[TIP_Y] > 1.15 for state in states):
-            return
+            return  # below the picture
+        # Only the rows from the highest fingertip down can change.
         highest = min(state[TIP_Y] for state in states) - 1.3 * self.hand.finger
         top = int(min(max(highest, 0.0), 1.0) * self.height)
         travel = np.abs(states[0][:3] - states[2][:3]) * (1.0, 1.0, 2.0 * self.hand.finger)
-        if travel.max() * self.height < 1.5:
+        if travel.max() * self.height < 1.5:  # pixels: too little for a visible blur
             draw_hand(picture, states[1], self.hand)
             return
         clean = picture[top:].copy()
         draw_hand(picture, states[0], self.hand)
         blurred = picture[top:].copy()
+        # A running mean: shares of 1/2 and then 1/3 weigh the three moments equally.
         for share, state in zip((1 / 2, 1 / 3), states[1:], strict=True):
             picture[top:] = clean
             draw_hand(picture, state, self.hand)
@@ -108,10 +111,10 @@ class _Take:
         picture[top:] = blurred
 
     def develop(self, picture: Image, t_s: float, out: Image | None) -> Image:
-        """Add what the sensor and the light do."""
+        """Apply the changes of the light and the noise of the sensor."""
         hertz, size, phase = self.light.T
         gain = 1.0 + float((size * np.sin(2 * np.pi * hertz * t_s + phase)).sum())
-        # Where to look into the noise: any function of t that differs from frame to frame.
+        # Which part of the noise to add: any function of the time that differs between frames.
         row, column = divmod((round(t_s * 1e4) * 2654435761) % 4096, 64)
         noise = self.noise[row : row + self.height, column : column + self.width]
         result = cv2.addWeighted(picture, gain, noise, 1.0, -_NOISE_MEAN, dst=out)
@@ -119,9 +122,9 @@ class _Take:
 
 
 class DemoScene:
-    """An endless scripted stream: an episode of :data:`EPISODE_S` per background and hand.
+    """An endless scripted stream; every :data:`EPISODE_S` the background and the hand change.
 
-    Memory is bounded: the takes of two episodes are kept.
+    Memory is bounded: only the takes of two episodes are kept.
     """
 
     def __init__(self, seed: int, width: int = 640, height: int = 480) -> None:
@@ -131,12 +134,12 @@ class DemoScene:
         self._takes: dict[int, _Take] = {}
 
     def render(self, t_s: float, out: Image | None = None) -> Image:
-        """The picture at ``t_s`` seconds from stream start: (H, W, 3) uint8 BGR.
+        """Render the picture at ``t_s`` seconds from stream start: (H, W, 3) uint8 BGR.
 
-        ``out`` of that shape and dtype is filled and returned when given.
+        ``out``, of that shape and dtype, is filled and returned when given.
         """
         if t_s < 0:
-            raise ValueError(f"the demo starts at 0 s, got {t_s}")
+            raise ValueError(f"t_s must not be negative, the demo starts at 0 s; got {t_s}")
         if out is not None and (out.shape != (self.height, self.width, 3) or out.dtype != np.uint8):
             raise ValueError(
                 f"out must be ({self.height}, {self.width}, 3) uint8, got {out.shape} {out.dtype}"
@@ -145,6 +148,7 @@ class DemoScene:
         take = self._take(episode)
         picture = take.view(local_s)
         if episode and local_s < _FADE_S:
+            # The previous episode's camera keeps moving while its background fades out.
             before = self._take(episode - 1).view(EPISODE_S + local_s)
             share = local_s / _FADE_S
             cv2.addWeighted(picture, share, before, 1.0 - share, 0.0, dst=picture)
@@ -152,7 +156,7 @@ class DemoScene:
         return take.develop(picture, local_s, out)
 
     def script(self, until_s: float) -> list[ScriptedGesture]:
-        """All gestures whose stroke starts before ``until_s``, times from stream start."""
+        """List the gestures whose stroke starts before ``until_s``; times from stream start."""
         gestures = []
         for episode in range(int(until_s // EPISODE_S) + 1):
             offset = episode * EPISODE_S
@@ -172,14 +176,14 @@ class DemoScene:
         if episode not in self._takes:
             rng = self._rng(episode)
             self._takes[episode] = _Take.random(rng, self._plan(rng), self.height, self.width)
-            while len(self._takes) > 2:
+            while len(self._takes) > 2:  # a fade needs two; the oldest comes first
                 del self._takes[next(iter(self._takes))]
         return self._takes[episode]
 
 
 def _clip_plan(label: str | None, seed: int, aspect: float) -> tuple[np.random.Generator, Plan]:
     if label is not None and label not in GESTURES:
-        raise ValueError(f"unknown gesture {label!r}: there are {', '.join(GESTURES)}")
+        raise ValueError(f"unknown gesture {label!r}; must be one of {', '.join(GESTURES)}")
     rng = np.random.default_rng([seed, *(label or "idle").encode()])
     return rng, plan_clip(label, rng, aspect)
 
@@ -187,7 +191,7 @@ def _clip_plan(label: str | None, seed: int, aspect: float) -> tuple[np.random.G
 def render_clip(
     label: str | None, seed: int, fps: float, size: tuple[int, int]
 ) -> Iterator[tuple[float, Image]]:
-    """A short clip of one gesture, or for None of two to five seconds of idle behaviour.
+    """Render a short clip of one gesture, or for None two to five seconds of idle behaviour.
 
     Yields ``(t_s, frame)``, frames (h, w, 3) uint8 BGR for ``size`` (h, w). Everything is drawn
     from ``seed``: scene, hand, stroke, speed, camera. Raises ValueError for an unknown label.
@@ -203,7 +207,7 @@ def render_clip(
 
 
 def clip_script(label: str | None, seed: int, aspect: float = 4 / 3) -> ScriptedGesture | None:
-    """When the stroke of ``render_clip(label, seed, …)`` starts and ends; None for idle clips.
+    """Return when the stroke of ``render_clip(label, seed, …)`` starts and ends; None when idle.
 
     ``aspect`` is the clip's width over its height.
     """

@@ -1,4 +1,4 @@
-"""The demo scene as a camera: paced by the clock, or every frame for a lossless run."""
+"""The demo scene as a camera: in real time, or every frame for a lossless run."""
 
 from pipeline.arrays import Frame
 from pipeline.clock import NS_PER_S, Clock
@@ -9,8 +9,8 @@ from pipeline.sources.demo import DemoScene
 class DemoCamera:
     """Frames of :class:`~pipeline.sources.demo.DemoScene`; media time is the script's time.
 
-    Live, a frame is due each 1/fps second after the origin, and a late reader gets the newest due
-    frame, as from a camera. Not in real time, every frame comes, as fast as it is asked for.
+    In real time, a frame is due every 1/fps second after the origin, and a late reader gets the
+    newest due frame, as from a camera. Otherwise the reader gets every frame, without a wait.
     """
 
     def __init__(self, clock: Clock, options: SourceOptions, seed: int) -> None:
@@ -40,6 +40,7 @@ class DemoCamera:
         now_ns = self._clock.monotonic_ns()
         self._index += 1
         if self.live:
+            # Skip frames that a camera would have dropped by now.
             newest = int((now_ns - self._origin_ns) * self._fps / NS_PER_S)
             self._index = max(self._index, newest)
             due_ns = self._origin_ns + self._pts_ns()
@@ -53,7 +54,7 @@ class DemoCamera:
         return self._scene.render(self._pts_ns() / NS_PER_S, out if fits else None)
 
     def close(self) -> None:
-        """Nothing is held; a later open goes on where the clock is."""
+        """Do nothing: there is nothing to release, and a later open continues with the clock."""
 
     def _pts_ns(self) -> int:
         return round(self._index * NS_PER_S / self._fps)

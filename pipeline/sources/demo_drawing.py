@@ -14,7 +14,7 @@ Image = npt.NDArray[np.uint8]
 Plane = npt.NDArray[np.float32]
 Color = tuple[float, float, float]
 
-_SHIFT = 4  # binary places of a pixel in which OpenCV takes polygon corners
+_SHIFT = 4  # fractional bits of the pixel positions that OpenCV gets
 _ARC = np.linspace(-0.5, 0.5, 9)
 # Knuckles in finger lengths (forward, sideways) from the index knuckle; then how far each finger
 # spreads when extended, in radians, and its length.
@@ -28,7 +28,7 @@ _SKIN_BGR = np.array([[48, 62, 92], [66, 92, 138], [92, 124, 178], [128, 160, 20
 
 @dataclass(frozen=True)
 class HandStyle:
-    """How a hand looks; lengths in picture heights, colours 0 to 255 BGR, places as in the plan."""
+    """A hand's shape and colours; lengths and places in picture heights, colours 0 to 255 BGR."""
 
     skin: Color
     finger: float
@@ -77,10 +77,11 @@ def _shade(color: Color, gain: float) -> Color:
 def _capsules(parts: Array) -> npt.NDArray[np.int32]:
     """Outlines (M, 18, 2), fixed point, of tapered capsules (M, 6): x0, y0, r0, x1, y1, r1."""
     x0, y0, r0, x1, y1, r1 = parts.T
-    away = np.maximum(np.hypot(x1 - x0, y1 - y0), 1e-6)
+    away = np.maximum(np.hypot(x1 - x0, y1 - y0), 1e-6)  # (M,), as axis and flank
     axis = np.arctan2(y1 - y0, x1 - x0)
+    # Half the arc of the front end; the tangent lines of the two circles join the ends.
     flank = np.arccos(np.clip((r0 - r1) / away, -1.0, 1.0))
-    front = axis[:, None] + 2.0 * flank[:, None] * _ARC
+    front = axis[:, None] + 2.0 * flank[:, None] * _ARC  # (M, 9) angles, as back
     back = axis[:, None] + np.pi + 2.0 * (np.pi - flank[:, None]) * _ARC
     xs = [x1[:, None] + r1[:, None] * np.cos(front), x0[:, None] + r0[:, None] * np.cos(back)]
     ys = [y1[:, None] + r1[:, None] * np.sin(front), y0[:, None] + r0[:, None] * np.sin(back)]
@@ -90,7 +91,7 @@ def _capsules(parts: Array) -> npt.NDArray[np.int32]:
 
 @dataclass(frozen=True)
 class _Skeleton:
-    """The hand in pixels: where its parts are for a pose."""
+    """The places of a hand's parts in one pose, in pixels."""
 
     knuckles: Array  # (5, 2), thumb first
     tips: Array  # (5, 2)
@@ -107,7 +108,8 @@ def _skeleton(state: Array, style: HandStyle, height: int) -> _Skeleton:
     angle = style.tilt + style.follow * arm + state[TILT]
     forward = np.array([math.sin(angle), -math.cos(angle)])
     sideways = np.array([-forward[1], forward[0]]) * style.side
-    # The tip of the straight index finger leads; a tilt swings the hand about its wrist.
+    # The state holds the tip of a straight index finger, and the wrist follows from it. A tilt then
+    # turns the hand about that wrist.
     rest = style.tilt + style.follow * arm
     wrist_to_tip = 1.9 * style.finger
     wrist = tip - wrist_to_tip * np.array([math.sin(rest), -math.cos(rest)])
@@ -135,6 +137,7 @@ def draw_hand(image: Image, state: Array, style: HandStyle) -> None:
     """Draw the hand of ``state`` (8,) onto ``image`` (H, W, 3) uint8 BGR, antialiased."""
     bones = _skeleton(state, style, image.shape[0])
     size = bones.scale
+    # The index finger is drawn last, over the others.
     order = [4, 3, 2, INDEX - THUMB]
     rows = [
         (*bones.elbow, 0.62 * size, *bones.wrist, 0.36 * size),
@@ -158,8 +161,9 @@ def draw_hand(image: Image, state: Array, style: HandStyle) -> None:
 def _layers(
     parts: Array, shift: Array, skin: Color
 ) -> list[list[tuple[npt.NDArray[np.int32], Color]]]:
-    """Each part from its dark rim to its lit ridge: nested outlines with their colours."""
+    """Nested outlines of each part with their colours, from the dark rim to the lit ridge."""
     layers = []
+    # Gain of the colour, share of the width, shifts towards the light.
     ramp = ((0.68, 1.0, 0.0), (0.86, 0.86, 0.5), (1.0, 0.64, 1.2), (1.08, 0.38, 2.0))
     for gain, width, steps in ramp:
         inner = parts.copy()
@@ -179,7 +183,7 @@ def _line(image: Image, start: Array, end: Array, color: Color, width: float) ->
 
 
 def _draw_details(image: Image, bones: _Skeleton, style: HandStyle) -> None:
-    """Creases at the finger joints, the index nail, a bracelet: what optical flow holds on to."""
+    """Draw creases, the index nail and a bracelet: texture that optical flow can follow."""
     size = bones.scale
     dark, light = _shade(style.skin, 0.6), _shade(style.skin, 1.25)
     for knuckle, tip, width in zip(bones.knuckles[1:], bones.tips[1:], _WIDTHS[1:], strict=True):
@@ -215,7 +219,7 @@ def _draw_sleeve(image: Image, bones: _Skeleton, style: HandStyle) -> None:
 
 
 def make_background(rng: np.random.Generator, height: int, width: int) -> Image:
-    """A still picture (height, width, 3) uint8 BGR of something like a wall, cloth or room."""
+    """Draw a still picture (height, width, 3) uint8 BGR, such as a wall, cloth or room."""
     painters: tuple[Callable[[np.random.Generator, int, int], Plane], ...] = (
         _wall, _tiles, _stripes, _foliage, _chevrons, _shelf,
     )  # fmt: skip
@@ -234,7 +238,7 @@ def make_background(rng: np.random.Generator, height: int, width: int) -> Image:
 
 
 def _noise(rng: np.random.Generator, height: int, width: int, octaves: int) -> Plane:
-    """Smooth noise (height, width) float32, about zero, in octaves that halve in size."""
+    """Smooth noise (height, width) float32 around zero, in octaves that halve in size."""
     total = np.zeros((height, width), np.float32)
     for octave in range(octaves):
         cells = (3 << octave) + 2
@@ -255,9 +259,9 @@ def _blend(mask: Plane, one: Array, other: Array) -> Plane:
 def _colors(rng: np.random.Generator, count: int) -> Array:
     """(count, 3) colours, mostly dull as rooms are, sometimes vivid."""
     vivid = rng.choice([0.15, 0.35, 1.0], p=(0.5, 0.3, 0.2))
-    grey = rng.uniform(15, 240, (count, 1))
+    gray = rng.uniform(15, 240, (count, 1))
     tint = rng.normal(0.0, 12.0, 3)
-    return np.asarray(np.clip(grey + tint + vivid * rng.uniform(-110, 110, (count, 3)), 0, 255))
+    return np.asarray(np.clip(gray + tint + vivid * rng.uniform(-110, 110, (count, 3)), 0, 255))
 
 
 def _grid(height: int, width: int) -> tuple[Plane, Plane]:
@@ -268,8 +272,8 @@ def _grid(height: int, width: int) -> tuple[Plane, Plane]:
 
 
 def _wall(rng: np.random.Generator, height: int, width: int) -> Plane:
-    grey = rng.uniform(30, 230)
-    return _flat(grey + rng.normal(0, 15, 3), height, width)
+    gray = rng.uniform(30, 230)
+    return _flat(gray + rng.normal(0, 15, 3), height, width)
 
 
 def _tiles(rng: np.random.Generator, height: int, width: int) -> Plane:
@@ -283,7 +287,7 @@ def _tiles(rng: np.random.Generator, height: int, width: int) -> Plane:
 
 
 def _stripes(rng: np.random.Generator, height: int, width: int) -> Plane:
-    """Curtains, wood grain: wavy bands, upright or lying."""
+    """Wavy bands, upright or lying, like curtains or wood grain."""
     x, y = _grid(height, width)
     along, across = (x, y) if rng.random() < 0.3 else (y, x)
     bend = rng.uniform(0.0, 0.06) * np.sin(along * rng.uniform(3, 20) + rng.uniform(0, 6))
@@ -306,7 +310,7 @@ def _chevrons(rng: np.random.Generator, height: int, width: int) -> Plane:
 
 
 def _shelf(rng: np.random.Generator, height: int, width: int) -> Plane:
-    """Rows of upright books, or a front of windows."""
+    """Rows of upright rectangles, like books or a front of windows."""
     palette = _colors(rng, 12)
     picture = _flat(palette[0] * 0.6, height, width)
     row = max(8, int(height * rng.uniform(0.12, 0.3)))
@@ -321,7 +325,7 @@ def _shelf(rng: np.random.Generator, height: int, width: int) -> Plane:
 
 
 def _furnish(rng: np.random.Generator, picture: Plane) -> None:
-    """A few flat shapes: desks, frames, doors, things."""
+    """Add a few flat polygons, like desks, frames and doors."""
     height, width = picture.shape[:2]
     for color in _colors(rng, int(rng.integers(1, 7))):
         centre = rng.uniform((0, 0), (width, height))

@@ -1,6 +1,6 @@
 """How the hand of the demo camera moves: strokes, pauses and idle behaviour, planned from a seed.
 
-Places are in picture heights: y runs from 0 (top) to 1 (bottom), x from 0 to the aspect ratio.
+Places are in picture heights: y goes from 0 (top) to 1 (bottom), x from 0 to the aspect ratio.
 Stroke order and direction are those of the EgoGestAR clips (a right hand before a head-worn
 camera): the circle runs anticlockwise from its upper right, the square clockwise from its upper
 left, the star is a pentagram from its lower left.
@@ -21,7 +21,6 @@ GESTURES: tuple[str, ...] = (
 
 SAMPLE_HZ = 60.0
 TIP_X, TIP_Y, TILT, THUMB, INDEX, MIDDLE, RING, LITTLE = range(8)
-CHANNELS = 8
 POINTING = (0.0, 1.0, 0.0, 0.0, 0.0)
 FIST = (0.0, 0.0, 0.0, 0.0, 0.0)
 OPEN_HAND = (1.0, 1.0, 1.0, 1.0, 1.0)
@@ -43,8 +42,8 @@ def _polygon(*degrees: float) -> Array:
     return np.stack([np.cos(angles), np.sin(angles)], axis=1)
 
 
-# Corners in a box of ±1, x right and y down; the middle of the stroke's duration range follows
-# the clips (median active time per class), and so does its size.
+# Corners in a box of ±1, x right and y down. The ranges of duration and size below are around those
+# of the clips (for the duration, the median active time per class).
 _CORNERS: dict[str, Array] = {
     "left": np.array([[1.0, 0.0], [-1.0, 0.0]]),
     "right": np.array([[-1.0, 0.0], [1.0, 0.0]]),
@@ -76,7 +75,10 @@ def _minimum_jerk(fraction: Array) -> Array:
 
 
 def stroke_points(label: str, rng: np.random.Generator, aspect: float) -> list[Array]:
-    """The legs of a gesture, each a polyline (N, 2) in picture heights; N is 2 but for circles."""
+    """The legs of a gesture, each a polyline (N, 2) in picture heights; a circle is one leg.
+
+    N is 2 except for circles, 40.
+    """
     (low_x, high_x), (low_y, high_y) = _HALF_SIZE.get(label, _USUAL_HALF_SIZE)
     half = np.array([rng.uniform(low_x, high_x), rng.uniform(low_y, high_y)])
     if label == "circle":
@@ -86,7 +88,9 @@ def stroke_points(label: str, rng: np.random.Generator, aspect: float) -> list[A
         corners = _CORNERS[label] + rng.normal(0.0, 0.06, _CORNERS[label].shape)
     turn = np.radians(rng.normal(0.0, 5.0))
     rotation = np.array([[np.cos(turn), -np.sin(turn)], [np.sin(turn), np.cos(turn)]])
-    points = (corners * half) @ rotation.T
+    points = (corners * half) @ rotation.T  # (N, 2)
+    # The centre is random, but the stroke stays 0.08 away from the edges of the picture. Where it
+    # is too large for that, the two bounds change places.
     low = np.array([0.08, 0.08]) - points.min(axis=0)
     high = np.array([aspect - 0.08, 0.92]) - points.max(axis=0)
     centre = rng.normal((0.5 * aspect, 0.48), (0.12, 0.08))
@@ -97,7 +101,7 @@ def stroke_points(label: str, rng: np.random.Generator, aspect: float) -> list[A
 
 
 class Choreography:
-    """A plan under construction: what is appended is sampled at :data:`SAMPLE_HZ`."""
+    """Builds a track movement by movement, sampled at :data:`SAMPLE_HZ`."""
 
     def __init__(self, rng: np.random.Generator, aspect: float) -> None:
         self._rng = rng
@@ -112,6 +116,7 @@ class Choreography:
 
     def track(self) -> Array:
         """(K, 8) samples: x, y, tilt in radians, five finger extensions in 0…1; with tremor."""
+        # A sum of sine waves (hertz, size in picture heights), from a slow sway to a fast tremor.
         samples = np.concatenate(self._samples)
         times = np.arange(len(samples)) / SAMPLE_HZ
         for hertz, size in ((0.4, 0.006), (1.1, 0.003), (2.3, 0.0015), (8.0, 0.0005)):
@@ -125,9 +130,9 @@ class Choreography:
         self._append(np.repeat(self._state[None], self._steps(seconds), axis=0))
 
     def reach(self, seconds: float, bow: float = 0.0, **channels: object) -> None:
-        """Go to ``place`` (x, y), ``tilt`` and ``fingers``; what isn't named stays.
+        """Go to ``place`` (x, y), ``tilt`` and ``fingers``; what isn't given stays as it is.
 
-        The way bows sideways by ``bow`` of its length, as a hand that isn't drawing does.
+        The path bows sideways by ``bow`` of its length, as that of a hand that isn't drawing.
         """
         target = self._state.copy()
         for name, part in (("place", slice(0, 2)), ("tilt", TILT), ("fingers", slice(3, 8))):
@@ -151,7 +156,7 @@ class Choreography:
         return self._draw(label, legs)
 
     def place_at_start_of(self, label: str) -> ScriptedGesture:
-        """As :meth:`gesture`, with the hand there from the beginning: how clips are cut."""
+        """As :meth:`gesture`, but the hand begins where the stroke starts, as clips are cut."""
         legs = stroke_points(label, self._rng, self._aspect)
         self._state[:2] = legs[0][0]
         self.hold(self._rng.uniform(0.05, 0.6))
@@ -161,7 +166,7 @@ class Choreography:
         start_s = self.now_s
         seconds = self._rng.uniform(*_DURATION_S[label])
         lengths = np.array([np.hypot(*np.diff(leg, axis=0).T).sum() for leg in legs])
-        # Longer legs are drawn faster: time goes as the root of length.
+        # Longer legs are drawn faster: the time grows as the square root of the length.
         shares = np.sqrt(lengths) / np.sqrt(lengths).sum()
         stops = self._rng.uniform(0.5, 1.0)  # how far the finger slows down at corners
         dwell = self._rng.choice([0.0, 0.0, 0.05, 0.12])
@@ -174,7 +179,7 @@ class Choreography:
         return ScriptedGesture(label, start_s, end_s)
 
     def idle(self, seconds: float) -> None:
-        """Behaviour that means nothing, for about ``seconds``."""
+        """Do one random movement that isn't a gesture, for about ``seconds``."""
         behaviours: tuple[Callable[[float], None], ...] = (
             self._stay_away, self._stay_away, self._rest, self._wag, self._count_fingers,
             self._drift, self._fidget,
@@ -182,19 +187,21 @@ class Choreography:
         behaviours[int(self._rng.integers(len(behaviours)))](seconds)
 
     def leave(self) -> None:
+        """Move the hand out of the picture, unless it is already outside."""
         if self._state[TIP_Y] < 1.1:
             if self._rng.random() < 0.4:
                 self.reach(0.2, fingers=FIST)
             self.reach(self._rng.uniform(0.4, 0.9), bow=self._bow(), place=self._outside())
 
     def enter(self) -> None:
+        """Move the hand into the picture, unless it is already inside."""
         if self._state[TIP_Y] > 1.0:
             fingers = (POINTING, FIST, OPEN_HAND)[int(self._rng.choice(3, p=(0.6, 0.25, 0.15)))]
             self._state[3:] = fingers
             self.reach(self._rng.uniform(0.4, 1.0), bow=self._bow(), place=self._inside())
 
     def appear(self) -> None:
-        """Be in the picture from the first sample on, the hand in any shape."""
+        """Put the hand into the picture from the first sample on, in any shape."""
         self._state[:2] = self._inside()
         self._state[TILT] = self._rng.normal(0.0, 0.2)
         self._state[3:] = (POINTING, FIST, OPEN_HAND)[int(self._rng.integers(3))]
@@ -244,6 +251,7 @@ class Choreography:
         self.reach(0.2, tilt=0.0)
 
     def _follow(self, points: Array, seconds: float, stops: float) -> None:
+        """Draw along ``points`` (N, 2): at one speed for ``stops`` 0, slow at the ends for 1."""
         fraction = self._fractions(seconds)
         along = stops * _minimum_jerk(fraction) + (1.0 - stops) * fraction
         lengths = np.concatenate([[0.0], np.cumsum(np.hypot(*np.diff(points, axis=0).T))])
@@ -294,7 +302,7 @@ class Plan:
 
 
 def plan_episode(rng: np.random.Generator, aspect: float, length_s: float) -> Plan:
-    """Gestures in random order with pauses; the hand is out of the picture at both ends."""
+    """Plan gestures in random order with pauses; the hand is outside the picture at both ends."""
     quiet_s, longest_s = 1.2, 12.0
     choreography = Choreography(rng, aspect)
     choreography.hold(quiet_s)
@@ -312,7 +320,7 @@ def plan_episode(rng: np.random.Generator, aspect: float, length_s: float) -> Pl
 
 
 def plan_clip(label: str | None, rng: np.random.Generator, aspect: float) -> Plan:
-    """One gesture as clips of it are cut, or for None two to five seconds of idle behaviour."""
+    """Plan one gesture as clips are cut, or for None two to five seconds of idle behaviour."""
     choreography = Choreography(rng, aspect)
     if label is None:
         end_s = rng.uniform(2.0, 5.0)

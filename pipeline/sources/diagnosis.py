@@ -1,4 +1,7 @@
-"""Why a network camera didn't open: OpenCV only says that it didn't, so it is asked once more."""
+"""Find out why a network camera didn't open.
+
+OpenCV reports only that it failed, so this module makes a request of its own.
+"""
 
 import base64
 import hashlib
@@ -15,13 +18,13 @@ _DEFAULT_PORTS = {"rtsp": 554, "http": 80, "https": 443}
 
 
 class _NotRTSP(Exception):
-    """What a server did instead; the text goes on from its address."""
+    """The server doesn't answer in RTSP; the text follows its address in the message."""
 
 
-def why_closed(url: str, timeout_s: float) -> Verdict:
-    """What is wrong with a camera at ``url``, as an error kind and half a sentence.
+def diagnose(url: str, timeout_s: float) -> Verdict:
+    """Return what is wrong with the camera at ``url``: an error kind and half a sentence.
 
-    Answers within about ``timeout_s`` per try, of which there are two at most. The sentence has no
+    It makes at most two requests and waits about ``timeout_s`` for each. The sentence holds no
     password.
     """
     try:
@@ -32,7 +35,7 @@ def why_closed(url: str, timeout_s: float) -> Verdict:
     host = parts.hostname
     if not host:
         return "unreachable", "the address names no host"
-    if scheme not in _DEFAULT_PORTS:  # rtsps: TLS is FFmpeg's
+    if scheme not in _DEFAULT_PORTS:  # rtsps: only FFmpeg can do RTSP over TLS here
         return "unreachable", "it couldn't be opened"
     port = port or _DEFAULT_PORTS[scheme]
     try:
@@ -86,6 +89,7 @@ def _describe(
         lines.append(f"Authorization: {authorisation}")
     connection.sendall("\r\n".join([*lines, "", ""]).encode())
     reply = b""
+    # The header ends with an empty line; a server that never sends one is cut off at 64 KiB.
     while b"\r\n\r\n" not in reply and len(reply) < 65536:
         if not (chunk := connection.recv(4096)):
             break
@@ -98,7 +102,7 @@ def _describe(
 
 
 def _authorisation(headers: str, target: str, user: str, password: str) -> str:
-    """The Authorization header that answers the server's challenge; empty if it can't be."""
+    """The Authorization header for the server's challenge; empty for an unknown scheme."""
     if challenge := re.search(r"^WWW-Authenticate: *Digest (.*)$", headers, re.I | re.M):
         fields = dict(re.findall(r'(\w+)="([^"]*)"', challenge[1]))
         realm, nonce = fields.get("realm", ""), fields.get("nonce", "")

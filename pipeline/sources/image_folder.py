@@ -18,7 +18,7 @@ SUFFIXES = frozenset({".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp",
 
 
 def natural_key(name: str) -> list[tuple[int, str]]:
-    """Sorts digits in names by their value."""
+    """A sort key that compares the numbers in names by their value."""
     return [
         (int(part), "") if part.isdecimal() else (-1, part)
         for part in re.split(r"(\d+)", name.lower())
@@ -36,9 +36,9 @@ def _read(path: Path) -> Frame | None:
 
 
 def _belongs(path: Path, folder: Path) -> bool:
-    """Whether an entry is a file that lies in ``folder``, which is real (resolved).
+    """Whether ``path`` is a regular file inside ``folder``, a resolved path.
 
-    A link may lead anywhere, and a pipe or a device gives bytes for ever or none at all.
+    A link may lead out of the folder, and to read a pipe or a device may never end.
     """
     try:
         return path.is_file() and path.resolve().is_relative_to(folder)
@@ -47,8 +47,10 @@ def _belongs(path: Path, folder: Path) -> bool:
 
 
 class ImageFolder:
-    """Frame i has media time i / fps; an unreadable image is skipped and logged, and so is a link
-    that leads out of the folder."""
+    """A folder of images; frame i has media time i / fps.
+
+    Unreadable images, and links that lead out of the folder, are skipped and logged.
+    """
 
     def __init__(self, folder: Path, *, camera: str, clock: Clock, options: SourceOptions) -> None:
         self.live = options.realtime
@@ -76,20 +78,22 @@ class ImageFolder:
             images = [p for p in self._folder.iterdir() if p.suffix.lower() in SUFFIXES]
             entries = [p for p in images if _belongs(p, self._folder.resolve())]
         except FileNotFoundError:
-            raise SourceError(f"{where}: there is none", kind="not_found", permanent=True) from None
+            raise SourceError(
+                f"{where}: it doesn't exist", kind="not_found", permanent=True
+            ) from None
         except OSError as error:
             reason = error.strerror
             raise SourceError(f"{where}: {reason}", kind="unreadable", permanent=True) from None
         if len(images) > len(entries):
-            strangers = ", ".join(sorted(p.name for p in set(images) - set(entries))[:3])
+            outside = ", ".join(sorted(p.name for p in set(images) - set(entries))[:3])
             log.warning(
-                "%s: %d left out that are no files in it: %s",
-                where, len(images) - len(entries), strangers,
+                "%s: skipped %d images that aren't files inside it: %s",
+                where, len(images) - len(entries), outside,
             )  # fmt: skip
         if not entries:
             kinds = " ".join(sorted(SUFFIXES))
             raise SourceError(
-                f"{where}: no images in it ({kinds})", kind="not_found", permanent=True
+                f"{where}: it holds no images ({kinds})", kind="not_found", permanent=True
             )
         self._paths = sorted(entries, key=lambda path: natural_key(path.name))
         self._first = self._next_readable()
@@ -103,6 +107,7 @@ class ImageFolder:
 
     def grab(self) -> Grab | None:
         discontinuity = False
+        # open() has read the first image already, to know its size.
         frame, self._first = self._first, None
         if frame is None:
             frame = self._next_readable()
@@ -118,7 +123,7 @@ class ImageFolder:
         return Grab(now_ns, pts_ns, discontinuity)
 
     def retrieve(self, out: Frame | None = None) -> Frame:
-        """As :class:`Source` says; into ``out`` this costs a copy, images being decoded on grab."""
+        """As in :class:`Source`. Images are decoded on grab, so ``out`` costs a copy."""
         if self._current is None:
             raise RuntimeError("image folder: retrieve before grab")
         if out is not None and out.shape == self._current.shape:

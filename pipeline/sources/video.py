@@ -19,12 +19,13 @@ from pipeline.sources.base import (
     SourceOptions,
     redact,
 )
-from pipeline.sources.diagnosis import why_closed
+from pipeline.sources.diagnosis import diagnose
 
 _FFMPEG_OPTIONS = "OPENCV_FFMPEG_CAPTURE_OPTIONS"
 _environment_lock = threading.Lock()
-# Silence keeps URLs, and with them passwords, out of standard error. FFmpeg's level is read once,
-# at its first use in the process; -8 is AV_LOG_QUIET. A user who sets either wants to see.
+# FFmpeg and OpenCV print URLs, and so passwords, to standard error when something fails: silence
+# both, unless the user has set a level. FFmpeg's is read once, at its first use in the process; -8
+# is AV_LOG_QUIET.
 os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
 if "OPENCV_LOG_LEVEL" not in os.environ:
     cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
@@ -32,9 +33,10 @@ if "OPENCV_LOG_LEVEL" not in os.environ:
 
 @contextmanager
 def _ffmpeg_options(options: str) -> Iterator[None]:
-    """OpenCV takes FFmpeg's options from the environment, at open, and from nowhere else."""
+    """Set FFmpeg's options while a capture opens: OpenCV reads them from the environment only."""
+    # The environment belongs to the whole process, so captures open one after the other.
     with _environment_lock:
-        if _FFMPEG_OPTIONS in os.environ:  # the user's own win
+        if _FFMPEG_OPTIONS in os.environ:  # the user's own options take precedence
             yield
             return
         os.environ[_FFMPEG_OPTIONS] = options
@@ -45,15 +47,19 @@ def _ffmpeg_options(options: str) -> Iterator[None]:
 
 
 class _Capture:
-    """A cv2.VideoCapture whose first frame was read, so that its size is certain."""
+    """A cv2.VideoCapture that has read its first frame, so that its size is certain.
+
+    ``opened``: OpenCV found a stream. ``alive``: it also decoded a frame.
+    """
 
     def __init__(self, what: str | int | bytes, backend: int, parameters: Sequence[int]) -> None:
         self.size = (0, 0)
-        # A str that is no UTF-8 would end the process. Bytes work; OpenCV's stubs don't know them.
+        # A str that isn't UTF-8 would end the process. Bytes work, but OpenCV's stubs omit them.
         self._capture = cv2.VideoCapture(what, backend, parameters)  # type: ignore[arg-type]
         self._pending = False
         self.opened = self._capture.isOpened()
         self.alive = False
+        # The first frame was grabbed here, so the first advance() must not grab again.
         if self.opened and self._capture.grab():
             self._pending, self._pending_ns = True, self._position_ns()
             if (frame := self.retrieve(None)) is not None:
@@ -62,12 +68,12 @@ class _Capture:
 
     @property
     def period_ns(self) -> int:
-        """The nominal frame period; 1/25 s where the stream doesn't say."""
-        fps = self._capture.get(cv2.CAP_PROP_FPS)
+        """The nominal frame period; 1/25 s where the stream doesn't state a plausible one."""
+        fps = self._capture.get(cv2.CAP_PROP_FPS)  # 0 where unknown, 90000 where it is a clock rate
         return round(NS_PER_S / (fps if 0.1 < fps < 1000 else 25.0))
 
     def advance(self) -> int | None:
-        """Step to the next frame and give its timestamp in nanoseconds; None if there is none."""
+        """Step to the next frame and return its timestamp in nanoseconds; None at the end."""
         if self._pending:
             self._pending = False
             return self._pending_ns
@@ -88,7 +94,7 @@ class _Capture:
 
 
 class _OpenCVSource:
-    """What the three kinds share: one capture, its size, its frames."""
+    """What the three kinds of source share: one capture, its size, its frames."""
 
     def __init__(self, *, camera: str, clock: Clock, options: SourceOptions) -> None:
         self._camera = camera
@@ -104,7 +110,7 @@ class _OpenCVSource:
 
     def retrieve(self, out: Frame | None = None) -> Frame:
         frame = self._opened().retrieve(out)
-        if frame is None:  # as of a webcam whose JPEG arrived damaged
+        if frame is None:  # for example, a webcam's JPEG arrived damaged
             raise SourceError(
                 f"camera {self._camera!r}: a frame can't be decoded", kind="unreadable"
             )
@@ -121,20 +127,20 @@ class _OpenCVSource:
         return self._capture
 
     def _adopt(self, capture: _Capture) -> None:
-        """Read from ``capture`` from now on, in a media time of its own."""
+        """Read from ``capture`` from now on; media time starts again."""
         self._capture = capture
         self._size = capture.size
         self._time = MediaTime(capture.period_ns)
 
     def _adopt_next(self, capture: _Capture) -> None:
-        """Read on from ``capture``; media time goes on."""
+        """Read from ``capture`` from now on; media time continues."""
         self._capture = capture
         self._size = capture.size
         self._time.jump()
 
 
 class VideoFile(_OpenCVSource):
-    """A video file. In real time its frames come when they are due by their timestamps."""
+    """A video file. In real time, a frame comes when its timestamp is due."""
 
     def __init__(self, path: Path, *, camera: str, clock: Clock, options: SourceOptions) -> None:
         super().__init__(camera=camera, clock=clock, options=options)
@@ -163,19 +169,23 @@ class VideoFile(_OpenCVSource):
     def _read_file(self) -> _Capture:
         where = f"camera {self._camera!r}: file {self._path}"
         try:
-            # To open a pipe that nobody writes into would wait for ever.
+            # Opening a pipe that nobody writes to would block for ever.
             if self._path.exists() and not self._path.is_file():
-                raise SourceError(f"{where}: it is no file", kind="unreadable", permanent=True)
+                raise SourceError(
+                    f"{where}: it isn't a regular file", kind="unreadable", permanent=True
+                )
             with self._path.open("rb") as file:
                 empty = not file.read(1)
         except FileNotFoundError:
-            raise SourceError(f"{where}: there is none", kind="not_found", permanent=True) from None
+            raise SourceError(
+                f"{where}: it doesn't exist", kind="not_found", permanent=True
+            ) from None
         except OSError as error:
             reason = error.strerror
             raise SourceError(f"{where}: {reason}", kind="unreadable", permanent=True) from None
         if empty:
             raise SourceError(f"{where}: it is empty", kind="unreadable", permanent=True)
-        # Absolute, so that no name can look like a protocol to FFmpeg ("concat:…").
+        # Absolute, so that FFmpeg can't take a name for a protocol ("concat:…").
         path = os.fsencode(self._path.resolve())
         capture = _Capture(path, cv2.CAP_FFMPEG, [cv2.CAP_PROP_N_THREADS, 1])
         if not capture.alive:
@@ -186,9 +196,10 @@ class VideoFile(_OpenCVSource):
 
 
 class NetworkCamera(_OpenCVSource):
-    """RTSP, or MJPEG over HTTP, or what else FFmpeg reads from the network."""
+    """A camera on the network: RTSP, MJPEG over HTTP, or another stream that FFmpeg reads."""
 
     live = True
+    # Timestamps that go back, or forward by more than this, are a jump of the camera's clock.
     _JUMP_NS = 2 * NS_PER_S
 
     def __init__(self, url: str, *, camera: str, clock: Clock, options: SourceOptions) -> None:
@@ -210,7 +221,7 @@ class NetworkCamera(_OpenCVSource):
             capture = _Capture(self._url, cv2.CAP_FFMPEG, parameters)
         if not capture.alive:
             capture.release()
-            kind, reason = why_closed(self._url, options.open_timeout_s)
+            kind, reason = diagnose(self._url, options.open_timeout_s)
             raise SourceError(f"{self._where}: {reason}", kind=kind)
         self._adopt(capture)
         self._last_raw_ns = None
@@ -221,10 +232,11 @@ class NetworkCamera(_OpenCVSource):
         now_ns = self._clock.monotonic_ns()
         if raw_ns is None:
             waited_s = (now_ns - started_ns) / NS_PER_S
+            # OpenCV gives no reason; a wait as long as the timeout means that the camera is silent.
             if waited_s >= 0.9 * self._options.read_timeout_s:
                 raise SourceError(f"{self._where}: no frame for {waited_s:.1f} s", kind="stalled")
             raise SourceError(f"{self._where}: the connection ended", kind="unreachable")
-        if not self._rtsp:  # FFmpeg makes timestamps up for MJPEG
+        if not self._rtsp:  # FFmpeg invents timestamps for MJPEG
             return Grab(now_ns, None)
         jumped = self._last_raw_ns is not None and not (
             0 <= raw_ns - self._last_raw_ns <= self._JUMP_NS
@@ -235,10 +247,11 @@ class NetworkCamera(_OpenCVSource):
         return Grab(now_ns, self._time.advance(raw_ns), jumped)
 
     def _flags(self) -> str:
-        """FFmpeg's options: decode at once, and wait 0.1 s at most for reordered packets.
+        """FFmpeg's options: decode at once, and wait at most 0.1 s for reordered packets.
 
-        No frames are read to measure the rate, which would cost a second. (``fflags nobuffer``
-        would throw the frames away that were read to find the size, and with them the key frame.)
+        FFmpeg must not read frames to measure their rate, which would cost a second. ``fflags
+        nobuffer`` is not used: it discards the frames that were read to find the size, and with
+        them the key frame.
         """
         flags = ["flags;low_delay", "fpsprobesize;0"]
         if self._rtsp:
@@ -261,7 +274,7 @@ class Webcam(_OpenCVSource):
         if not self._path.exists():
             there = ", ".join(sorted(str(p) for p in Path("/dev").glob("video*"))) or "no webcam"
             raise SourceError(
-                f"{where}: there is none (this machine has {there})", kind="not_found"
+                f"{where}: it doesn't exist (this machine has {there})", kind="not_found"
             )
         if not os.access(self._path, os.R_OK | os.W_OK):
             raise SourceError(
@@ -272,19 +285,20 @@ class Webcam(_OpenCVSource):
         if not capture.alive:
             capture.release()
             raise SourceError(
-                f"{where}: it gives no frames; another program may be using it", kind="unreadable"
+                f"{where}: it sends no frames; another program may be using it", kind="unreadable"
             )
         self._adopt(capture)
 
     def grab(self) -> Grab:
         if self._opened().advance() is None:
             raise SourceError(
-                f"camera {self._camera!r}: webcam {self._path}: it stopped giving frames",
+                f"camera {self._camera!r}: webcam {self._path}: it stopped sending frames",
                 kind="stalled",
             )
         return Grab(self._clock.monotonic_ns(), None)
 
     def _parameters(self) -> list[int]:
+        """Property and value in turn; the driver decides on those that no option sets."""
         wanted = (
             (cv2.CAP_PROP_FRAME_WIDTH, self._options.width),
             (cv2.CAP_PROP_FRAME_HEIGHT, self._options.height),

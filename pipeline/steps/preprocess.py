@@ -1,8 +1,8 @@
-"""From a frame to what the networks take: the one place where this is written.
+"""From frames to the inputs of the networks.
 
-Training and the live pipeline call the same functions, so a network sees in a stream what it saw
-when it was trained. Everything here is a function of arrays; sizes and bounds come from a pack's
-contract (:class:`pipeline.model.pack.Contract`) or from anything that has its two input parts.
+Training and the live pipeline call the same functions, so a network gets the same input in both.
+Everything here is a function of arrays. Sizes and bounds come from a pack's contract
+(:class:`pipeline.model.pack.Contract`) or from another object with the same two input parts.
 """
 
 from typing import Protocol
@@ -19,14 +19,14 @@ Frame = npt.NDArray[np.uint8]
 
 
 class SpatialInputs(Protocol):
-    """What has the contract of the appearance network."""
+    """An object with the contract of the appearance network."""
 
     @property
     def spatial(self) -> SpatialContract: ...
 
 
 class TemporalInputs(Protocol):
-    """What has the contract of the motion network."""
+    """An object with the contract of the motion network."""
 
     @property
     def temporal(self) -> TemporalContract: ...
@@ -40,28 +40,29 @@ def _check_frame(frame_bgr: Frame) -> None:
 
 
 def _resize(image: npt.NDArray[np.uint8], size: tuple[int, int]) -> npt.NDArray[np.uint8]:
+    # ``size`` is (height, width); OpenCV takes (width, height).
     resized = cv2.resize(image, (size[1], size[0]), interpolation=cv2.INTER_AREA)
     return np.asarray(resized, np.uint8)
 
 
 def spatial_input(frame_bgr: Frame, contract: SpatialInputs) -> Frame:
-    """The picture that ``spatial.onnx`` takes.
+    """Resize a frame to the input of ``spatial.onnx``.
 
-    ``frame_bgr`` is (H, W, 3) uint8 BGR of any size; returned is (h, w, 3) uint8 BGR of
-    ``contract.spatial.size``, the whole frame without a crop. Raises ValueError for other arrays.
+    ``frame_bgr`` is (H, W, 3) uint8 BGR of any size. The result is (h, w, 3) uint8 BGR of
+    ``contract.spatial.size``: the whole frame, not a crop. Raises ValueError for other arrays.
     """
     _check_frame(frame_bgr)
     return _resize(frame_bgr, contract.spatial.size)
 
 
 def gray_for_flow(frame_bgr: Frame, contract: TemporalInputs) -> Gray:
-    """The grey picture between two of which flow is computed.
+    """Convert a frame to the gray image that flow methods take.
 
-    ``frame_bgr`` is (H, W, 3) uint8 BGR; returned is (fh, fw) uint8 of
+    ``frame_bgr`` is (H, W, 3) uint8 BGR. The result is (fh, fw) uint8 of
     ``contract.temporal.flow_size``. Raises ValueError for other arrays.
     """
     _check_frame(frame_bgr)
-    # Resizing before the conversion touches each source pixel once, not twice.
+    # Resize first: the conversion then has fewer pixels to read.
     small = _resize(frame_bgr, contract.temporal.flow_size)
     return np.asarray(cv2.cvtColor(small, cv2.COLOR_BGR2GRAY), np.uint8)
 
@@ -73,20 +74,22 @@ def flow_input(
     method: FlowMethod,
     contract: TemporalInputs,
 ) -> QuantisedFlow:
-    """One field of the stack that ``temporal.onnx`` takes.
+    """Compute one field of the stack that ``temporal.onnx`` takes.
 
     ``previous`` and ``current`` come from :func:`gray_for_flow`. ``elapsed_steps`` is the time
     between them (:class:`pipeline.steps.sampling.Step`): the field is in pixels per nominal step.
-    Returned is (h, w, 2) uint8 of ``contract.temporal.size``, quantised with its bound. Raises
-    ValueError for a time that isn't positive or pictures that differ in shape.
+    The result is (h, w, 2) uint8 of ``contract.temporal.size``, quantised with its bound. Raises
+    ValueError for a time that isn't positive or images that differ in shape.
     """
     if not elapsed_steps > 0:
         raise ValueError(f"elapsed_steps must be positive, got {elapsed_steps}")
     if previous.shape != current.shape:
-        raise ValueError(f"flow needs two pictures alike, got {previous.shape}, {current.shape}")
+        raise ValueError(
+            f"flow needs two images of one shape, got {previous.shape}, {current.shape}"
+        )
     height, width = contract.temporal.size
-    field = method(previous, current)
+    field = method(previous, current)  # (fh, fw, 2) float32
     small = cv2.resize(field, (width, height), interpolation=cv2.INTER_AREA)
-    # Divided only now: a mean of quotients is the quotient of the mean, and this is smaller.
+    # Divide after the resize: the result is the same, and the small field has fewer values.
     per_step = np.asarray(small, np.float32) / np.float32(elapsed_steps)
     return quantise(per_step, contract.temporal.bound)

@@ -121,10 +121,10 @@ def test_networks_of_two_precisions_do_not_mix(packs: Packs, tmp_path: Path) -> 
 @pytest.mark.parametrize(
     ("change", "says"),
     [
-        ({"quantised": None}, "spatial, temporal in int8, but quantised says not what that costs"),
+        ({"quantised": None}, "spatial, temporal: int8, so 'quantised' must give the cost"),
         (
             {"precision": {}, "quantised": None},
-            "tolerance may lack only where a netw",
+            "parity.tolerance may be null only with a network in int8",
         ),
         ({"precision": {"spatial": "int4"}}, "precision.spatial: Input should be"),
     ],

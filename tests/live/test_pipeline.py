@@ -222,7 +222,7 @@ def test_a_bad_camera_does_not_stop_the_others(scratch: Path, tiny: Path, pannin
     with PipelineRun(scratch, settings) as run:
         run.wait_for(lambda: started(run, "a") and started(run, "b"), 30, "events of the others")
         # The listener may have come too late for the status itself.
-        assert re.search(r"camera gone is failed: .*gone\.mp4: there is none", run.log())
+        assert re.search(r"camera gone is failed: .*gone\.mp4: it doesn't exist", run.log())
         assert run.log().count("gone.mp4") <= 2
 
 

@@ -50,7 +50,7 @@ def test_an_empty_file_runs_the_demo(tmp_path: Path) -> None:
             r"known here: cooldown_s, end, min_duration_s, start$",
         ),
         ({"flow": {"workers": 0}}, r"flow\.workers: .*greater than or equal to 1 \(got 0\)"),
-        ({"flow": {"method": "magic"}}, r"flow\.method: there are .*dis.*lucas_kanade"),
+        ({"flow": {"method": "magic"}}, r"flow\.method: must be one of .*dis.*lucas_kanade"),
         ({"runtime": {"delivery": "fast"}}, r"runtime\.delivery: .*'live' or 'lossless'.*'fast'"),
         ({"runtime": {"ring_slots": "many"}}, r"runtime\.ring_slots: .*integer.*'many'"),
         ({"cameras": {}}, r"cameras: .*at least 1"),
@@ -123,7 +123,7 @@ def test_loopback_and_ipc_are_taken(endpoint: str) -> None:
 
 
 def test_the_public_sockets_need_an_endpoint_each() -> None:
-    with pytest.raises(ConfigError, match="both name ipc:///x; they need one each"):
+    with pytest.raises(ConfigError, match="both ipc:///x; they must differ"):
         validate({"publish": {"events": "ipc:///x", "replay": "ipc:///x"}})
 
 

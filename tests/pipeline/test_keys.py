@@ -49,7 +49,7 @@ def test_a_name_is_taken_once_and_free_again_when_revoked(tmp_path: Path) -> Non
         folder.new("roof")
     folder.revoke("roof")
     assert folder.allowed() == {}
-    with pytest.raises(KeysError, match="roof has no keys here; there are: none"):
+    with pytest.raises(KeysError, match=f"roof has no keys in {tmp_path}; clients with keys: none"):
         folder.revoke("roof")
     assert read_client_keys(folder.new("roof")).public != before.public
 
@@ -77,9 +77,9 @@ def test_damaged_files_are_named_and_not_repeated(tmp_path: Path, damage: bytes)
     folder.new("hall")
     for path in (issued, tmp_path / "server.json", tmp_path / "clients/roof.json"):
         path.write_bytes(damage)
-    with pytest.raises(KeysError, match=f"^{issued}: is no key file of this program$"):
+    with pytest.raises(KeysError, match=f"^{issued}: it isn't a key file of this program$"):
         read_client_keys(issued)
-    with pytest.raises(KeysError, match="is no key file of this program"):
+    with pytest.raises(KeysError, match="it isn't a key file of this program"):
         folder.server()
     assert list(folder.allowed().values()) == ["hall"]
     with pytest.raises(KeysError, match="No such file"):

@@ -1,4 +1,4 @@
-"""The report page: one HTML file that needs nothing else, with matplotlib and jinja2."""
+"""The report page: one HTML file that loads nothing else, made with matplotlib and jinja2."""
 
 import base64
 from dataclasses import dataclass
@@ -25,7 +25,7 @@ _KEY_SIDE = 120
 
 @dataclass(frozen=True, slots=True)
 class Gallery:
-    """Mistakes of one kind; ``count`` of them there are, some of which are shown."""
+    """Mistakes of one kind: ``count`` in all, and the ``examples`` that the page shows."""
 
     title: str
     text: str
@@ -34,7 +34,7 @@ class Gallery:
 
 
 def write(evaluation: Evaluation, folder: Path) -> Path:
-    """Write ``index.html`` and ``report.json`` into ``folder``, which is there; returns the page.
+    """Write ``index.html`` and ``report.json`` into the existing ``folder``; returns the page.
 
     Raises :class:`EvaluationError` when they can't be written.
     """
@@ -49,7 +49,7 @@ def write(evaluation: Evaluation, folder: Path) -> Path:
 
 
 def render(evaluation: Evaluation) -> str:
-    """The page as HTML; everything that isn't ours in it is escaped."""
+    """The page as HTML; labels, paths and other data in it are escaped."""
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("pipeline.evaluate.page", "."),
         autoescape=True,
@@ -79,7 +79,7 @@ def render(evaluation: Evaluation) -> str:
 
 
 def _charts(evaluation: Evaluation) -> dict[str, Markup]:
-    """The figures that there is something to draw for, by name."""
+    """The charts of the protocols that were run, by name."""
     report, labels = evaluation.report, evaluation.pack.contract.labels
     drawn: dict[str, str] = {}
     if (clip := report.clip) is not None:
@@ -103,7 +103,7 @@ def _charts(evaluation: Evaluation) -> dict[str, Markup]:
         drawn["thresholds"] = charts.thresholds(report.thresholds)
         if report.negatives is not None:
             drawn["quiet"] = charts.quiet_rates(report.thresholds)
-    # matplotlib escapes what is text in its drawings.
+    # Markup, so that jinja2 doesn't escape the drawings; matplotlib has escaped the text in them.
     return {name: Markup(svg) for name, svg in drawn.items()}
 
 
@@ -113,27 +113,28 @@ def _galleries(evaluation: Evaluation) -> list[Gallery]:
     found = [
         Gallery(
             "Clips taken for another label",
-            "The end of each clip, as far back as the window that decided reaches.",
+            "The end of each clip, as far back as the window of its prediction reaches.",
             len(report.clip.mistakes) if report.clip else 0,
             examples.clip_mistakes(evaluation),
         ),
         Gallery(
             "False alarms in the stream",
-            "The two lines mark the event's start and the moment it was said; dashed is the start "
-            "threshold.",
+            "The two lines mark the event's start and the time at which it is published; the "
+            "dashed line is the start threshold.",
             report.stream.false_alarms.count if report.stream else 0,
             false,
         ),
         Gallery(
-            "Actions that no event told of",
-            "The line marks the action's end; dashed is the threshold that it did not hold.",
+            "Missed actions",
+            "The line marks the action's end; the dashed line is the start threshold, which the "
+            "scores did not hold for long enough.",
             len(report.stream.missed) if report.stream else 0,
             missed,
         ),
         Gallery(
             "False alarms without actions",
-            "The two lines mark the event's start and the moment it was said; dashed is the start "
-            "threshold.",
+            "The two lines mark the event's start and the time at which it is published; the "
+            "dashed line is the start threshold.",
             report.negatives.false_alarms.count if report.negatives else 0,
             examples.quiet_mistakes(evaluation),
         ),

@@ -1,7 +1,7 @@
-"""The page's charts as SVG, drawn by matplotlib in colours that the page decides.
+"""The page's charts as SVG, drawn by matplotlib in the colours of the page's style sheet.
 
-Each figure is drawn once, in stand-in colours that become CSS variables, so one drawing serves
-light, dark and print.
+Each chart is drawn once, in placeholder colours that are then replaced by CSS variables. So one
+drawing serves the light page, the dark page and print.
 """
 
 import io
@@ -31,17 +31,17 @@ INKS = {
         ("ink", "muted", "line", "panel", "right", "wrong", "repeat", "other", "faint")
     )
 }
-"""A stand-in colour for each of the page's CSS variables of that name."""
+"""A placeholder colour for each of the page's CSS variables, by its name."""
 
 WIDE, HALF = 10.6, 5.2
 """Inches; the page is as wide as one wide chart or two halves."""
 MOST_LABELS = 60
-"""Labels that can be told apart in a chart."""
+"""Labels that a chart has room to name."""
 ROW_S = 60.0
 """Seconds of a stream in a row of its timeline."""
 MOST_ROWS = 30
 LETTER_S = 0.42
-"""Seconds of a row that a letter takes."""
+"""Width of a letter, in seconds of a row."""
 
 _OUTCOMES = {"matched": "right", "repeat": "repeat", "false alarm": "wrong"}
 
@@ -74,7 +74,7 @@ _STYLE: dict[Any, Any] = {
 @contextmanager
 def _style() -> Iterator[None]:
     with mpl.rc_context(_STYLE), warnings.catch_warnings():
-        # The reader's browser brings the letters; matplotlib only measures them.
+        # The browser draws the text with its own font; matplotlib's is used only to measure it.
         warnings.filterwarnings("ignore", message="Glyph .* missing from")
         yield
 
@@ -86,7 +86,7 @@ def _figure(width: float, height: float) -> Figure:
 
 
 def _svg(figure: Figure) -> str:
-    """The drawing, to stand in a page: no prologue, no ids of its own, the page's colours."""
+    """The drawing as an element of the page: without a prologue and ids, in the page's colours."""
     buffer = io.StringIO()
     figure.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None})
     text = buffer.getvalue()
@@ -98,8 +98,11 @@ def _svg(figure: Figure) -> str:
 
 
 def confusion(figures: ScoreFigures, labels: Sequence[str]) -> str:
-    """Rows are true labels; a cell's depth is its share of the row. Many labels go unnamed."""
-    counts = np.array(figures.confusion)
+    """Rows are true labels; a cell is darker the larger its share of the row.
+
+    Above :data:`MOST_LABELS` the labels and counts are left out.
+    """
+    counts = np.array(figures.confusion)  # (C, C)
     named = len(labels) <= MOST_LABELS
     rows = np.maximum(counts.sum(axis=1), 1)
     size = max(2.6, min(0.36 * len(labels) + 1.1, WIDE))
@@ -133,7 +136,10 @@ Rates = Mapping[str, tuple[int, float | None, float | None, float | None]]
 
 
 def label_bars(rates: Rates) -> str:
-    """Recall and precision of each label as bars, F1 as a point; the worst of too many."""
+    """Recall and precision of each label as bars, F1 as a point.
+
+    Of more than :data:`MOST_LABELS` labels, those with the lowest F1.
+    """
     rows = list(rates.items())
     if len(rows) > MOST_LABELS:
         rows = sorted(rows, key=lambda row: row[1][3] or 0.0)[:MOST_LABELS]
@@ -160,7 +166,7 @@ def label_bars(rates: Rates) -> str:
 
 
 def reliability(scores: Mapping[str, ScoreFigures]) -> str:
-    """For each score, how often predictions of a confidence are right, and how many there are."""
+    """For each score, the accuracy of the predictions of each confidence, and their number."""
     with _style():
         figure = _figure(WIDE, 3.3)
         grid = figure.subplots(2, len(scores), height_ratios=(4, 1), sharex=True, squeeze=False)
@@ -171,6 +177,7 @@ def reliability(scores: Mapping[str, ScoreFigures]) -> str:
                 if one.accuracy is None or one.confidence is None:
                     continue
                 left, width = one.low + 0.004, one.high - one.low - 0.008
+                # Full colour up to the lower of the two; above it the gap between them.
                 low, high = sorted((one.accuracy, one.confidence))
                 gap, depth = ("right", 0.3) if one.accuracy > one.confidence else ("wrong", 0.5)
                 bars = {"width": width, "align": "edge"}
@@ -190,7 +197,10 @@ def reliability(scores: Mapping[str, ScoreFigures]) -> str:
 
 
 def timeline(report: StreamReport) -> str:
-    """Actions above, events below, a minute in a row."""
+    """Actions above each row's line, events below it; a row is a minute.
+
+    Only the first :data:`MOST_ROWS` minutes are drawn.
+    """
     rows = min(MOST_ROWS, max(1, int(np.ceil(report.stream_s / ROW_S))))
     with _style():
         figure = _figure(WIDE, 0.46 * rows + 0.5)
@@ -198,22 +208,23 @@ def timeline(report: StreamReport) -> str:
         for row in range(rows):
             axes.hlines(row, 0, ROW_S, color=INKS["line"], lw=0.6)
         for action in report.actions:
-            where = _bars(axes, action.start_s, action.end_s, rows, -0.36)
-            for bar in where:
+            bars = _bars(axes, action.start_s, action.end_s, rows, -0.36)
+            for bar in bars:
                 bar.set(facecolor=INKS["right" if action.found else "faint"], alpha=0.3)
                 if not action.found:
                     bar.set(edgecolor=INKS["wrong"], linewidth=1.0, alpha=0.8)
-            if where:
-                _name(axes, action.label, where[0], 0.0, where[0].get_width())
+            if bars:
+                _name(axes, action.label, bars[0], 0.0, bars[0].get_width())
         for event, after in pairwise([*report.events, None]):
             if event is None:
                 continue
-            where = _bars(axes, event.start_s, event.end_s, rows, 0.04)
-            for bar in where:
+            bars = _bars(axes, event.start_s, event.end_s, rows, 0.04)
+            for bar in bars:
                 bar.set(facecolor=INKS[_OUTCOMES[event.outcome]], alpha=0.9)
-            if where and event.outcome != "matched":
+            if bars and event.outcome != "matched":
+                # Event bars are short: the name goes into the gap before the next event.
                 room = ROW_S if after is None else after.start_s - event.end_s
-                _name(axes, event.label, where[-1], where[-1].get_width(), room)
+                _name(axes, event.label, bars[-1], bars[-1].get_width(), room)
         axes.set(xlim=(0, ROW_S), ylim=(rows - 0.4, -0.5), xlabel="seconds of the minute")
         minutes = [f"{row * ROW_S / 60:.0f} min" for row in range(rows)]
         axes.set_yticks(range(rows), minutes, color=INKS["muted"])
@@ -223,18 +234,18 @@ def timeline(report: StreamReport) -> str:
 
 
 def _bars(axes: Axes, start_s: float, end_s: float, rows: int, top: float) -> list[Rectangle]:
-    """The pieces of an interval in the rows of the timeline, ``top`` rows below its lines."""
+    """Draw an interval, ``top`` rows below the line of each row that it crosses."""
     bars = []
     for row in range(int(start_s // ROW_S), min(rows, int(end_s // ROW_S) + 1)):
         begin = max(start_s - row * ROW_S, 0.0)
-        width = max(min(end_s - row * ROW_S, ROW_S) - begin, 0.12)
+        width = max(min(end_s - row * ROW_S, ROW_S) - begin, 0.12)  # wide enough to see
         bars.append(Rectangle((begin, row + top), width, 0.32))
         axes.add_patch(bars[-1])
     return bars
 
 
 def _name(axes: Axes, label: str, bar: Rectangle, after_s: float, room_s: float) -> None:
-    """``label`` at a bar of the timeline, as much of it as there is room for."""
+    """Write ``label`` at a bar of the timeline, cut to the room that it has."""
     fits = int(room_s / LETTER_S)
     if fits < 2:
         return
@@ -244,7 +255,7 @@ def _name(axes: Axes, label: str, bar: Rectangle, after_s: float, room_s: float)
 
 
 def thresholds(points: Sequence[Point]) -> str:
-    """Event F1 over false alarms per hour of the stream; the first point is the pack's own."""
+    """Event F1 against false alarms per hour of the stream; the first point is the pack's own."""
     swept = [(p.false_alarms_per_hour or 0.0, p.f1 or 0.0, p.start) for p in points]
     (own_rate, own_f1, _), *swept = swept
     with _style():
@@ -267,7 +278,7 @@ def thresholds(points: Sequence[Point]) -> str:
 
 
 def quiet_rates(points: Sequence[Point]) -> str:
-    """False alarms per hour without actions over start thresholds."""
+    """False alarms per hour without actions, against the start threshold."""
     own, *swept = [p.negatives_false_alarms_per_hour or 0.0 for p in points]
     with _style():
         figure = _figure(WIDE, 2.4)
@@ -293,6 +304,7 @@ def trace(
 
     ``lines`` are (label's index, ink, dash); ``marks`` are seconds of media time.
     """
+    # One step more on each side, so that the lines reach the edges.
     period_ns = int(np.median(np.diff(track.pts_ns))) if len(track) > 1 else 0
     seen = (track.pts_ns >= span.start_ns - period_ns) & (track.pts_ns <= span.end_ns + period_ns)
     times = track.pts_ns[seen] / NS_PER_S

@@ -1,4 +1,4 @@
-"""The mistakes that the page shows, the worst first, each with its strip and its scores."""
+"""The mistakes on the page, the worst first, each with its strip and its scores."""
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -18,6 +18,7 @@ from pipeline.steps.follow import TimedFrame
 
 MOST_SHOWN = 24
 """Examples of one kind on the page."""
+# How far the strip of a false alarm reaches before and after it, and the longest span of a strip.
 BEFORE_NS = 3 * NS_PER_S // 2
 AFTER_NS = NS_PER_S // 2
 LONGEST_NS = 8 * NS_PER_S
@@ -28,7 +29,7 @@ _DASHES: tuple[Dash, ...] = ("-", "-", (0, (5, 2)), (0, (1, 1.5)))
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """One label's line among the scores; ``ink`` and ``style`` name its look."""
+    """One label's line among the scores; ``ink`` and ``style`` choose its colour and dashes."""
 
     label: str
     ink: str
@@ -38,7 +39,7 @@ class Line:
 
 @dataclass(frozen=True, slots=True)
 class Example:
-    """One mistake: what was there, what was said, and the pictures."""
+    """One mistake: the ``true`` label, the one that was predicted (``said``), and the pictures."""
 
     name: str
     true: str
@@ -52,7 +53,7 @@ class Example:
 
 @dataclass(frozen=True, slots=True)
 class _Wanted:
-    """An example before its pictures are cut; ``true`` or ``said`` may be no label."""
+    """An example before its pictures are cut; ``true`` or ``said`` may be words, not a label."""
 
     name: str
     true: str
@@ -64,7 +65,7 @@ class _Wanted:
 
 
 def clip_mistakes(evaluation: Evaluation) -> list[Example]:
-    """Clips that were taken for another label: the window that decided."""
+    """Clips that were taken for another label, each over the window of its prediction."""
     report, contract = evaluation.report.clip, evaluation.pack.contract
     if report is None:
         return []
@@ -74,7 +75,7 @@ def clip_mistakes(evaluation: Evaluation) -> list[Example]:
         run = runs[mistake.path]
         wanted = _clip(mistake, run.track, contract)
         examples += _from_file(run, [wanted], contract)
-    return _there(examples)
+    return _readable(examples)
 
 
 def _clip(mistake: Prediction, track: Track, contract: Contract) -> _Wanted:
@@ -82,9 +83,9 @@ def _clip(mistake: Prediction, track: Track, contract: Contract) -> _Wanted:
     end_ns = int(track.pts_ns[-1]) + period_ns
     start_ns = max(int(track.pts_ns[0]), end_ns - contract.window * period_ns)
     alone = [
-        f"{stream} alone: {said}"
-        for stream, said in (("appearance", mistake.spatial), ("motion", mistake.temporal))
-        if said is not None
+        f"{stream} alone: {label}"
+        for stream, label in (("appearance", mistake.spatial), ("motion", mistake.temporal))
+        if label is not None
     ]
     facts = (
         f"{_percent(mistake.score)} {mistake.predicted}",
@@ -95,7 +96,7 @@ def _clip(mistake: Prediction, track: Track, contract: Contract) -> _Wanted:
 
 
 def stream_mistakes(evaluation: Evaluation) -> tuple[list[Example], list[Example]]:
-    """False alarms of the stream, the surest first, and actions that no event told of."""
+    """False alarms of the stream, the highest score first, and missed actions, the lowest first."""
     report, run = evaluation.report.stream, evaluation.stream_run
     if report is None or run is None:
         return [], []
@@ -108,38 +109,40 @@ def stream_mistakes(evaluation: Evaluation) -> tuple[list[Example], list[Example
         key=lambda one: one[0],
     )
     wanted = [*alarms, *(one for _, one in missed[:MOST_SHOWN])]
+    # One pass over the stream cuts all strips.
     examples = _cut(lambda: timeline_of(run.items, contract).frames(), run, wanted, contract)
-    return _there(examples[: len(alarms)]), _there(examples[len(alarms) :])
+    return _readable(examples[: len(alarms)]), _readable(examples[len(alarms) :])
 
 
 def quiet_mistakes(evaluation: Evaluation) -> list[Example]:
-    """Events in material without actions, the surest first."""
+    """Events in footage without actions, the highest score first."""
     report, contract = evaluation.report.negatives, evaluation.pack.contract
     if report is None:
         return []
     events = sorted(report.events, key=lambda event: -event.top_score)[:MOST_SHOWN]
     runs = {shown(run.path): run for run in evaluation.quiet_runs}
     examples: list[Example | None] = [None] * len(events)
+    # One pass over each file; the examples keep the rank of their events.
     for name in dict.fromkeys(event.path for event in events if event.path is not None):
         own = [rank for rank, event in enumerate(events) if event.path == name]
         wanted = [_alarm(events[rank], (), contract) for rank in own]
         for rank, example in zip(own, _from_file(runs[name], wanted, contract), strict=True):
             examples[rank] = example
-    return _there(examples)
+    return _readable(examples)
 
 
 def _alarm(event: EventRow, actions: Sequence[ActionRow], contract: Contract) -> _Wanted:
     going_on = [a.label for a in actions if a.start_s <= event.start_s <= a.end_s]
-    start_ns, said_ns = round(event.start_s * NS_PER_S), round(event.said_s * NS_PER_S)
+    start_ns, published_ns = round(event.start_s * NS_PER_S), round(event.said_s * NS_PER_S)
     begin_ns = max(0, start_ns - BEFORE_NS)
-    end_ns = max(said_ns, round(event.end_s * NS_PER_S)) + AFTER_NS
+    end_ns = max(published_ns, round(event.end_s * NS_PER_S)) + AFTER_NS
     facts = (
         f"from {_clock(event.start_s)} to {_clock(event.end_s)}",
-        f"said at {_clock(event.said_s)}",
-        f"at most {_percent(event.top_score)}",
+        f"published at {_clock(event.said_s)}",
+        f"top score {_percent(event.top_score)}",
     )
     return _Wanted(
-        event.path or "the last frame of the clip before, held",
+        event.path or "a pause after the clip before",
         going_on[0] if going_on else "no action",
         event.label,
         facts,
@@ -150,7 +153,7 @@ def _alarm(event: EventRow, actions: Sequence[ActionRow], contract: Contract) ->
 
 
 def _missed(action: ActionRow, track: Track, contract: Contract) -> tuple[float, _Wanted]:
-    """With the highest score that the action's own label had."""
+    """A missed action, and the highest score of its label while it played."""
     start_ns, end_ns = round(action.start_s * NS_PER_S), round(action.end_s * NS_PER_S)
     during = (track.pts_ns >= start_ns) & (track.pts_ns <= end_ns + LATE_NS)
     own = track.scores[0, during, contract.labels.index(action.label)]
@@ -158,7 +161,8 @@ def _missed(action: ActionRow, track: Track, contract: Contract) -> tuple[float,
     needed = contract.threshold(action.label)
     facts = (
         f"from {_clock(action.start_s)} to {_clock(action.end_s)} of the stream",
-        f"at most {_percent(best)}, needs {_percent(needed.start)} for {needed.min_duration_s:g} s",
+        f"top score {_percent(best)}; needs {_percent(needed.start)} "
+        f"for {needed.min_duration_s:g} s",
     )
     span = Span(start_ns, min(end_ns + LATE_NS // 2, start_ns + LONGEST_NS))
     wanted = _Wanted(
@@ -167,7 +171,7 @@ def _missed(action: ActionRow, track: Track, contract: Contract) -> tuple[float,
     return best, wanted
 
 
-def _there(examples: Sequence[Example | None]) -> list[Example]:
+def _readable(examples: Sequence[Example | None]) -> list[Example]:
     return [example for example in examples if example is not None]
 
 
@@ -210,16 +214,20 @@ def _example(wanted: _Wanted, strip: Strip, track: Track, contract: Contract) ->
 
 
 def _lines(wanted: _Wanted, track: Track, contract: Contract) -> list[Line]:
-    """The true label, the one that was said, background, and the highest others of the span."""
-    named = [(wanted.true, "true"), (wanted.said, "said")]
+    """The lines of the true label, of the predicted one, and of up to two others.
+
+    The others are background labels first, then those with the highest scores in the span.
+    """
+    named = [(wanted.true, "true"), (wanted.said, "predicted")]
     lines = [
         Line(label, _INKS[place], place, what)
         for place, (label, what) in enumerate(named)
         if label in contract.labels
     ]
     during = (track.pts_ns >= wanted.span.start_ns) & (track.pts_ns < wanted.span.end_ns)
-    best = track.scores[0, during].max(axis=0, initial=0.0)
+    best = track.scores[0, during].max(axis=0, initial=0.0)  # (C,)
     others = [contract.labels[i] for i in best.argsort()[::-1]]
+    # The sort is stable: within background and the rest, the highest score stays first.
     others.sort(key=lambda label: label not in contract.background)
     others = [label for label in others if label not in {line.label for line in lines}]
     more = [Line(label, _INKS[i + 2], i + 2, "") for i, label in enumerate(others[:2])]

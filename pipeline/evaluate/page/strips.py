@@ -1,4 +1,4 @@
-"""Frames and flow of a moment, side by side: what the networks saw when they were wrong."""
+"""Strips of frames and flow: the input of the networks while they were wrong."""
 
 import base64
 from collections.abc import Iterable, Sequence
@@ -20,10 +20,10 @@ from pipeline.steps.sampling import Steps
 
 CELLS = 8
 CELL_AREA = 160 * 120
-"""Pixels of a frame in a strip, whatever its shape."""
+"""Pixels of a frame in a strip, for any aspect ratio."""
 
 _LINE = 140
-"""Grey between the cells: to be seen on light and on dark paper."""
+"""Gray of the lines between cells, visible on a light and on a dark page."""
 _JPEG = (cv2.IMWRITE_JPEG_QUALITY, 80)
 
 
@@ -42,13 +42,13 @@ class Span:
 
 @dataclass(frozen=True, slots=True)
 class Strip:
-    """A row of frames above a row of their flow, as a JPEG; cells are evenly spread over a span."""
+    """A row of frames above a row of their flow, as a JPEG; the cells divide a span evenly."""
 
     uri: str
     width: int
     height: int
     full_colour: float
-    """Pixels per step, at the size of the motion network's input, that have full colour."""
+    """The speed of full colour, in pixels per step at the size of the motion network's input."""
 
 
 @dataclass(slots=True)
@@ -61,9 +61,9 @@ class _Cell:
 def cut(
     frames: Iterable[TimedFrame], spans: Sequence[Span], contract: Contract
 ) -> list[Strip | None]:
-    """The strip of each span, None where it holds no step; ``frames`` are those of one camera.
+    """Cut the strip of each span from one camera's ``frames``; None where a span has no step.
 
-    Flow is made as the pipeline makes it, and shown as the motion network gets it.
+    Flow is computed as in the pipeline, and drawn as the motion network gets it.
     """
     steps = Steps("strips", contract.step_hz, CameraConfig().gap_s)
     follower = CameraFollower(steps, contract, create(contract.temporal.method))
@@ -77,8 +77,9 @@ def cut(
         due = follower.due(grab, timed.pts_ns)
         if due is None:
             continue
-        frame = timed.retrieve()  # always: a pause of the stream holds the last that was taken
+        frame = timed.retrieve()  # for every step: a pause holds the last frame retrieved
         moment = follower.number(due, frame)
+        # Outside the spans, and the steps just before them, no flow is computed.
         near = [i for i, s in enumerate(spans) if -before_ns <= timed.pts_ns - s.start_ns]
         near = [i for i in near if timed.pts_ns < spans[i].end_ns]
         if not near:
@@ -107,7 +108,7 @@ def _thumbnail(frame: Frame) -> Frame:
 
 
 def _strip(cells: Sequence[_Cell], contract: Contract) -> Strip:
-    # A camera that changed its size: all as the first.
+    # If the camera changed its size, all cells get the size of the first.
     height, width = cells[0].frame.shape[:2]
     frames = [np.asarray(cv2.resize(c.frame, (width, height)), np.uint8) for c in cells]
     fields = [
@@ -121,9 +122,10 @@ def _strip(cells: Sequence[_Cell], contract: Contract) -> Strip:
 
 
 def _radius(fields: Sequence[FlowField | None]) -> float:
-    """The speed that few pixels exceed in most cells; one cell may hold a cut, where flow is wild.
+    """The speed of full colour: few pixels exceed it in most cells.
 
-    At least one pixel, so that stillness looks still.
+    Not in all, because a cell at a cut between clips has random flow. It is at least one pixel per
+    step, so that noise in a still scene stays pale.
     """
     fastest = [
         float(np.percentile(np.hypot(field[..., 0], field[..., 1]), 99))
@@ -134,7 +136,7 @@ def _radius(fields: Sequence[FlowField | None]) -> float:
 
 
 def _flow_cell(field: FlowField | None, size: tuple[int, int], radius: float) -> Frame:
-    if field is None:  # the first step has none
+    if field is None:  # the first step has no flow
         return np.full((size[1], size[0], 3), _LINE, np.uint8)
     large = np.asarray(cv2.resize(field, size, interpolation=cv2.INTER_LINEAR), np.float32)
     return flow_colours(large, radius)

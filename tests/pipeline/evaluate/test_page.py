@@ -89,9 +89,9 @@ class Page(HTMLParser):
 def test_the_page_says_what_was_measured(page: str) -> None:
     text = " ".join(Page(page).text.split())
     assert "75.0 %" in text  # three of four clips are right
-    assert "1 that could not be read" in text
+    assert "1 unreadable file" in text
     assert "made by hand" in text  # the pack's provenance
-    for title in ("Confusion", "Each label", "What happened, and what was said"):
+    for title in ("Confusion", "Each label", "Actions and events"):
         assert title in text
     for title in ("Clips taken for another label 1", "False alarms without actions 1"):
         assert title in text
@@ -232,4 +232,4 @@ def test_there_may_be_little_to_draw(evaluation: Evaluation, tmp_path: Path, wha
     assert ("Confusion" in text) == (what == "background alone")
     loud.unlink()  # figures don't need the clips again; only the strips do
     text = Page(write(alone, tmp_path).read_text("utf-8")).text
-    assert "none could be read again" in text
+    assert "none of them can be read again" in text

@@ -233,7 +233,9 @@ def test_frames_that_make_no_pair_are_refused(
 
 
 def test_an_unknown_method_is_refused_with_the_names_there_are() -> None:
-    with pytest.raises(ValueError, match=r"'tvl1': there are deep, dis, farneback, lucas_kanade"):
+    with pytest.raises(
+        ValueError, match=r"'tvl1'; must be one of deep, dis, farneback, lucas_kanade"
+    ):
         create("tvl1")
 
 

@@ -86,7 +86,7 @@ def test_a_folder_that_is_none_is_named(tmp_path: Path) -> None:
         (lambda c: c.update(background=["nothing"]), r"background names .*\['nothing'\]"),
         (
             lambda c: c["thresholds"].update(wave=c["thresholds"]["left"]),
-            r"thresholds name labels that are not there: \['wave'\]",
+            r"thresholds name labels that 'labels' omits: \['wave'\]",
         ),
         (
             lambda c: c["thresholds"]["left"].update(end=0.9),
@@ -97,7 +97,7 @@ def test_a_folder_that_is_none_is_named(tmp_path: Path) -> None:
         (lambda c: c["temporal"].update(stack=0), r"temporal\.stack: .*greater than or equal"),
         (lambda c: c["temporal"].update(bound=0), r"temporal\.bound: .*greater than 0"),
         (lambda c: c["fusion"].update(kind="sum"), r"fusion\.kind: .*'attention'"),
-        (lambda c: c["sha256"].pop("temporal.onnx"), r"sha256 lacks temporal\.onnx"),
+        (lambda c: c["sha256"].pop("temporal.onnx"), r"sha256 has no temporal\.onnx"),
     ],
 )
 def test_a_bad_contract_is_named_by_its_key(

@@ -84,7 +84,7 @@ def test_the_networks_run_with_the_shapes_of_the_contract(tiny: Path, batch: int
     assert [LABELS[int(best)] for best in outputs["scores"].argmax(axis=1)] == ["right"] * batch
 
 
-def test_a_provider_that_was_asked_for_and_is_not_to_be_had_is_told(
+def test_a_requested_provider_that_is_missing_is_logged(
     tiny: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     wanted = "CUDAExecutionProvider"
@@ -128,7 +128,7 @@ def extra_key(model: onnx.ModelProto) -> None:
 @pytest.mark.parametrize(
     ("change", "says"),
     [
-        (no_metadata, "carries no contract"),
+        (no_metadata, "holds no contract"),
         (metadata("{"), "its contract is not JSON"),
         (metadata("[]"), "its contract is not a JSON object"),
         (other_contract, "disagrees with pack.json about 'step_hz'"),
@@ -186,12 +186,12 @@ def other_feature_size(model: onnx.ModelProto) -> None:
 @pytest.mark.parametrize(
     ("change", "says"),
     [
-        (rename_input, r"input 'frames' is missing; there are \['pictures'\]"),
+        (rename_input, r"input 'frames' is missing; the graph has \['pictures'\]"),
         (static_batch, r"input 'frames' is tensor\(uint8\) \(1, 12, 16, 3\), the contract says"),
         (other_size, r"input 'frames' .* \(None, 14, 16, 3\), .* \(None, 12, 16, 3\)"),
         (float_input, r"input 'frames' is tensor\(float\)"),
-        (second_input, r"has inputs that the contract lacks: \['state'\]"),
-        (rename_output, r"output 'features' is missing; there are \['logits'\]"),
+        (second_input, r"has inputs that the contract omits: \['state'\]"),
+        (rename_output, r"output 'features' is missing; the graph has \['logits'\]"),
         (other_feature_size, r"output 'features' .* \(None, 5\), .* \(None, 4\)"),
     ],
 )

@@ -179,5 +179,5 @@ def test_clips_of_different_seeds_differ() -> None:
 
 
 def test_an_unknown_gesture_is_refused() -> None:
-    with pytest.raises(ValueError, match="unknown gesture 'wave': there are left, right"):
+    with pytest.raises(ValueError, match="unknown gesture 'wave'; must be one of left, right"):
         next(demo.render_clip("wave", 1, 10.0, (60, 80)))

@@ -171,7 +171,7 @@ def test_a_loop_over_a_file_that_vanishes_ends_with_an_error(tmp_path: Path) -> 
     source.grab()
     source.grab()
     path.unlink()
-    with pytest.raises(SourceError, match=r"a\.mp4: there is none"):
+    with pytest.raises(SourceError, match=r"a\.mp4: it doesn't exist"):
         source.grab()
 
 
@@ -221,9 +221,9 @@ def headless(path: Path) -> None:
 @pytest.mark.parametrize(
     ("spoil", "kind", "says"),
     [
-        (lambda path: None, "not_found", "there is none"),
+        (lambda path: None, "not_found", "it doesn't exist"),
         (lambda path: path.touch(), "unreadable", "it is empty"),
-        (os.mkfifo, "unreadable", "it is no file"),
+        (os.mkfifo, "unreadable", "it isn't a regular file"),
         (text, "unreadable", "it is not a video"),
         (headless, "unreadable", "it is not a video"),
     ],
@@ -330,7 +330,7 @@ def test_what_only_seems_to_lie_in_a_folder_is_left_out(
     (tmp_path / "link").symlink_to(folder)
     frames = read_all(make(tmp_path / "link"))
     assert [int(frame[0, 0, 0]) for _, frame in frames] == [0, 20, 20]
-    assert "4 left out that are no files in it: 2.png, 3.png, 5.png" in caplog.text
+    assert "skipped 4 images that aren't files inside it: 2.png, 3.png, 5.png" in caplog.text
 
 
 def test_images_may_change_size(tmp_path: Path) -> None:
@@ -357,8 +357,8 @@ def test_a_folder_loops_and_keeps_pace(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("files", "kind", "says"),
     [
-        ({}, "not_found", "no images in it"),
-        ({"a.txt": b"x"}, "not_found", "no images in it"),
+        ({}, "not_found", "it holds no images"),
+        ({"a.txt": b"x"}, "not_found", "it holds no images"),
         ({"a.png": b"x", "b.jpg": b""}, "unreadable", "none of its 2 images can be read"),
     ],
 )
@@ -429,7 +429,10 @@ def test_the_lossless_demo_gives_every_frame_without_waiting() -> None:
 @pytest.mark.parametrize(
     ("url", "says"),
     [
-        ("ftp://u:secret@host/a", "ftp://u:***@host/a: unknown scheme 'ftp': there are rtsp://"),
+        (
+            "ftp://u:secret@host/a",
+            "ftp://u:***@host/a: unknown scheme 'ftp'; must be one of rtsp://",
+        ),
         ("demo:x", "demo:x: the demo's seed must be a whole number"),
         ("", "the source is empty"),
     ],
@@ -443,7 +446,7 @@ def test_what_no_source_reads_is_refused(url: str, says: str) -> None:
 
 @pytest.mark.parametrize("url", ["97", "/dev/video97"])
 def test_a_webcam_that_is_not_there(url: str) -> None:
-    with pytest.raises(SourceError, match="webcam /dev/video97: there is none") as caught:
+    with pytest.raises(SourceError, match="webcam /dev/video97: it doesn't exist") as caught:
         make(url).open()
     assert (caught.value.kind, caught.value.permanent) == ("not_found", False)
 
