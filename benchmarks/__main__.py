@@ -1,212 +1,172 @@
-"""``python -m benchmarks NAME [--json]``."""
+"""The benchmarks' command line: ``python -m benchmarks NAME [--json] [--picture PATH]``.
 
+A benchmark's module is imported only when its command is asked for, because each module needs
+other packages and some are not installed everywhere. The list of commands needs none of them.
+"""
+
+import inspect
+import json
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass, is_dataclass
+from importlib import import_module
+from inspect import Parameter
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
+from typer.core import TyperGroup
 
-app = typer.Typer(no_args_is_help=True, add_completion=False)
+from pipeline.errors import TwoStreamError
 
-Json = Annotated[bool, typer.Option("--json", help="One JSON object on standard output.")]
-Picture = Annotated[Path | None, typer.Option(help="PNG of the figures")]
+
+@dataclass(frozen=True)
+class Benchmark:
+    """A row of the table of benchmarks."""
+
+    help: str
+    picture: str = ""
+    """What ``--picture`` draws; empty when :mod:`benchmarks.pictures` can't draw the result."""
+    one_line: bool = False
+    """Whether a JSON object takes one line. By default it is indented."""
+
+
+BENCHMARKS = {
+    "flow": Benchmark(
+        "Optical flow: error on the Middlebury pairs and CPU time on one core.", one_line=True
+    ),
+    "ring": Benchmark(
+        "The frame ring under load: one writer, four readers, every read checked.", one_line=True
+    ),
+    "demo": Benchmark("The live program on the demo camera, scored against the camera's script."),
+    "chaos": Benchmark(
+        "Stages and the program killed, cameras that fail: seconds to recover, events lost.",
+        one_line=True,
+    ),
+    "soak": Benchmark(
+        "Four RTSP cameras for hours, with one fault after another.",
+        picture="memory and files over time",
+    ),
+    "fuzz": Benchmark("Damaged input for the decoders and for every socket of a running program."),
+    "floor": Benchmark("The least CPU that a camera-second costs: the bare work in one thread."),
+    "overhead": Benchmark(
+        "The running pipeline's CPU for a camera-second against the bare work, by stage.",
+        picture="the figures",
+    ),
+    "profile": Benchmark(
+        "Where the running pipeline spends its CPU, by stage and by library (perf).",
+        picture="the figures",
+    ),
+    "latency": Benchmark(
+        "Time from the grab of a frame to the event at a subscriber.", picture="the figures"
+    ),
+    "density": Benchmark(
+        "The number of RTSP cameras that this machine carries.", picture="the figures"
+    ),
+    "peers": Benchmark(
+        "The number of cameras that other projects' loops carry, with the same networks and flow.",
+        picture="the figures",
+        one_line=True,
+    ),
+    "transport": Benchmark(
+        "Frames from one process to another: the frame ring against other transports.",
+        picture="the figures",
+    ),
+    "replay": Benchmark("Events per second that a client receives when it asks for missed ones."),
+    "rtsp": Benchmark("Two real RTSP cameras, TCP and UDP: memory, files, drops, latency."),
+}
+"""Command → its row. The command ``NAME`` is the module ``benchmarks.NAME``."""
+
+Json = Annotated[bool, typer.Option("--json", help="print JSON on standard output")]
+
+
+class LazyCommands(TyperGroup):
+    """Lists commands without their modules and loads a command only to run it or print its help.
+
+    Until then a command has a name and a help text, but no options.
+    """
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> tuple[str | None, Any, list[str]]:
+        name, unloaded, rest = super().resolve_command(ctx, args)
+        return name, unloaded if name is None else load(name), rest
+
+
+def load(name: str) -> Any:
+    """The command of a benchmark, with the options of its ``measure``."""
+    single = typer.Typer(add_completion=False)
+    single.command(name, help=BENCHMARKS[name].help)(command_function(name))
+    return typer.main.get_command(single)
+
+
+def command_function(name: str) -> Callable[..., None]:
+    """A function that measures and prints. Its parameters are those of ``measure`` and the options
+    that the table adds."""
+    module, row = import_module(f"benchmarks.{name}"), BENCHMARKS[name]
+
+    def run(*, json_output: bool, picture: Path | None = None, **options: Any) -> None:
+        # A missing matplotlib must show now and not after hours of measuring.
+        draw = getattr(import_module("benchmarks.pictures"), name) if picture is not None else None
+        failed = False
+        try:
+            for result in results(module.measure(**options)):
+                if json_output:
+                    print_json(result, row.one_line)
+                else:
+                    module.show(result)
+                if draw is not None:
+                    draw(result, picture)
+                failed |= getattr(result, "failed", False)
+        except TwoStreamError as error:
+            typer.echo(str(error), err=True)
+            raise typer.Exit(error.exit_code) from None
+        if failed:
+            raise typer.Exit(1)
+
+    own = inspect.signature(module.measure, eval_str=True).parameters.values()
+    run.__signature__ = inspect.Signature([*own, *added_options(row)])  # type: ignore[attr-defined]
+    return run
+
+
+def added_options(row: Benchmark) -> Iterator[Parameter]:
+    """``--picture``, where there is one, and ``--json``."""
+    if row.picture:
+        annotation = Annotated[Path | None, typer.Option(help=f"PNG of {row.picture}")]
+        yield Parameter("picture", Parameter.KEYWORD_ONLY, default=None, annotation=annotation)
+    yield Parameter("json_output", Parameter.KEYWORD_ONLY, default=False, annotation=Json)
+
+
+def results(measured: Any) -> Iterator[Any]:
+    """What a generator yields, or the one result."""
+    if inspect.isgenerator(measured):
+        yield from measured
+    else:
+        yield measured
+
+
+def print_json(result: Any, one_line: bool) -> None:
+    """Print a result on standard output, at once: another program may be reading line by line."""
+    if hasattr(result, "as_json"):
+        result = result.as_json()
+    elif is_dataclass(result) and not isinstance(result, type):
+        result = asdict(result)
+    sys.stdout.write(json.dumps(result, indent=None if one_line else 1) + "\n")
+    sys.stdout.flush()
+
+
+app = typer.Typer(cls=LazyCommands, no_args_is_help=True, add_completion=False)
 
 
 @app.callback()
 def main() -> None:
-    """What is measured, and against what."""
+    """Measure the program, its parts and what it is compared with."""
 
 
-@app.command()
-def flow(json_output: Json = False) -> None:
-    """Optical flow: end-point error on the Middlebury pairs, milliseconds on one core."""
-    from benchmarks.flow import flow as measure
-
-    measure(json_output)
+def _unloaded() -> None:
+    """The body of a command until :class:`LazyCommands` loads it; never runs."""
 
 
-@app.command()
-def ring(
-    seconds: Annotated[float, typer.Option(min=1)] = 120.0,
-    reads: Annotated[int, typer.Option(min=1)] = 10_000_000,
-    json_output: Json = False,
-) -> None:
-    """The ring under stress: one writer, four readers, every read checksummed."""
-    from benchmarks.ring import ring as measure
-
-    measure(seconds, reads, json_output)
-
-
-@app.command()
-def demo(
-    seeds: Annotated[list[int], typer.Option("--seed", help="may be given several times")] = [0],  # noqa: B006
-    seconds: Annotated[float, typer.Option(min=1)] = 120.0,
-    model: Annotated[Path | None, typer.Option(help="model pack folder")] = None,
-    json_output: Json = False,
-) -> None:
-    """The demo camera, live, scored against its own script."""
-    from benchmarks.demo import demo as measure
-
-    measure(seeds, seconds, model, json_output)
-
-
-@app.command()
-def chaos(
-    kills: Annotated[int, typer.Option(min=4, help="of stages and of the whole program")] = 500,
-    seed: int = 0,
-    json_output: Json = False,
-) -> None:
-    """Processes killed and stopped, cameras that fail, at random moments: what it cost."""
-    from benchmarks.chaos import chaos as measure
-
-    measure(kills, seed, json_output)
-
-
-@app.command()
-def soak(
-    minutes: Annotated[float, typer.Option(min=1)] = 120.0,
-    seed: int = 0,
-    model: Annotated[
-        Path | None, typer.Option(help="model pack folder; else a tiny one, made by hand")
-    ] = None,
-    picture: Annotated[Path | None, typer.Option(help="PNG of memory and files over time")] = None,
-    json_output: Json = False,
-) -> None:
-    """Four RTSP cameras for hours, and something always going wrong."""
-    from benchmarks.soak import soak as measure
-
-    measure(minutes, seed, model, picture, json_output)
-
-
-@app.command()
-def fuzz(
-    inputs: Annotated[int, typer.Option(min=1000, help="of the decoders")] = 1_000_000,
-    minutes: Annotated[float, typer.Option(min=0.05, help="of the live sockets")] = 10.0,
-    seed: int = 0,
-    json_output: Json = False,
-) -> None:
-    """Garbage against the decoders and against every socket of a running program."""
-    from benchmarks.fuzz import fuzz as measure
-
-    measure(inputs, minutes, seed, json_output)
-
-
-GESTURES = Path(__file__).parent.parent / "models" / "gestures"
-
-
-@app.command()
-def floor(
-    model: Annotated[Path, typer.Option(help="model pack folder")] = GESTURES,
-    json_output: Json = False,
-) -> None:
-    """What a camera-second costs at least: the bare work, in one thread."""
-    from benchmarks.floor import floor as measure
-
-    measure(model, json_output)
-
-
-@app.command()
-def overhead(
-    cameras: Annotated[int, typer.Option(min=1)] = 4,
-    seconds: Annotated[float, typer.Option(min=5)] = 60.0,
-    model: Annotated[Path, typer.Option(help="model pack folder")] = GESTURES,
-    picture: Picture = None,
-    json_output: Json = False,
-) -> None:
-    """What the pipeline takes for a camera-second over that, by stage."""
-    from benchmarks.floor import overhead as measure
-
-    measure(model, cameras, seconds, picture, json_output)
-
-
-@app.command()
-def profile(
-    cameras: Annotated[int, typer.Option(min=1)] = 4,
-    seconds: Annotated[float, typer.Option(min=2)] = 20.0,
-    model: Annotated[Path, typer.Option(help="model pack folder")] = GESTURES,
-    picture: Picture = None,
-    json_output: Json = False,
-) -> None:
-    """Where its CPU time goes, by stage and by whose code runs (perf)."""
-    from benchmarks.profile import profile as measure
-
-    measure(model, cameras, seconds, picture, json_output)
-
-
-@app.command()
-def latency(
-    cameras: Annotated[list[int], typer.Option(help="may be given several times")] = [1, 2, 4, 8],  # noqa: B006
-    seconds: Annotated[float, typer.Option(min=5)] = 60.0,
-    model: Annotated[Path, typer.Option(help="model pack folder")] = GESTURES,
-    picture: Picture = None,
-    json_output: Json = False,
-) -> None:
-    """From the grab of a frame to the event in a subscriber's hands."""
-    from benchmarks.latency import latency as measure
-
-    measure(model, cameras, seconds, picture, json_output)
-
-
-@app.command()
-def density(
-    first: Annotated[int, typer.Option(min=1, help="cameras to begin with")] = 4,
-    seconds: Annotated[float, typer.Option(min=5, help="that the last number must hold")] = 120.0,
-    model: Annotated[Path, typer.Option(help="model pack folder")] = GESTURES,
-    picture: Picture = None,
-    json_output: Json = False,
-) -> None:
-    """How many RTSP cameras this machine carries."""
-    from benchmarks.density import density as measure
-
-    measure(model, first, seconds, picture, json_output)
-
-
-@app.command()
-def peers(
-    model: Annotated[Path, typer.Option(help="model pack folder")] = GESTURES,
-    inference_python: Annotated[
-        str | None,
-        typer.Option(help="Python of an environment where Roboflow's inference is installed"),
-    ] = None,
-    picture: Picture = None,
-    json_output: Json = False,
-) -> None:
-    """How many cameras other people's loops carry, with the same networks and flow."""
-    from benchmarks.peers import peers as measure
-
-    measure(model, inference_python, picture, json_output)
-
-
-@app.command()
-def transport(
-    seconds: Annotated[float, typer.Option(min=1, help="of each measurement")] = 3.0,
-    picture: Picture = None,
-    json_output: Json = False,
-) -> None:
-    """Frames from one process to another: the ring, and what others do."""
-    from benchmarks.transport import transport as measure
-
-    measure(seconds, picture, json_output)
-
-
-@app.command()
-def replay(
-    events: Annotated[int, typer.Option(min=1000)] = 20_000, json_output: Json = False
-) -> None:
-    """Events a second that a client gets when it asks for what it missed."""
-    from benchmarks.replay import replay as measure
-
-    measure(events, json_output)
-
-
-@app.command()
-def rtsp(
-    minutes: Annotated[float, typer.Option(min=0.2)] = 10.0,
-    json_output: Json = False,
-) -> None:
-    """Two real RTSP cameras, TCP and UDP: memory, files, drops, latency."""
-    from benchmarks.rtsp import rtsp as measure
-
-    measure(minutes, json_output)
+for _name, _row in BENCHMARKS.items():
+    app.command(_name, help=_row.help)(_unloaded)
 
 
 if __name__ == "__main__":

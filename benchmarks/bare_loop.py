@@ -1,8 +1,8 @@
-"""The pipeline's work without the pipeline: one thread that reads some cameras in turn.
+"""The pipeline's work without the pipeline: one thread reads some cameras in turn.
 
-No queue, no process, no message; the functions and networks are the pipeline's own, called on the
-steps of all cameras together. Between two calls of one thing the others are called, as in the
-pipeline, so that code and data are as cold as they are there.
+There is no queue, no other process and no message. The functions and networks are the pipeline's
+own, called on the steps of all cameras together. The calls alternate as they do in the pipeline,
+so that code and data are as cold in the caches as they are there.
 """
 
 import time
@@ -29,7 +29,7 @@ from pipeline.transport.messages import Feature, Moment
 
 
 class BareLoop:
-    """Costs by stage, in milliseconds of CPU, of what its thread does."""
+    """Does the work of every stage in the calling thread and adds up its CPU time by stage."""
 
     def __init__(self, pack: ModelPack, urls: Sequence[str]) -> None:
         contract = self._contract = pack.contract
@@ -47,7 +47,10 @@ class BareLoop:
         self._ms: Counter[str] = Counter()
 
     def run(self, settle_s: float, seconds: float) -> dict[str, float]:
-        """Milliseconds of CPU for a camera-second, by stage, once ``settle_s`` are over."""
+        """Work for ``settle_s`` and then measure for ``seconds``.
+
+        Returns the CPU milliseconds for a camera-second by stage.
+        """
         cv2.setNumThreads(1)
         with ExitStack() as stack:
             options = SourceOptions()
@@ -61,12 +64,15 @@ class BareLoop:
             began, cpu_s = time.monotonic(), time.process_time()
             self._read(sources, seconds)
             elapsed_s, cpu_s = time.monotonic() - began, time.process_time() - cpu_s
+        # Frames are read between the timed parts, so capture is what those leave of the thread.
         reading = 1000 * cpu_s - self._ms.total()
         camera_s = elapsed_s * len(self._urls)
         return {stage: ms / camera_s for stage, ms in {"capture": reading, **self._ms}.items()}
 
     def _read(self, sources: Sequence[Source], seconds: float) -> None:
+        """Read all sources and work on their steps until ``seconds`` have passed."""
         until = time.monotonic() + seconds
+        # A segment of its own, so that no stack spans the pause since the last call.
         followers = [self._follower(self._segments) for _ in sources]
         self._segments += 1
         slots = [np.empty((*source.size, 3), np.uint8) for source in sources]
@@ -77,7 +83,7 @@ class BareLoop:
                 due = followers[camera].due(grab, grab.captured_ns) if grab is not None else None
                 if due is None:
                     continue
-                if camera in waiting:
+                if camera in waiting:  # its next step is due while another camera is late
                     self._work(followers, waiting)
                 waiting[camera] = due, source.retrieve(slots[camera])
             if len(waiting) == len(sources):
@@ -94,7 +100,7 @@ class BareLoop:
     def _work(
         self, followers: Sequence[CameraFollower], waiting: dict[int, tuple[Due, Frame]]
     ) -> None:
-        """What the stages do with one step of each of some cameras."""
+        """Do what the stages do with one step of each waiting camera; none waits afterwards."""
         contract, moments, stacked = self._contract, {}, []
         with self._timed("flow"):
             for camera, (due, frame) in waiting.items():
@@ -126,12 +132,14 @@ class BareLoop:
 
     @contextmanager
     def _timed(self, stage: str) -> Iterator[None]:
+        """Add the thread's CPU time to that of ``stage``."""
         began = time.thread_time_ns()
         yield
         self._ms[stage] += (time.thread_time_ns() - began) / 1e6  # type: ignore[assignment]
 
 
 def _joined(moment: Moment, spatial: Vector, temporal: Vector | None) -> DecidedStep:
+    """A step with the features of both streams; the first steps of a segment have no motion."""
     return DecidedStep(
         moment,
         Feature(moment=moment, stream="spatial", vector=spatial.tobytes(), trail=()),

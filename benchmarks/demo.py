@@ -1,13 +1,12 @@
-"""The demo camera, live, scored against its own script."""
+"""The live program on the demo camera, scored against the camera's script."""
 
-import json
-import sys
 import time
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
-from typing import Any
+from typing import Annotated, Any, TypedDict
 
+import typer
 from rich.console import Console
 from rich.table import Table
 
@@ -15,17 +14,25 @@ from pipeline.sources.demo import DemoScene, ScriptedGesture
 from testbed.program import PipelineRun, scratch_folder
 
 GRACE_S = 2.0
-"""An event may start until so long after its gesture's end."""
+"""An event may start this long after the end of its gesture."""
+
+
+class DemoResult(TypedDict):
+    """The scores of each seed."""
+
+    runs: list[dict[str, Any]]
 
 
 @dataclass
 class Match:
+    """A gesture of the script and its event, None where no event matches."""
+
     gesture: ScriptedGesture
     event: dict[str, Any] | None
 
 
 def match(script: list[ScriptedGesture], starts: list[dict[str, Any]]) -> list[Match]:
-    """Each gesture with the first unused event of its label that starts in its time."""
+    """Match each gesture with the first unused event of its label that starts in its time."""
     unused = list(starts)
     matches = []
     for gesture in script:
@@ -45,7 +52,7 @@ def match(script: list[ScriptedGesture], starts: list[dict[str, Any]]) -> list[M
 
 
 def score(seed: int, seconds: float, model: Path | None = None) -> dict[str, Any]:
-    """Run the program on ``demo:seed`` for ``seconds`` and compare its events with the script."""
+    """Run the program on ``demo:seed`` for ``seconds`` and score its events by the script."""
     settings: dict[str, Any] = {"cameras": {"demo": {"source": f"demo:{seed}"}}}
     if model is not None:
         settings["model"] = str(model.resolve())
@@ -97,13 +104,22 @@ def _latency(events: list[Any]) -> float | None:
     return round(median(totals), 1) if totals else None
 
 
-def demo(seeds: list[int], seconds: float, model: Path | None, json_output: bool) -> None:
-    """Score several seeds and print the table."""
-    results = [score(seed, seconds, model) for seed in seeds]
-    if json_output:
-        sys.stdout.write(json.dumps({"runs": results}, indent=1) + "\n")
-        return
-    table = Table(title="demo camera, live, against its script")
+def measure(
+    seeds: Annotated[
+        list[int],
+        typer.Option("--seed", help="seed of the camera's script; may be given several times"),
+    ] = [0],  # noqa: B006
+    seconds: Annotated[float, typer.Option(min=1, help="seconds for each seed")] = 120.0,
+    model: Annotated[
+        Path | None, typer.Option(help="model pack folder; by default the program's own")
+    ] = None,
+) -> DemoResult:
+    """Score several seeds."""
+    return {"runs": [score(seed, seconds, model) for seed in seeds]}
+
+
+def show(result: DemoResult) -> None:
+    table = Table(title="the live program on the demo camera, against the camera's script")
     columns = (
         "seed",
         "seconds",
@@ -119,6 +135,6 @@ def demo(seeds: list[int], seconds: float, model: Path | None, json_output: bool
     )
     for column in columns:
         table.add_column(column.replace("_", " "))
-    for result in results:
-        table.add_row(*(str(result[column]) for column in columns))
+    for run in result["runs"]:
+        table.add_row(*(str(run[column]) for column in columns))
     Console().print(table)

@@ -1,31 +1,30 @@
-"""Optical flow: how far from the truth, and how long it takes on one core.
+"""Optical flow: its error and its time on one core.
 
-Error is measured on the Middlebury pairs under ``$TWO_STREAM_DATA/flow`` at their own size, as they
-are and with what cameras do to them; time on the same pairs at their own size and at the sizes that
-live flow is computed at. What is timed is
-interleaved, so that a machine that slows down slows every method alike.
+Errors are measured on the Middlebury pairs under ``$TWO_STREAM_DATA/flow`` at their own size, as
+they are and with the faults that cameras add. Times are measured on the same pairs, at their own
+size and at the sizes of live flow. The methods take turns while they are timed, so a machine that
+slows down slows all of them alike.
 """
 
-import json
 import os
 import statistics
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import cv2
 import numpy as np
 import numpy.typing as npt
-import typer
 from rich import box
 from rich.console import Console
 from rich.table import Table
 
 from benchmarks.flow_errors import angular_error, end_point_error, read_flo
 from pipeline.arrays import FlowField, Gray
+from pipeline.errors import EvaluationError
 from pipeline.flow import create
 from pipeline.flow.base import FlowMethod
 from pipeline.flow.opencv import DIS
@@ -33,12 +32,15 @@ from pipeline.flow.opencv import DIS
 PAIRS = ("RubberWhale", "Dimetrodon", "Grove2", "Venus")
 SIZES = {"160x120": (160, 120), "320x240": (320, 240), "native": None}
 ROUNDS = 15
-GRID = 4  # OpenCV's Lucas-Kanade is asked at every fourth pixel: it takes a second at each
+GRID = 4  # OpenCV's Lucas-Kanade computes every fourth pixel: all of them would take a second
 
 
 @dataclass(frozen=True)
 class Pair:
-    """Two frames, (H, W) uint8, and the true flow between them, (H, W, 2) float32, NaN unknown."""
+    """Two frames, (H, W) uint8, and the true flow between them, (H, W, 2) float32.
+
+    The flow is NaN where it is unknown.
+    """
 
     name: str
     prev: Gray
@@ -48,26 +50,34 @@ class Pair:
 
 @dataclass(frozen=True)
 class Score:
-    """What one method reaches; keys are pair names and names of :data:`SIZES`."""
+    """Errors and times of one method, by the names of pairs and of :data:`SIZES`."""
 
     end_point_error_px: dict[str, float]
     angular_error_deg: dict[str, float]
     median_ms: dict[str, float]
     harder_px: dict[str, float]
-    """Mean over the pairs under each name of :func:`harder`, and ``still``: mean flow where
-    nothing moves but the noise (σ = 4 grey levels) at 320x240."""
+    """Mean error over the pairs of each name of :func:`harder`. ``still`` is the mean flow at
+    320x240 in a scene without motion, with noise of σ = 4 gray levels."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class FlowResult:
+    """The scores of all methods."""
+
+    benchmark: str = "flow"
+    about: dict[str, Any]
+    methods: dict[str, Score]
 
 
 def zero(prev_gray: Gray, next_gray: Gray) -> FlowField:
-    """No motion anywhere: what a method must beat to be worth its time."""
+    """No motion anywhere. A useful method has a smaller error than this one."""
     return np.zeros((*prev_gray.shape, 2), np.float32)
 
 
 def opencv_lucas_kanade(prev_gray: Gray, next_gray: Gray) -> FlowField:
     """``cv2.calcOpticalFlowPyrLK`` with its defaults at every :data:`GRID`-th pixel.
 
-    Returns (ceil(H / GRID), ceil(W / GRID), 2) float32. A point that OpenCV gives up counts as
-    still.
+    Returns (ceil(H / GRID), ceil(W / GRID), 2) float32. Where OpenCV finds no motion, it is 0.
     """
     height, width = prev_gray.shape
     grid = np.mgrid[0:height:GRID, 0:width:GRID][::-1].astype(np.float32)
@@ -79,7 +89,8 @@ def opencv_lucas_kanade(prev_gray: Gray, next_gray: Gray) -> FlowField:
 
 
 def methods() -> dict[str, FlowMethod]:
-    """What is compared. The names without a remark are those of :mod:`pipeline.flow`."""
+    """The methods to compare; ``dis``, ``deep``, ``farneback`` and ``lucas_kanade`` are the ones
+    of :mod:`pipeline.flow`."""
     return {
         "zero": zero,
         "dis ultrafast": DIS(cv2.DISOPTICAL_FLOW_PRESET_ULTRAFAST),
@@ -93,7 +104,7 @@ def methods() -> dict[str, FlowMethod]:
 
 
 def load_pairs(folder: Path) -> list[Pair]:
-    """The four pairs; raises FileNotFoundError naming the file that isn't there."""
+    """Load the four pairs; raises FileNotFoundError with the path of a missing file."""
     pairs = []
     for name in PAIRS:
         frames = []
@@ -110,7 +121,7 @@ def load_pairs(folder: Path) -> list[Pair]:
 
 @contextmanager
 def one_core() -> Iterator[None]:
-    """OpenCV on one thread for as long as this lasts."""
+    """Keep OpenCV on one thread within the context."""
     threads = cv2.getNumThreads()
     cv2.setNumThreads(1)
     try:
@@ -122,14 +133,14 @@ def one_core() -> Iterator[None]:
 def errors(
     method: FlowMethod,
     pairs: Sequence[Pair],
-    measure: Callable[[FlowField, FlowField], float] = end_point_error,
+    error: Callable[[FlowField, FlowField], float] = end_point_error,
 ) -> dict[str, float]:
-    """``measure`` of ``method`` on each pair; a method on a grid is compared on that grid."""
+    """``error`` of ``method`` on each pair. A method that works on a grid is compared there."""
     found = {}
     for pair in pairs:
         flow = method(pair.prev, pair.next)
         truth = pair.truth if flow.shape == pair.truth.shape else pair.truth[::GRID, ::GRID]
-        found[pair.name] = measure(flow, truth)
+        found[pair.name] = error(flow, truth)
     return found
 
 
@@ -139,9 +150,10 @@ def median_ms(
     rounds: int,
     timer: Callable[[], int] = time.thread_time_ns,
 ) -> dict[str, float]:
-    """Median milliseconds per pair for each method, over ``rounds`` of all pairs, interleaved.
+    """Median milliseconds per pair for each method, over ``rounds`` of all pairs.
 
-    Of the thread's own time, which other programs on the machine lengthen the least.
+    The methods take turns. By default the thread's CPU time is measured, because other programs on
+    the machine affect it least.
     """
     taken: dict[str, list[int]] = {name: [] for name in compared}
     for round_ in range(rounds + 1):
@@ -155,8 +167,11 @@ def median_ms(
 
 
 def harder(pairs: Sequence[Pair]) -> dict[str, list[Pair]]:
-    """The pairs as worse cameras would have them: noise of σ = 5 grey levels in both frames, the
-    second 6 % brighter, and 40 pixels more motion to the right."""
+    """The pairs as worse cameras would record them.
+
+    ``noise`` has noise of σ = 5 gray levels in both frames. In ``brighter`` the second frame is 6 %
+    brighter. ``far`` has 40 pixels more motion to the right.
+    """
     rng = np.random.default_rng(5)
     further = np.array([40, 0], np.float32)
     return {
@@ -170,7 +185,7 @@ def harder(pairs: Sequence[Pair]) -> dict[str, list[Pair]]:
 
 
 def still(pairs: Sequence[Pair]) -> list[Pair]:
-    """The first frames twice at 320x240, each time with noise of its own (σ = 4); no motion."""
+    """Pairs without motion: each first frame twice at 320x240, with different noise (σ = 4)."""
     rng = np.random.default_rng(4)
     frames = [_resized(pair.prev, SIZES["320x240"]) for pair in pairs]
     nothing = np.zeros((*frames[0].shape, 2), np.float32)
@@ -188,8 +203,8 @@ def _clipped(image: npt.NDArray[np.floating[Any]]) -> Gray:
     return np.asarray(np.clip(np.rint(image), 0, 255), np.uint8)
 
 
-def measure(pairs: Sequence[Pair], rounds: int = ROUNDS) -> dict[str, Score]:
-    """Every method's errors and times on one core."""
+def score(pairs: Sequence[Pair], rounds: int = ROUNDS) -> dict[str, Score]:
+    """Measure every method's errors and its times on one core."""
     compared = methods()
     worse = {**harder(pairs), "still": still(pairs)}
     times: dict[str, dict[str, float]] = {}
@@ -211,25 +226,22 @@ def measure(pairs: Sequence[Pair], rounds: int = ROUNDS) -> dict[str, Score]:
         }
 
 
-def flow(json_output: bool = False) -> None:
-    """Print the comparison, as a table or as one JSON object."""
+def measure() -> FlowResult:
+    """Score the methods on the pairs under ``$TWO_STREAM_DATA/flow``."""
     root = os.environ.get("TWO_STREAM_DATA")
     if not root:
-        typer.echo("set TWO_STREAM_DATA to the folder that holds flow/RubberWhale/ …", err=True)
-        raise typer.Exit(2)
+        raise EvaluationError("set TWO_STREAM_DATA to the folder that holds flow/RubberWhale/ …")
     try:
         pairs = load_pairs(Path(root) / "flow")
     except (OSError, ValueError) as error:
-        typer.echo(str(error), err=True)
-        raise typer.Exit(2) from None
-    scores = measure(pairs)
-    if json_output:
-        about = {"opencv": cv2.__version__, "threads": 1, "rounds": ROUNDS}
-        found = {name: asdict(score) for name, score in scores.items()}
-        typer.echo(json.dumps({"benchmark": "flow", "about": about, "methods": found}))
-    else:
-        Console().print(_table(scores))
-        Console().print(_harder_table(scores))
+        raise EvaluationError(str(error)) from None
+    about = {"opencv": cv2.__version__, "threads": 1, "rounds": ROUNDS}
+    return FlowResult(about=about, methods=score(pairs))
+
+
+def show(result: FlowResult) -> None:
+    Console().print(_table(result.methods))
+    Console().print(_harder_table(result.methods))
 
 
 def _resized(image: Gray, size: tuple[int, int] | None) -> Gray:

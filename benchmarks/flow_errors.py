@@ -1,6 +1,6 @@
-"""How good a flow field is, against ground truth.
+"""Errors of a flow field against the ground truth.
 
-Measures and file format of the Middlebury evaluation (Baker et al., IJCV 2011).
+The measures and the file format are those of the Middlebury evaluation (Baker et al., IJCV 2011).
 """
 
 from pathlib import Path
@@ -10,18 +10,17 @@ import numpy.typing as npt
 
 from pipeline.arrays import FlowField
 
-_MAGIC = b"PIEH"  # the bytes of the float 202021.25, by which a reader knows the byte order
+_MAGIC = b"PIEH"  # the bytes of the float 202021.25, which show a reader the byte order
 _HEADER_BYTES = 12
 _UNKNOWN_ABOVE = 1e9
 _MAX_SIDE = 99_999
 
 
 def read_flo(path: Path | str) -> FlowField:
-    """The flow field in a Middlebury ``.flo`` file: (H, W, 2) float32, pixels, x right, y down.
+    """Read a Middlebury ``.flo`` file: flow (H, W, 2) float32 in pixels, x right, y down.
 
-    A pixel whose motion isn't known (a component beyond 1e9, or not a number) is NaN in both
-    components. Raises ValueError when the file is malformed, saying how, and OSError when it
-    can't be read.
+    A pixel of unknown motion (a component beyond 1e9 or not a number) is NaN in both components.
+    Raises ValueError with the reason when the file is malformed, and OSError when it can't be read.
     """
     path = Path(path)
     data = path.read_bytes()
@@ -45,8 +44,8 @@ def read_flo(path: Path | str) -> FlowField:
 def end_point_error(flow: FlowField, truth: FlowField) -> float:
     """Mean distance in pixels between ``flow`` and ``truth`` (each (H, W, 2) float32).
 
-    Pixels where ``truth`` is NaN don't count; a NaN in ``flow`` where the truth is known makes
-    the result NaN. Raises ValueError when shapes differ or no pixel is known.
+    Pixels where ``truth`` is NaN don't count. If ``flow`` is NaN where the truth is known, the
+    result is NaN. Raises ValueError when the shapes differ or no pixel is known.
     """
     known = _known(flow, truth)
     error = flow[known].astype(np.float64) - truth[known]
@@ -56,10 +55,11 @@ def end_point_error(flow: FlowField, truth: FlowField) -> float:
 def angular_error(flow: FlowField, truth: FlowField) -> float:
     """Mean angle in degrees between ``(u, v, 1)`` of ``flow`` and of ``truth``.
 
-    The measure of Barron, Fleet and Beauchemin (IJCV 1994): small motion isn't all that counts.
-    Same rules as :func:`end_point_error`.
+    This is the measure of Barron, Fleet and Beauchemin (IJCV 1994). NaN and shapes are treated as
+    in :func:`end_point_error`.
     """
     known = _known(flow, truth)
+    # The angle between a and b is atan2(|a × b|, a · b), which is exact for small angles too.
     u, v = flow[known].astype(np.float64).T
     true_u, true_v = truth[known].astype(np.float64).T
     across = np.sqrt((u - true_u) ** 2 + (v - true_v) ** 2 + (u * true_v - v * true_u) ** 2)
@@ -67,6 +67,7 @@ def angular_error(flow: FlowField, truth: FlowField) -> float:
 
 
 def _known(flow: FlowField, truth: FlowField) -> npt.NDArray[np.bool_]:
+    """The pixels (H, W) whose truth is known; raises ValueError when nothing can be compared."""
     if flow.shape != truth.shape or flow.ndim != 3 or flow.shape[2] != 2:
         raise ValueError(
             f"flow and truth must both be (H, W, 2) of one size, got {flow.shape}, {truth.shape}"

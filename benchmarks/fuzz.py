@@ -1,22 +1,21 @@
-"""Garbage against everything that reads: the decoders by the million, then a running program.
+"""Damaged input for the decoders and for every socket of a running program.
 
-Inputs are valid messages with bytes changed, left out, doubled or cut off, and plain noise. The
-decoders must say no in their own words. The program, on every socket it has, must go on: no stage
-may die, memory may not grow, and events must come as before.
+Inputs are noise, and valid messages with bytes changed, removed, doubled or cut off. A decoder must
+refuse them with its own error. The program must keep working: no stage may die, memory may not
+grow, and events must be published as before.
 """
 
-import itertools
 import json
 import os
 import random
 import socket
-import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, TypedDict
 
 import psutil
+import typer
 import zmq
 from rich.console import Console
 from rich.progress import track
@@ -27,12 +26,15 @@ from pipeline.public.key_folder import read_client_keys
 from pipeline.public.records import event_from_json, request_from_json, to_json
 from pipeline.transport import messages
 from pipeline.transport.messages import BadMessage
+from testbed import tiny_pack
 from testbed.footage import panning_clip
-from testbed.program import PipelineRun, scratch_folder
+from testbed.program import PipelineRun, free_port, scratch_folder
+from testbed.samples import ONE_OF_EACH, event
+from testbed.witness import holes
 
 CHUNK = 1000
 GREETING = bytes.fromhex("ff00000000000000017f03004e554c4c") + bytes(48)
-"""How a ZMTP 3.0 peer without security begins (https://rfc.zeromq.org/spec/23)."""
+"""First bytes of a ZMTP 3.0 peer without security (https://rfc.zeromq.org/spec/23)."""
 REQUESTS = (
     b'{"request": "snapshot"}',
     b'{"request": "replay", "since": 3, "limit": 10}',
@@ -40,8 +42,15 @@ REQUESTS = (
 )
 
 
+class FuzzResult(TypedDict):
+    """Counts of inputs for each decoder, and what the attack did to the running program."""
+
+    decoders: dict[str, dict[str, int]]
+    live: dict[str, Any]
+
+
 def mutated(seeds: list[bytes], rng: random.Random) -> bytes:
-    """One of ``seeds``, damaged; or noise."""
+    """A damaged copy of one of ``seeds``, or noise."""
     if rng.random() < 0.1:
         return rng.randbytes(rng.randrange(200))
     data = bytearray(rng.choice(seeds))
@@ -61,10 +70,7 @@ def mutated(seeds: list[bytes], rng: random.Random) -> bytes:
 
 
 def _decoders(folder: Path) -> dict[str, tuple[list[bytes], Callable[[bytes], object], Any]]:
-    """Name → valid inputs, what reads them, the errors that it may raise."""
-    from testbed import tiny_pack
-    from testbed.samples import ONE_OF_EACH, event
-
+    """Name → valid inputs, the decoder, the errors that it may raise."""
     path = folder / "fuzzed.key"
     keys = {"name": "x", "public": "a" * 40, "secret": "b" * 40, "server": "c" * 40}
 
@@ -88,12 +94,12 @@ def _decoders(folder: Path) -> dict[str, tuple[list[bytes], Callable[[bytes], ob
 
 
 def decoders(inputs: int, rng: random.Random) -> dict[str, dict[str, int]]:
-    """Inputs tried, refused and taken of each decoder; any other error ends the run."""
+    """Count the inputs that each decoder tried, refused and took. Any other error ends the run."""
     counts = {}
     with scratch_folder() as folder:
         of_each = _decoders(folder)
         for name, (seeds, decode, errors) in of_each.items():
-            # Files and pydantic are slow; the wire is what strangers reach.
+            # Files and pydantic are slow, and strangers can only reach the sockets.
             share = inputs // 100 if name in ("key files", "contracts") else inputs // 3
             refused = 0
             for _ in track(range(max(1, share // CHUNK)), name, console=Console(stderr=True)):
@@ -108,7 +114,7 @@ def decoders(inputs: int, rng: random.Random) -> dict[str, dict[str, int]]:
 
 
 def _raw(port: int, rng: random.Random) -> None:
-    """A TCP connection that speaks nonsense, or ZMTP that becomes nonsense."""
+    """Open a TCP connection and send noise, or ZMTP that turns into noise."""
     with socket.create_connection(("127.0.0.1", port), timeout=5) as connection:
         connection.settimeout(0.05)
         parts = [GREETING, b"\x04\x19\x05READY\x0bSocket-Type\x00\x00\x00\x03SUB", b"\x00\x01\x01"]
@@ -124,9 +130,7 @@ def _raw(port: int, rng: random.Random) -> None:
 def _zmq(
     context: "zmq.Context[zmq.Socket[bytes]]", kind: int, endpoint: str, rng: random.Random
 ) -> None:
-    """A proper ZeroMQ peer whose messages are nonsense, of any number of frames and any size."""
-    from testbed.samples import ONE_OF_EACH
-
+    """Connect a proper ZeroMQ peer that sends damaged messages of several frames and any size."""
     seeds = [*REQUESTS, *(messages.encode(message) for message in ONE_OF_EACH)]
     peer = context.socket(kind)
     peer.setsockopt(zmq.LINGER, 20)
@@ -148,7 +152,7 @@ def _zmq(
 
 
 def _attacks(run: PipelineRun, rng: random.Random) -> Iterator[int]:
-    """Attack one socket after another, for ever; yields how many inputs each took."""
+    """Attack one random socket after another without end; yields how many inputs each got."""
     endpoints = run.endpoints
     ports = [int(endpoints[name].rpartition(":")[2]) for name in ("events", "replay")]
     context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
@@ -173,6 +177,7 @@ def _attacks(run: PipelineRun, rng: random.Random) -> Iterator[int]:
 
 
 def _memory(run: PipelineRun) -> dict[str, float]:
+    """Unique memory (USS) in MB by stage."""
     return {
         name: psutil.Process(pid).memory_full_info().uss / 2**20
         for name, pid in run.stages().items()
@@ -180,21 +185,14 @@ def _memory(run: PipelineRun) -> dict[str, float]:
 
 
 def live(minutes: float, rng: random.Random) -> dict[str, Any]:
-    """Garbage on every socket of a running program."""
-    from testbed import tiny_pack
-
+    """Attack every socket of a running program."""
     with scratch_folder() as folder:
         pack, clip = tiny_pack.make(folder / "tiny"), panning_clip(folder / "panning.mp4", 30)
-        ports = []
-        for _ in range(2):
-            with socket.socket() as probe:
-                probe.bind(("127.0.0.1", 0))
-                ports.append(probe.getsockname()[1])
         settings = {
             "model": str(pack),
             "cameras": {"a": {"source": str(clip), "loop": True}},
             "publish": {
-                "events": f"tcp://127.0.0.1:{ports[0]}", "replay": f"tcp://127.0.0.1:{ports[1]}",
+                name: f"tcp://127.0.0.1:{free_port()}" for name in ("events", "replay")
             },
         }  # fmt: skip
         with PipelineRun(folder, settings) as run:
@@ -208,12 +206,12 @@ def live(minutes: float, rng: random.Random) -> dict[str, Any]:
                     samples.append(_memory(run))
             before = len(run.events())
             run.wait_for(lambda: len(run.events()) > before + 3, 30, "events after the attack")
-            settled = samples[len(samples) // 3]
+            settled = samples[len(samples) // 3]  # after the first third, buffers are filled
             return {
                 "minutes": minutes,
                 "inputs": inputs,
                 "stages_died": run.log().count(" died ("),
-                "holes_in_seq": _holes([e["seq"] for e in run.printed()]),
+                "holes_in_seq": holes([e["seq"] for e in run.printed()]),
                 "uss_mb": {
                     name: [round(settled[name], 1), round(samples[-1].get(name, 0.0), 1)]
                     for name in settled
@@ -222,15 +220,17 @@ def live(minutes: float, rng: random.Random) -> dict[str, Any]:
             }
 
 
-def _holes(seqs: list[int]) -> int:
-    return sum(later != earlier + 1 for earlier, later in itertools.pairwise(seqs))
-
-
-def fuzz(inputs: int, minutes: float, seed: int, json_output: bool) -> None:
-    """Measure and print."""
+def measure(
+    inputs: Annotated[int, typer.Option(min=1000, help="number of inputs for the decoders")] = (
+        1_000_000
+    ),
+    minutes: Annotated[float, typer.Option(min=0.05, help="minutes to attack the sockets")] = 10.0,
+    seed: Annotated[int, typer.Option(help="seed of the damage")] = 0,
+) -> FuzzResult:
+    """Attack the decoders, then the sockets of a running program."""
     rng = random.Random(seed)
-    result = {"decoders": decoders(inputs, rng), "live": live(minutes, rng)}
-    if json_output:
-        sys.stdout.write(json.dumps(result, indent=1) + "\n")
-    else:
-        Console().print(result)
+    return {"decoders": decoders(inputs, rng), "live": live(minutes, rng)}
+
+
+def show(result: FuzzResult) -> None:
+    Console().print(result)

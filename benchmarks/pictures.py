@@ -1,17 +1,23 @@
-"""The figures of a benchmark as a picture: bars with their numbers, nothing else.
+"""Draws the figures of a benchmark as a PNG.
 
-Each function takes what the benchmark of its name prints with ``--json``.
+Each function takes the result of the benchmark of its name and the path of the picture.
 """
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import matplotlib as mpl
 
 mpl.use("Agg")
 from matplotlib import pyplot
 from matplotlib.axes import Axes
+
+from benchmarks.live_cameras import LIMIT_MS, TOTAL
+
+if TYPE_CHECKING:
+    from benchmarks.profile import ProfileResult
+    from benchmarks.soak import SoakResult
 
 OURS, OTHERS, FAINT = "#1f6f8b", "#b8b8b8", "#dddddd"
 WIDTH = 8.0
@@ -20,7 +26,7 @@ WIDTH = 8.0
 def _bars(
     axes: Axes, names: Sequence[str], values: Sequence[float], colours: Sequence[str], unit: str
 ) -> None:
-    """Horizontal bars, the first on top, each with its number."""
+    """Draw horizontal bars, the first on top, each with its number."""
     places = range(len(names))
     axes.barh(places, values, color=list(colours), height=0.65)
     axes.set_yticks(places, names)
@@ -40,7 +46,7 @@ def _save(path: Path) -> None:
 
 
 def overhead(result: dict[str, Any], path: Path) -> None:
-    """CPU milliseconds of a camera-second by stage: the bare work, and what the pipeline takes."""
+    """CPU milliseconds for a camera-second by stage: the bare work beside the pipeline."""
     stages = list(result["pipeline_ms"])
     _, axes = pyplot.subplots(figsize=(WIDTH, 3.6))
     for shift, kind, colour in ((-0.2, "floor_ms", OTHERS), (0.2, "pipeline_ms", OURS)):
@@ -59,8 +65,9 @@ def overhead(result: dict[str, Any], path: Path) -> None:
     _save(path)
 
 
-def profile(found: dict[str, dict[str, float]], cameras: int, path: Path) -> None:
-    """CPU milliseconds of a camera-second by stage, and by whose code ran."""
+def profile(result: "ProfileResult", path: Path) -> None:
+    """CPU milliseconds for a camera-second by stage and by kind of code."""
+    found = result.ms
     kinds = sorted({kind for of in found.values() for kind in of})
     kinds.sort(key=lambda kind: -sum(of.get(kind, 0.0) for of in found.values()))
     _, axes = pyplot.subplots(figsize=(WIDTH, 3.6))
@@ -71,16 +78,14 @@ def profile(found: dict[str, dict[str, float]], cameras: int, path: Path) -> Non
         left = [before + value for before, value in zip(left, values, strict=True)]
     axes.set_yticks(places, list(found))
     axes.invert_yaxis()
-    axes.set_xlabel(f"CPU ms for a camera-second, {cameras} cameras")
+    axes.set_xlabel(f"CPU ms for a camera-second, {result.cameras} cameras")
     axes.spines[["top", "right"]].set_visible(False)
     axes.legend(frameon=False, loc="lower right", ncols=2)
     _save(path)
 
 
 def latency(results: list[dict[str, Any]], path: Path) -> None:
-    """From grab to a subscriber's hands, median and 99th percentile, by the number of cameras."""
-    from benchmarks.latency import TOTAL
-
+    """Median and 99th percentile from grab to subscriber, by the number of cameras."""
     _, axes = pyplot.subplots(figsize=(WIDTH, 0.8 + 0.7 * len(results)))
     for place, result in enumerate(results):
         total = result["ms"][TOTAL]
@@ -98,10 +103,7 @@ def latency(results: list[dict[str, Any]], path: Path) -> None:
 
 
 def density(result: dict[str, Any], path: Path) -> None:
-    """Lateness and CPU against the number of cameras."""
-    from benchmarks.density import LIMIT_MS
-    from benchmarks.latency import TOTAL
-
+    """Latency and CPU against the number of cameras."""
     trials = sorted(result["trials"], key=lambda trial: trial["cameras"])
     counts = [trial["cameras"] for trial in trials]
     _, (late, cores) = pyplot.subplots(2, 1, figsize=(WIDTH, 5), sharex=True)
@@ -121,7 +123,7 @@ def density(result: dict[str, Any], path: Path) -> None:
 
 
 def transport(rows: list[dict[str, Any]], path: Path) -> None:
-    """Frames a second from one process to another, by size."""
+    """Frames per second from one process to another, one chart for each frame size."""
     sizes = sorted({row["size"] for row in rows}, key=len)
     figure, each = pyplot.subplots(len(sizes), 1, figsize=(WIDTH, 2.4 * len(sizes)))
     for axes, size in zip(figure.axes if len(sizes) > 1 else [each], sizes, strict=True):
@@ -133,8 +135,26 @@ def transport(rows: list[dict[str, Any]], path: Path) -> None:
 
 
 def peers(found: dict[str, dict[str, Any]], path: Path) -> None:
-    """Cameras that each loop carries."""
+    """The number of cameras that each loop carries."""
     _, axes = pyplot.subplots(figsize=(WIDTH, 0.8 + 0.45 * len(found)))
     colours = [OURS, *[OTHERS] * (len(found) - 1)]
     _bars(axes, list(found), [of["cameras"] for of in found.values()], colours, "cameras")
     _save(path)
+
+
+def soak(result: "SoakResult", path: Path) -> None:
+    """Unique memory and open files of each process over the minutes."""
+    samples = result.samples
+    figure, (memory, files) = pyplot.subplots(2, 1, figsize=(10, 7), sharex=True)
+    for name in sorted({name for _, taken in samples for name in taken}):
+        minutes = [at / 60 for at, taken in samples if name in taken]
+        memory.plot(minutes, [t[name]["uss_mb"] for _, t in samples if name in t], label=name, lw=1)
+        files.plot(minutes, [t[name]["files"] for _, t in samples if name in t], label=name, lw=1)
+    memory.set_ylabel("unique memory, MB")
+    files.set_ylabel("open files")
+    files.set_xlabel("minutes")
+    memory.legend(ncols=4, fontsize="small")
+    memory.set_ylim(bottom=0)
+    figure.tight_layout()
+    figure.savefig(path, dpi=100)
+    pyplot.close()

@@ -1,24 +1,25 @@
-"""Where the running pipeline's CPU time goes: ``perf`` samples of every stage, by library.
+"""Where the running pipeline spends its CPU time: ``perf`` samples of every stage, by library.
 
-Samples are taken of all threads of all stages; each belongs to the library whose code ran, and
-libraries to a few kinds. Wants Linux's ``perf``, and the right to use it (root, or
-``kernel.perf_event_paranoid`` of 1 and less).
+``perf`` samples all threads of all stages. A sample counts for the library whose code ran, and
+libraries are grouped into a few kinds. This needs Linux's ``perf`` and the right to use it: root,
+or a ``kernel.perf_event_paranoid`` of 1 or less.
 """
 
-import json
 import re
 import shutil
 import subprocess
-import sys
 from collections import Counter, defaultdict
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated
 
+import typer
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks.latency import settled
+from benchmarks.live_cameras import camera_streams, settled_run
+from benchmarks.options import GESTURES, Model
 from testbed.cameras import rtsp_server
-from testbed.footage import clips
 from testbed.program import scratch_folder
 
 HZ = 999
@@ -33,19 +34,31 @@ KINDS = {
 }
 OTHER = "C library"
 _SAMPLE = re.compile(r"\s*(\d+)\s+[0-9a-f]+ .*\((.*)\)$")
+"""A line of ``perf script``: process id, address, symbol and, in parentheses, the library."""
+
+
+@dataclass(frozen=True)
+class ProfileResult:
+    """CPU milliseconds for a camera-second, by stage and then by kind of code."""
+
+    cameras: int
+    ms: dict[str, dict[str, float]]
+
+    def as_json(self) -> dict[str, dict[str, float]]:
+        return {s: {kind: round(ms, 2) for kind, ms in of.items()} for s, of in self.ms.items()}
 
 
 def kind_of(library: str) -> str:
-    """The kind that a sample's library is of."""
+    """The kind of a library, one of :data:`KINDS` or :data:`OTHER`."""
     return next((kind for kind, pattern in KINDS.items() if re.search(pattern, library)), OTHER)
 
 
 def by_stage_and_kind(
     script: str, stages: dict[int, str], seconds: float
 ) -> dict[str, dict[str, float]]:
-    """CPU milliseconds a second from what ``perf script -F pid,ip,sym,dso`` prints.
+    """CPU milliseconds per second from the output of ``perf script -F pid,ip,sym,dso``.
 
-    ``stages`` are the stages' kinds by process.
+    ``stages`` holds the kind of stage of each process id.
     """
     samples: dict[str, Counter[str]] = defaultdict(Counter)
     for line in script.splitlines():
@@ -57,13 +70,19 @@ def by_stage_and_kind(
     return {s: {kind: n * ms for kind, n in found.items()} for s, found in samples.items()}
 
 
-def measure(model: Path, cameras: int, seconds: float) -> dict[str, dict[str, float]]:
-    """CPU milliseconds for a camera-second, by kind of stage and of code."""
-    names = [f"camera{number}" for number in range(cameras)]
+def measure(
+    cameras: Annotated[int, typer.Option(min=1, help="number of cameras")] = 4,
+    seconds: Annotated[float, typer.Option(min=2, help="seconds to sample")] = 20.0,
+    model: Model = GESTURES,
+) -> ProfileResult:
+    """Sample the running program."""
+    if shutil.which("perf") is None:
+        raise SystemExit("perf is not installed (Debian: apt install linux-perf)")
+    streams = camera_streams(cameras)
     with (
-        rtsp_server({name: clips() for name in names}) as server,
+        rtsp_server(streams) as server,
         scratch_folder() as folder,
-        settled(folder, model, names, server) as run,
+        settled_run(folder, model, list(streams), server) as run,
     ):
         pids = {run.process.pid: "supervisor"} | {
             pid: name.partition(":")[0] for name, pid in run.stages().items()
@@ -80,26 +99,15 @@ def measure(model: Path, cameras: int, seconds: float) -> dict[str, dict[str, fl
         ).stdout  # fmt: skip
     found = by_stage_and_kind(script, pids, seconds * cameras)
     order = ("capture", "flow", "spatial", "temporal", "fusion", "publish", "supervisor")
-    return {stage: found[stage] for stage in order if stage in found}
+    return ProfileResult(cameras, {stage: found[stage] for stage in order if stage in found})
 
 
-def profile(
-    model: Path, cameras: int, seconds: float, picture: Path | None, json_output: bool
-) -> None:
-    """Measure and print."""
-    if shutil.which("perf") is None:
-        raise SystemExit("there is no perf here (Debian: apt install linux-perf)")
-    found = measure(model, cameras, seconds)
-    if picture is not None:
-        from benchmarks import pictures
-
-        pictures.profile(found, cameras, picture)
-    if json_output:
-        rounded = {s: {k: round(ms, 2) for k, ms in of.items()} for s, of in found.items()}
-        sys.stdout.write(json.dumps(rounded, indent=1) + "\n")
-        return
+def show(result: ProfileResult) -> None:
+    found = result.ms
     kinds = [*KINDS, OTHER]
-    table = Table(title=f"CPU ms for a camera-second, {cameras} cameras, by the code that ran")
+    table = Table(
+        title=f"CPU ms for a camera-second, {result.cameras} cameras, by the code that ran"
+    )
     for column in ("stage", *kinds, "all"):
         table.add_column(column, justify="left" if column == "stage" else "right")
     for stage, of in found.items():

@@ -1,26 +1,39 @@
-"""How fast a client gets the events that it missed, from a run that goes on meanwhile."""
+"""How fast a client receives the events that it missed, from a program that keeps working."""
 
 import json
-import sys
 import time
 from statistics import median
-from typing import Any
+from typing import Annotated, TypedDict
 
 import msgspec
+import typer
 from rich.console import Console
 from rich.progress import track
 
 from pipeline.client import EventClient
 from pipeline.public.event_log import EventLog
 from pipeline.public.records import Event, event_from_json
+from testbed import tiny_pack
 from testbed.footage import panning_clip
 from testbed.program import PipelineRun, scratch_folder
 
 CLIENTS = 5
 
 
-def filled(log: EventLog, template: Event, count: int) -> None:
-    """``count`` events like ``template``, each the start of one that a new epoch ends."""
+class ReplayResult(TypedDict):
+    """Events per second of each client, and the latency of the program's own steps meanwhile."""
+
+    events: int
+    per_second: list[int]
+    median_per_second: int
+    step_latency_ms_meanwhile_p50: float
+
+
+def fill(log: EventLog, template: Event, count: int) -> None:
+    """Append ``count`` copies of ``template``, a start, each with an identity of its own.
+
+    The events stay open until the program starts again and begins a new epoch.
+    """
 
     def make(seq: int, _: str | None) -> Event:
         return msgspec.structs.replace(template, seq=seq, id=f"{template.camera}-{seq:x}")
@@ -29,10 +42,10 @@ def filled(log: EventLog, template: Event, count: int) -> None:
         log.append("filled", number, str(number), make)
 
 
-def measure(events: int) -> dict[str, Any]:
+def measure(
+    events: Annotated[int, typer.Option(min=1000, help="number of events in the log")] = 20_000,
+) -> ReplayResult:
     """Fill a log with copies of a real event, then replay it to one client after another."""
-    from testbed import tiny_pack
-
     with scratch_folder() as folder:
         path = folder / "events.sqlite"
         settings = {
@@ -44,7 +57,7 @@ def measure(events: int) -> dict[str, Any]:
             run.wait_for(lambda: run.events(), 60, "an event")
             template = event_from_json(json.dumps(run.events()[0].body).encode())
         log = EventLog(path)
-        filled(log, template, events)
+        fill(log, template, events)
         log.close()
         rates = []
         with PipelineRun(folder, settings) as run:
@@ -68,10 +81,5 @@ def measure(events: int) -> dict[str, Any]:
         }
 
 
-def replay(events: int, json_output: bool) -> None:
-    """Measure and print."""
-    result = measure(events)
-    if json_output:
-        sys.stdout.write(json.dumps(result, indent=1) + "\n")
-        return
+def show(result: ReplayResult) -> None:
     Console().print(result)

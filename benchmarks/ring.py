@@ -1,21 +1,20 @@
-"""The rolling buffer under load: one writer at full speed, four readers, one of them slow.
+"""The frame ring under load: one writer at full speed and four readers, one of them slow.
 
-Every image is filled with its own number, so that one sum over the copy tells whether it is whole:
-what a writer that overtakes leaves behind sums to something else. Small images make for many reads,
-and now and then a large one makes for long copies, which are what tears.
+Every image is filled with its own number, so one sum over a copy shows whether the copy is whole.
+When the writer overtakes a reader, the copy mixes two numbers and the sum is wrong. Most images are
+small, for many reads; some are large, because long copies are the ones that tear.
 
-That the checker would notice is shown by a second run whose readers don't look at the sequence
-words: it must find torn frames.
+A second run proves that the check works: its readers ignore the ring's sequence words, and the
+check must find torn images.
 """
 
 import contextlib
-import json
 import multiprocessing as mp
 import time
 from collections.abc import Callable, Iterator
 from ctypes import c_int64
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import dataclass
+from typing import Annotated, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -37,19 +36,20 @@ SMALL: Shape = (8, 16, 4)
 LARGE: Shape = (480, 640, 4)
 LARGE_EVERY = 2000
 SLOW_S = 0.002
-"""How long the slow reader holds an image: many times what the writer needs for a whole round."""
+"""Time that the slow reader holds an image; the writer fills all slots many times meanwhile."""
 BATCH = 256
 UNCHECKED_S = 5.0
 _SPAWN = mp.get_context("spawn")
 _FIELDS = 4
+"""Shared counters of each reader: whole, overwritten, torn, ready."""
 
 Words = npt.NDArray[np.uint64]
 ReaderType = type[RingReader]
 
 
 @dataclass(frozen=True)
-class Result:
-    """What the readers saw. ``torn`` images were returned although they were not whole."""
+class Stress:
+    """Counts of one run. A ``torn`` image was returned although it was not whole."""
 
     seconds: float
     written: int
@@ -60,8 +60,24 @@ class Result:
     reads_of_slow_reader: int
 
 
+@dataclass(frozen=True, kw_only=True)
+class RingResult:
+    """The run that counts, and the run that proves that the check works."""
+
+    benchmark: str = "ring"
+    slots: int = SLOTS
+    readers: int = READERS
+    checked: Stress
+    sequence_check_off: Stress
+
+    @property
+    def failed(self) -> bool:
+        """Whether an image was torn, or the check found none where there must be some."""
+        return bool(self.checked.torn) or not self.sequence_check_off.torn
+
+
 class UncheckedReader(RingReader):
-    """A reader that never looks at the sequence words: what the ring would be without them."""
+    """A reader that ignores the sequence words, as if the ring had none."""
 
     @contextlib.contextmanager
     def view(self, number: int) -> Iterator[Image]:
@@ -69,19 +85,19 @@ class UncheckedReader(RingReader):
 
 
 def words_of(image: Image) -> Words:
-    """The image's bytes as uint64, (H·W·C / 8,); the image must be contiguous."""
+    """The image's bytes as uint64, (H·W·C / 8,). The image must be contiguous."""
     return image.reshape(-1).view(np.uint64)
 
 
 def is_whole(image: Image) -> bool:
-    """Whether one number fills the image from its first word to its last."""
+    """Whether one number fills the whole image."""
     words = words_of(image)
     first, total = int(words[0]), int(np.add.reduce(words))
     return first == int(words[-1]) and total == (first * len(words)) % (1 << 64)
 
 
 def write(names: tuple[str, str], run: RunIdentity, written: Any, stop: Any) -> None:
-    """The writer's process: images as fast as they can be filled until ``stop``."""
+    """The writer's process: fill images at full speed until ``stop``."""
     small, large = (RingWriter(name, run) for name in names)
     rounds = 0
     while not stop.value:
@@ -102,9 +118,9 @@ def _write_one(ring: RingWriter, number: int) -> None:
 def read(
     names: tuple[str, str], run: RunIdentity, place: int, counts: Any, stop: Any, checked: bool
 ) -> None:
-    """A reader's process; ``counts`` are (reads, overwritten, torn, ready) of each reader.
+    """A reader's process; ``counts`` holds the counters of all readers (:data:`_FIELDS`).
 
-    Reader 0 is the slow one. The others ask for the newest image, the oldest, and all in between.
+    Reader 0 is the slow one. The others read images of every age, from the newest to the oldest.
     """
     kind: ReaderType = RingReader if checked else UncheckedReader
     small, large = (kind(name, run) for name in names)
@@ -112,7 +128,8 @@ def read(
     tallies, turn = [0, 0, 0], 0
     counts[place * _FIELDS + 3] = 1
     while not stop.value:
-        # The slow one looks at few images; all large ones would show it little else.
+        # The slow reader reads few images: with as many large ones as the others it would read
+        # hardly any small ones. It also updates its counters after fewer reads.
         for _ in range(BATCH if place else 8):
             turn += 1
             ring = large if turn % LARGE_EVERY == 0 or (place and turn % 97 == 0) else small
@@ -154,8 +171,8 @@ def _verdict(image: Image, number: int, checked: bool) -> int:
     return _WHOLE if right and is_whole(image) else _TORN
 
 
-def stress(seconds: float, reads: int | None = None, checked: bool = True) -> Result:
-    """Run writer and readers for ``seconds``, or until ``reads`` whole images were read."""
+def stress(seconds: float, reads: int | None = None, checked: bool = True) -> Stress:
+    """Run the writer and the readers for ``seconds`` or until ``reads`` whole images are read."""
     run = RunIdentity.new()
     owner = RingOwner(run)
     names = (
@@ -191,7 +208,7 @@ def stress(seconds: float, reads: int | None = None, checked: bool = True) -> Re
             process.kill()
         owner.close()
     whole = sum(counts[::_FIELDS])
-    return Result(
+    return Stress(
         seconds=round(lasted, 2),
         written=written.value,
         reads=whole,
@@ -203,7 +220,7 @@ def stress(seconds: float, reads: int | None = None, checked: bool = True) -> Re
 
 
 def _await(done: Callable[[], bool], seconds: float, processes: list[Any]) -> None:
-    """Until ``done`` or the time is up; raises RuntimeError when a process has died."""
+    """Wait until ``done`` or for ``seconds``; raises RuntimeError when a process has died."""
     deadline = time.monotonic() + seconds
     while not done() and time.monotonic() < deadline:
         if any(process.exitcode is not None for process in processes):
@@ -211,19 +228,22 @@ def _await(done: Callable[[], bool], seconds: float, processes: list[Any]) -> No
         time.sleep(0.05)
 
 
-def ring(seconds: float, reads: int, json_output: bool) -> None:
-    """Run both, print both; exit 1 when a frame was torn, or when the checker proved blind."""
-    checked = stress(seconds, reads)
-    unchecked = stress(min(seconds, UNCHECKED_S), None, checked=False)
-    if json_output:
-        found = {"checked": asdict(checked), "sequence_check_off": asdict(unchecked)}
-        typer.echo(json.dumps({"benchmark": "ring", "slots": SLOTS, "readers": READERS, **found}))
-    else:
-        typer.echo(
-            f"{checked.reads:,} reads in {checked.seconds:.1f} s ({checked.reads_per_s:,} per "
-            f"second, {checked.reads_of_slow_reader:,} by the slow reader) of {checked.written:,} "
-            f"images written; {checked.overwritten:,} told as overwritten, {checked.torn} torn.\n"
-            f"Without the sequence check: {unchecked.torn:,} torn in {unchecked.reads:,} reads."
-        )
-    if checked.torn or not unchecked.torn:
-        raise typer.Exit(1)
+def measure(
+    seconds: Annotated[float, typer.Option(min=1, help="most seconds to read")] = 120.0,
+    reads: Annotated[int, typer.Option(min=1, help="number of images to read")] = 10_000_000,
+) -> RingResult:
+    """Run with the sequence check, then for some seconds without it."""
+    return RingResult(
+        checked=stress(seconds, reads),
+        sequence_check_off=stress(min(seconds, UNCHECKED_S), None, checked=False),
+    )
+
+
+def show(result: RingResult) -> None:
+    checked, unchecked = result.checked, result.sequence_check_off
+    typer.echo(
+        f"{checked.reads:,} reads in {checked.seconds:.1f} s ({checked.reads_per_s:,} per "
+        f"second, {checked.reads_of_slow_reader:,} by the slow reader) of {checked.written:,} "
+        f"images written; {checked.overwritten:,} reported as overwritten, {checked.torn} torn.\n"
+        f"Without the sequence check: {unchecked.torn:,} torn in {unchecked.reads:,} reads."
+    )

@@ -1,46 +1,47 @@
-"""Two real RTSP cameras, one over TCP and one over UDP, for minutes: memory, files, drops."""
+"""Two real RTSP cameras, one over TCP and one over UDP, for minutes.
 
-import itertools
-import json
-import os
-import sys
+Measures memory, open files, missing steps and latency.
+"""
+
 import time
-from pathlib import Path
 from statistics import median
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
+import typer
 from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 
 from testbed.cameras import rtsp_server
+from testbed.footage import gesture_clips
 from testbed.program import PipelineRun, scratch_folder
 from testbed.resources import Sample, sample
+from testbed.witness import holes
 
 SAMPLE_S = 5.0
 SETTLED = 0.2
-"""The first part of the run is left out of growth: buffers fill, clips loop for the first time."""
-
-
-def clips(data: Path) -> dict[str, list[Path | str]]:
-    """Gestures of two different recording scenes, one after another."""
-    return {
-        "one": sorted((data / "vga").glob("*_3.mp4")),
-        "two": sorted((data / "vga").glob("*_14.mp4")),
-    }
+"""First share of the run that doesn't count as growth: buffers fill, clips loop for the first
+time."""
 
 
 def growth(
     samples: list[dict[str, Sample]], name: str, what: Literal["uss_mb", "files"]
 ) -> tuple[float, float]:
-    """(median of the first fifth after settling, median of the last fifth)."""
+    """Medians of the first fifth after settling and of the last fifth."""
     values = [s[name][what] for s in samples[int(len(samples) * SETTLED) :] if name in s]
     fifth = max(1, len(values) // 5)
     return median(values[:fifth]), median(values[-fifth:])
 
 
-def measure(minutes: float, data: Path) -> dict[str, Any]:
-    with rtsp_server(clips(data)) as server, scratch_folder() as folder:
+def measure(
+    minutes: Annotated[float, typer.Option(min=0.2, help="minutes to run")] = 10.0,
+) -> dict[str, Any]:
+    """Run the program on two cameras that play gestures of different scenes.
+
+    Needs TWO_STREAM_DATA and GStreamer's RTSP server.
+    """
+    streams = {"one": gesture_clips(scene=3), "two": gesture_clips(scene=14)}
+    with rtsp_server(streams) as server, scratch_folder() as folder:
         settings = {
             "cameras": {
                 "one": {"source": server.url("one"), "transport": "tcp"},
@@ -63,7 +64,7 @@ def measure(minutes: float, data: Path) -> dict[str, Any]:
                 "minutes": round(elapsed / 60, 2),
                 "cameras": {c: _camera(run, c, elapsed) for c in ("one", "two")},
                 "processes": _processes(samples, elapsed),
-                "holes_in_seq": _holes([e["seq"] for e in run.printed()]),
+                "holes_in_seq": holes([e["seq"] for e in run.printed()]),
                 "restarts": run.log().count(" died ("),
                 "exit_code": code,
                 "stop_s": round(stop_s, 2),
@@ -109,19 +110,7 @@ def _processes(samples: list[dict[str, Sample]], elapsed: float) -> dict[str, An
     return found
 
 
-def _holes(sequence: list[int]) -> int:
-    return sum(b != a + 1 for a, b in itertools.pairwise(sequence))
-
-
-def rtsp(minutes: float, json_output: bool) -> None:
-    """Measure and print; needs TWO_STREAM_DATA and GStreamer's RTSP server."""
-    folder = os.environ.get("TWO_STREAM_DATA")
-    if not folder:
-        raise SystemExit("TWO_STREAM_DATA must name the folder of clips")
-    result = measure(minutes, Path(folder))
-    if json_output:
-        sys.stdout.write(json.dumps(result, indent=1) + "\n")
-        return
+def show(result: dict[str, Any]) -> None:
     console = Console()
     table = Table(title=f"two RTSP cameras for {result['minutes']} minutes")
     for column in ("process", "USS MB early → late", "files early → late", "cores"):

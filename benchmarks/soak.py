@@ -1,12 +1,11 @@
-"""Four RTSP cameras for hours, and something always going wrong.
+"""Four RTSP cameras for hours, with one fault after another.
 
-Every few seconds a fault is drawn: of a camera, of the line to it, or of a stage. It lasts a while,
-is healed, and the camera must have steps again. Memory and open files of every process are noted
-all the while; the events that a client heard are held against the log in the end.
+Every few seconds a random fault hits a camera, the line to it or a stage. It lasts for some seconds
+and is healed, and then all cameras must have steps again. Memory and open files of every process
+are sampled during the run. At the end the events that a client received are compared with the log.
 """
 
 import itertools
-import json
 import os
 import random
 import signal
@@ -20,42 +19,48 @@ from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from statistics import median
-from typing import Any
+from typing import Annotated, Any
 
+import typer
 from rich.console import Console
 from rich.progress import Progress
 from rich.table import Table
 
-from benchmarks.chaos import Witness, settings
+from testbed import tiny_pack
 from testbed.cameras import Server, rtsp_server
 from testbed.footage import panning_clip, still_clip
 from testbed.line import Line, line_to
 from testbed.program import PipelineRun, scratch_folder
 from testbed.resources import Sample, sample
+from testbed.witness import Witness, tolerant_settings
 
 CAMERAS = ("north", "east", "south", "west")
 SIZE, OTHER_SIZE, FPS = (240, 320), (480, 640), 15
 SAMPLE_S = 10.0
 PATIENCE_S = 60.0
 PAUSE_S = 12.0
-"""Mean time from one fault's end to the next one's beginning."""
+"""Mean time from the end of a fault to the start of the next."""
 SETTLED_S = 60.0
-"""A process's first minute is left out of its growth: buffers fill, sessions warm up."""
+"""A process's first minute doesn't count as growth: buffers fill, sessions warm up."""
+
+TimedSample = tuple[float, dict[str, Sample]]
+"""Seconds since the start of the run, and a sample of each process by its stage's name."""
 
 
 @dataclass
 class Healed:
-    """A fault that is over: what it was, seconds that it lasted, seconds until steps came again;
-    None where they didn't, and ``fault`` then says what was waited for."""
+    """A fault that is over."""
 
     fault: str
+    """Its name; where the cameras didn't recover, what was missing."""
     lasted_s: float
     recover_s: float | None
+    """Seconds until all cameras had steps again; None where they didn't recover."""
 
 
 @dataclass
 class Camera:
-    """A server and the line to it. The server may be exchanged; the line's port stays."""
+    """A server and the line to it. The server can be replaced; the line keeps its port."""
 
     name: str
     moving: Path
@@ -67,13 +72,13 @@ class Camera:
     def serve(
         self, clip: Path, size: tuple[int, int] = SIZE, login: str = "", port: int = 0
     ) -> None:
-        """A new server in place of the one that is running."""
+        """Replace the running server, if any."""
         self.stop()
         serving = rtsp_server({self.name: [clip]}, port=port, size=size, fps=FPS, login=login)
         self.server = self._stack.enter_context(serving)
 
-    def again(self, clip: Path, size: tuple[int, int] = SIZE, login: str = "") -> None:
-        """Another server where the former one was."""
+    def replace(self, clip: Path, size: tuple[int, int] = SIZE, login: str = "") -> None:
+        """Replace the server by one on the same port."""
         self.serve(clip, size, login, self.server.port)
 
     def stop(self) -> None:
@@ -82,7 +87,7 @@ class Camera:
 
 @contextmanager
 def cameras(folder: Path) -> Iterator[dict[str, Camera]]:
-    """Four cameras behind four lines."""
+    """Four cameras, each behind its own line."""
     moving = panning_clip(folder / "moving.mp4", 20, FPS)
     still = still_clip(folder / "still.avi", FPS)
     with ExitStack() as stack:
@@ -97,7 +102,7 @@ def cameras(folder: Path) -> Iterator[dict[str, Camera]]:
 
 
 def camera_fault(camera: Camera, rng: random.Random) -> tuple[str, float]:
-    """Cause one, wait, heal it; (its name, how long it lasted)."""
+    """Cause a fault, wait and heal it. Returns its name and its seconds."""
     began = time.monotonic()
     fault = rng.choice(
         (
@@ -115,32 +120,35 @@ def camera_fault(camera: Camera, rng: random.Random) -> tuple[str, float]:
     if fault == "killed":
         camera.stop()
         time.sleep(lasts)
-        camera.again(camera.moving)
+        camera.replace(camera.moving)
     elif fault == "hangs":
         camera.server.pause()
         time.sleep(lasts)
         camera.server.resume()
     elif fault == "frozen":
-        camera.again(camera.still)
+        camera.replace(camera.still)
         time.sleep(lasts + 10)
-        camera.again(camera.moving)
+        camera.replace(camera.moving)
     elif fault == "wrong password":
-        camera.again(camera.moving, login="somebody:else")
+        camera.replace(camera.moving, login="somebody:else")
         time.sleep(lasts)
-        camera.again(camera.moving)
+        camera.replace(camera.moving)
     elif fault == "other size":
-        camera.again(camera.moving, OTHER_SIZE)
+        camera.replace(camera.moving, OTHER_SIZE)
         time.sleep(lasts)
-        camera.again(camera.moving)
+        camera.replace(camera.moving)
     else:
-        camera.line.fault = fault  # type: ignore[assignment]  # one of the three that are left
+        camera.line.fault = fault  # type: ignore[assignment]  # one of the line's three
         time.sleep(lasts)
         camera.line.fault = ""
     return f"camera: {fault}", time.monotonic() - began
 
 
 def stage_fault(run: PipelineRun, rng: random.Random) -> tuple[str, float]:
-    """A stage is killed or stopped; the supervisor heals it."""
+    """Kill or stop a stage and wait until the supervisor has restarted it.
+
+    Returns the fault's name and its seconds.
+    """
     began = time.monotonic()
     stage, pid = rng.choice(sorted(run.stages().items()))
     number = rng.choice((signal.SIGKILL, signal.SIGSTOP))
@@ -156,10 +164,10 @@ def stage_fault(run: PipelineRun, rng: random.Random) -> tuple[str, float]:
 def trouble(
     run: PipelineRun, found: dict[str, Camera], until: float, rng: random.Random
 ) -> list[Healed]:
-    """One fault after another until ``time.monotonic()`` is ``until``; all cameras must be back.
+    """Cause one fault after another until ``time.monotonic()`` is ``until``.
 
-    What isn't back in time is said at once, with the end of the program's log, and the next fault
-    drawn: hours of figures aren't lost to it.
+    When the cameras don't recover in time, the end of the program's log is printed. The run
+    continues all the same, so that hours of figures aren't lost.
     """
     healed = []
     while time.monotonic() < until and run.process.poll() is None:
@@ -175,7 +183,7 @@ def trouble(
 
 
 def one_fault(run: PipelineRun, found: dict[str, Camera], rng: random.Random) -> Healed:
-    """Cause one, heal it, wait for steps of all cameras; AssertionError where none come."""
+    """Cause a fault, heal it and wait for steps of all cameras; AssertionError if none come."""
     if rng.random() < 0.15:
         fault, lasted = stage_fault(run, rng)
     else:
@@ -194,18 +202,18 @@ def has_steps_since(run: PipelineRun, camera: str, moment: float) -> bool:
 
 @dataclass
 class Sampler:
-    """Notes what every process of a run takes, every few seconds, until it is stopped."""
+    """Samples memory, files and CPU of every process every few seconds until it is stopped."""
 
     run: PipelineRun
-    samples: list[tuple[float, dict[str, Sample]]] = field(default_factory=list)
+    samples: list[TimedSample] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         self._over = threading.Event()
         self._began = time.monotonic()
-        self._thread = threading.Thread(target=self._note, daemon=True)
+        self._thread = threading.Thread(target=self._sample, daemon=True)
         self._thread.start()
 
-    def _note(self) -> None:
+    def _sample(self) -> None:
         while not self._over.wait(SAMPLE_S):
             self.samples.append((time.monotonic() - self._began, sample(self.run)))
 
@@ -214,57 +222,72 @@ class Sampler:
         self._thread.join(SAMPLE_S)
 
 
-def lives(samples: list[tuple[float, dict[str, Sample]]]) -> dict[str, list[dict[str, Any]]]:
-    """For each stage, one entry for each process that it had: its age, memory and files."""
+def lives(samples: list[TimedSample]) -> dict[str, list[dict[str, Any]]]:
+    """By stage, one entry for each process that it had: its age, memory and files."""
     found: dict[str, dict[int, list[tuple[float, Sample]]]] = {}
     for at, taken in samples:
         for name, of in taken.items():
             found.setdefault(name, {}).setdefault(of["pid"], []).append((at, of))
-    return {name: [_life(noted) for noted in found[name].values()] for name in sorted(found)}
+    return {name: [_life(taken) for taken in found[name].values()] for name in sorted(found)}
 
 
-def _life(noted: list[tuple[float, Sample]]) -> dict[str, Any]:
+def _life(samples: list[tuple[float, Sample]]) -> dict[str, Any]:
     """Medians of the first and the last fifth after the process's first minute."""
-    born = noted[0][0]
-    settled = [of for at, of in noted if at - born >= SETTLED_S] or [of for _, of in noted]
+    born = samples[0][0]
+    settled = [of for at, of in samples if at - born >= SETTLED_S] or [of for _, of in samples]
     fifth = max(1, len(settled) // 5)
     early, late = settled[:fifth], settled[-fifth:]
     return {
-        "minutes": round((noted[-1][0] - born) / 60, 1),
+        "minutes": round((samples[-1][0] - born) / 60, 1),
         "uss_mb": [round(median(of["uss_mb"] for of in part), 1) for part in (early, late)],
         "files": [median(of["files"] for of in part) for part in (early, late)],
     }
 
 
-def measure(minutes: float, seed: int, pack: Path | None) -> tuple[dict[str, Any], list[Any]]:
-    """The run's figures, and the samples for the plot."""
-    from testbed import tiny_pack
+@dataclass(frozen=True)
+class SoakResult:
+    """The figures of the run, and the samples for the picture."""
 
+    figures: dict[str, Any]
+    samples: list[TimedSample]
+
+    def as_json(self) -> dict[str, Any]:
+        return self.figures
+
+
+def measure(
+    minutes: Annotated[float, typer.Option(min=1, help="minutes to run")] = 120.0,
+    seed: Annotated[int, typer.Option(help="seed of the faults and their moments")] = 0,
+    model: Annotated[
+        Path | None, typer.Option(help="model pack folder; by default a tiny hand-made pack")
+    ] = None,
+) -> SoakResult:
+    """Run the program on four cameras and cause one fault after another."""
     rng = random.Random(seed)
     with scratch_folder() as folder, cameras(folder) as found, Witness(folder) as witness:
-        pack = pack or tiny_pack.make(folder / "tiny")
+        pack = model or tiny_pack.make(folder / "tiny")
         log = folder / "events.sqlite"
         sources = {
             name: {"source": camera.line.url(name), "retry_max_s": 2, "frozen_s": 5}
             | {"login_retry_max_s": 20}
             for name, camera in found.items()
         }
-        with PipelineRun(folder, settings(pack, log, **sources)) as run:
+        with PipelineRun(folder, tolerant_settings(pack, log, **sources)) as run:
             run.wait_for(lambda: all(run.scores(name) for name in CAMERAS), 60, "all cameras")
             sampler = Sampler(run)
             began = time.monotonic()
-            with watching(minutes * 60):
+            with progress_bar(minutes * 60):
                 healed = trouble(run, found, began + minutes * 60, rng)
             sampler.stop()
             elapsed = time.monotonic() - began
             segments = {c: run.scores(c)[-1].body["window"]["segment"] for c in CAMERAS}
             deaths = [line for line in run.log().splitlines() if "; restarting it" in line]
-            restarts = Counter(died(line) for line in deaths)
+            restarts = Counter(stage_of(line) for line in deaths)
             run.remember_run()
             code, stop_s = run.stop()
             remains = run.remains()
         account = witness.account(log)
-    return {
+    figures = {
         "minutes": round(elapsed / 60, 1),
         "exit_code": code,
         "stop_s": round(stop_s, 2),
@@ -275,15 +298,17 @@ def measure(minutes: float, seed: int, pack: Path | None) -> tuple[dict[str, Any
         "segments": segments,
         "events": vars(account),
         "processes": lives(sampler.samples),
-    }, sampler.samples
+    }
+    return SoakResult(figures, sampler.samples)
 
 
-def died(line: str) -> str:
-    """The stage of which a line of the log says that it died."""
+def stage_of(line: str) -> str:
+    """The stage that died according to a line of the log."""
     return line.split(" died (")[0].split()[-1]
 
 
 def by_fault(healed: list[Healed]) -> dict[str, dict[str, float]]:
+    """How often each fault happened and how soon the cameras recovered, where they did."""
     found = {}
     for fault, times in itertools.groupby(sorted(healed, key=lambda h: h.fault), lambda h: h.fault):
         recoveries = [h.recover_s for h in times if h.recover_s is not None]
@@ -298,8 +323,8 @@ def by_fault(healed: list[Healed]) -> dict[str, dict[str, float]]:
 
 
 @contextmanager
-def watching(seconds: float) -> Iterator[None]:
-    """A bar that shows the time that is left."""
+def progress_bar(seconds: float) -> Iterator[None]:
+    """Show on standard error how much of ``seconds`` has passed."""
     with Progress(console=Console(stderr=True)) as progress:
         task, began, over = (
             progress.add_task("soak", total=seconds),
@@ -320,53 +345,19 @@ def watching(seconds: float) -> Iterator[None]:
             ticking.join()
 
 
-def plot(samples: list[tuple[float, dict[str, Sample]]], path: Path) -> None:
-    """Unique memory and open files of each process over the minutes."""
-    import matplotlib as mpl
-
-    mpl.use("Agg")
-    from matplotlib import pyplot
-
-    figure, (memory, files) = pyplot.subplots(2, 1, figsize=(10, 7), sharex=True)
-    for name in sorted({name for _, taken in samples for name in taken}):
-        minutes = [at / 60 for at, taken in samples if name in taken]
-        memory.plot(minutes, [t[name]["uss_mb"] for _, t in samples if name in t], label=name, lw=1)
-        files.plot(minutes, [t[name]["files"] for _, t in samples if name in t], label=name, lw=1)
-    memory.set_ylabel("unique memory, MB")
-    files.set_ylabel("open files")
-    files.set_xlabel("minutes")
-    memory.legend(ncols=4, fontsize="small")
-    memory.set_ylim(bottom=0)
-    figure.tight_layout()
-    figure.savefig(path, dpi=100)
-
-
-def soak(
-    minutes: float, seed: int, model: Path | None, picture: Path | None, json_output: bool
-) -> None:
-    """Measure and print."""
-    result, samples = measure(minutes, seed, model)
-    if picture is not None:
-        plot(samples, picture)
-    if json_output:
-        sys.stdout.write(json.dumps(result, indent=1) + "\n")
-        return
-    show(result)
-
-
-def show(result: dict[str, Any]) -> None:
-    console = Console()
-    faults = Table(title=f"four RTSP cameras for {result['minutes']} minutes")
+def show(result: SoakResult) -> None:
+    console, figures = Console(), result.figures
+    faults = Table(title=f"four RTSP cameras for {figures['minutes']} minutes")
     for column in ("fault", "times", "steps again after, s: p50", "max"):
         faults.add_column(column, justify="left" if column == "fault" else "right")
-    for fault, of in result["faults"].items():
+    for fault, of in figures["faults"].items():
         faults.add_row(fault, *(f"{value:g}" for value in of.values()))
     processes = Table(title="the longest-lived process of each stage")
     for column in ("stage", "processes", "minutes", "USS MB early → late", "files early → late"):
         processes.add_column(column, justify="left" if column == "stage" else "right")
-    for name, found in result["processes"].items():
+    for name, found in figures["processes"].items():
         longest = max(found, key=lambda life: life["minutes"])
         spans = (f"{a:g} → {b:g}" for a, b in (longest["uss_mb"], longest["files"]))
         processes.add_row(name, str(len(found)), f"{longest['minutes']:g}", *spans)
     console.print(faults, processes)
-    console.print({k: v for k, v in result.items() if k not in ("faults", "processes")})
+    console.print({k: v for k, v in figures.items() if k not in ("faults", "processes")})

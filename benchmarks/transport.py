@@ -1,23 +1,22 @@
-"""Frames from one process to another: the ring and a reference message, against what others do.
+"""Frames from one process to another: the frame ring against other transports.
 
-A sender makes each picture where it is sent from (the ring's slot, or one array that is sent again
-and again), so that only the transport is timed; it writes the time into the picture. The receiver
-reads that and looks at one byte of every page. At full speed nothing may be lost; for latency there
-are thirty pictures a second.
+A sender prepares each picture where it is sent from: in the ring's slot, or in one array that is
+sent repeatedly. So only the transport is timed. The sender writes the time into the picture; the
+receiver reads that time and one byte of every page. Throughput is measured at full speed, without
+loss, and latency at thirty pictures per second.
 """
 
-import json
 import multiprocessing as mp
-import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
 from statistics import median
-from typing import Any, cast
+from typing import Annotated, Any, TypedDict, cast
 
 import numpy as np
 import numpy.typing as npt
+import typer
 import zmq
 from rich.console import Console
 from rich.table import Table
@@ -46,11 +45,25 @@ PACED_HZ = 30.0
 ROUNDS = 3
 _SPAWN = mp.get_context("spawn")
 LAST = -1
-"""In place of a time: no picture comes after this one."""
+"""A time that marks the last picture."""
+
+
+class TransportRow(TypedDict):
+    """The figures of one transport at one frame size."""
+
+    transport: str
+    size: str
+    fps: int
+    """At full speed."""
+    cpu_ms: float
+    """CPU of both processes for a frame, at full speed."""
+    latency_ms_p50: float
+    """At :data:`PACED_HZ`."""
+    latency_ms_p99: float
 
 
 class RingPath:
-    """This project's: shared memory, and a message that says where in it."""
+    """This project's transport: frames in shared memory, and messages with references to them."""
 
     name = "ring and reference message"
 
@@ -99,7 +112,7 @@ class RingPath:
 
 
 class RawZmqPath:
-    """A picture as the second part of a message, without a copy on the sender's side."""
+    """A message that is the whole picture, without a copy in the sender."""
 
     name = "ZeroMQ, whole frames"
 
@@ -134,7 +147,7 @@ class RawZmqPath:
 
 
 class QueuePath:
-    """``multiprocessing.Queue``: pictures pickled through a pipe."""
+    """``multiprocessing.Queue``, which pickles pictures into a pipe."""
 
     name = "multiprocessing.Queue"
 
@@ -144,7 +157,7 @@ class QueuePath:
     @contextmanager
     def sender(self) -> Iterator[Callable[[int], None]]:
         def send(stamp: int) -> None:
-            # A queue pickles in a thread of its own, so a picture can't be used again.
+            # The queue pickles later in its own thread, so each picture needs its own array.
             picture = np.empty(self._shape, np.uint8)
             write_stamp(picture, stamp)
             self._queue.put(picture)
@@ -160,7 +173,7 @@ class QueuePath:
 
 
 class ImageZmqPath:
-    """imageZMQ's hub and sender, request and reply, as its documentation begins."""
+    """imageZMQ's hub and sender with request and reply, the first example of its documentation."""
 
     name = "imageZMQ"
 
@@ -196,7 +209,7 @@ class ImageZmqPath:
 
 
 class NetGearPath:
-    """VidGear's NetGear with its defaults, but without JPEG: the others send pixels."""
+    """VidGear's NetGear with its defaults, except for JPEG: the other transports send pixels."""
 
     name = "VidGear NetGear"
 
@@ -222,7 +235,7 @@ class NetGearPath:
             gear.send(picture)
 
         yield send
-        time.sleep(0.5)  # its close throws away what was not sent
+        time.sleep(0.5)  # closing discards pictures that are not sent yet
         gear.close()
 
     @contextmanager
@@ -253,10 +266,10 @@ def read_stamp(picture: Picture) -> int:
 
 
 def send_for(path: Any, seconds: float, paced: bool, ready: Any, used: Any) -> None:
-    """The sender's process: pictures for a while, then the last one."""
+    """The sender's process: send pictures for ``seconds``, then the last one."""
     ready.wait()
     with path.sender() as send:
-        send(time.monotonic_ns())  # connect first
+        send(time.monotonic_ns())  # connects before the time counts
         over, sent, cpu_s = time.monotonic() + seconds, 0, time.process_time()
         began = time.monotonic()
         while time.monotonic() < over:
@@ -269,7 +282,7 @@ def send_for(path: Any, seconds: float, paced: bool, ready: Any, used: Any) -> N
 
 
 def run_once(kind: Any, shape: Shape, seconds: float, paced: bool) -> dict[str, float]:
-    """Frames a second, latency and CPU of one transport."""
+    """Frames per second, latency and CPU of one transport."""
     run = RunIdentity.new()
     ready, used = _SPAWN.Event(), _SPAWN.Value("d", 0.0)
     with scratch_folder() as folder:
@@ -290,7 +303,7 @@ def run_once(kind: Any, shape: Shape, seconds: float, paced: bool) -> dict[str, 
                 over[0] = True
                 return
             first[0] += 1
-            if first[0] <= SLOTS:  # a page that is looked at for the first time costs a fault
+            if first[0] <= SLOTS:  # the first read of each page costs a page fault
                 began_ns[0] = time.monotonic_ns()
                 return
             late_ms.append((time.monotonic_ns() - stamp) / 1e6)
@@ -315,7 +328,7 @@ def run_once(kind: Any, shape: Shape, seconds: float, paced: bool) -> dict[str, 
 
 
 def available() -> list[Any]:
-    """The transports that are installed; the others are named on standard error."""
+    """The transports that are installed; reports the others on standard error."""
     found = []
     for kind in PATHS:
         module = {"imageZMQ": "imagezmq", "VidGear NetGear": "vidgear.gears"}.get(kind.name)
@@ -329,8 +342,10 @@ def available() -> list[Any]:
     return found
 
 
-def measure(seconds: float) -> list[dict[str, Any]]:
-    """All transports in turn, several rounds; medians."""
+def measure(
+    seconds: Annotated[float, typer.Option(min=1, help="seconds for each measurement")] = 3.0,
+) -> list[TransportRow]:
+    """Measure all transports in turn, several rounds; returns medians."""
     kinds, rows = available(), []
     for shape in SIZES:
         taken: dict[str, list[tuple[dict[str, float], dict[str, float]]]] = {}
@@ -340,27 +355,19 @@ def measure(seconds: float) -> list[dict[str, Any]]:
                 paced = run_once(kind, shape, seconds, paced=True)
                 taken.setdefault(kind.name, []).append((fast, paced))
         for name, pairs in taken.items():
-            rows.append({
+            row: TransportRow = {
                 "transport": name,
                 "size": f"{shape[1]}×{shape[0]}",
                 "fps": round(median(fast["fps"] for fast, _ in pairs)),
                 "cpu_ms": round(median(fast["cpu_ms"] for fast, _ in pairs), 3),
                 "latency_ms_p50": round(median(p["latency_ms_p50"] for _, p in pairs), 3),
                 "latency_ms_p99": round(median(p["latency_ms_p99"] for _, p in pairs), 3),
-            })  # fmt: skip
+            }
+            rows.append(row)
     return rows
 
 
-def transport(seconds: float, picture: Path | None, json_output: bool) -> None:
-    """Measure and print."""
-    rows = measure(seconds)
-    if picture is not None:
-        from benchmarks import pictures
-
-        pictures.transport(rows, picture)
-    if json_output:
-        sys.stdout.write(json.dumps(rows, indent=1) + "\n")
-        return
+def show(rows: list[TransportRow]) -> None:
     table = Table(title=f"one process to another, medians of {ROUNDS} rounds")
     for column in ("transport", "size", "frames/s", "CPU ms a frame", "latency p50 ms", "p99 ms"):
         table.add_column(column, justify="left" if column == "transport" else "right")

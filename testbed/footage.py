@@ -46,9 +46,12 @@ def still_clip(path: Path, fps: int = 20, size: tuple[int, int] = (240, 320)) ->
     return path
 
 
-def clips() -> list[Path | str]:
-    """List real clips of 640×480 in the folder that TWO_STREAM_DATA names."""
+def gesture_clips(scene: int = 3) -> list[Path | str]:
+    """List real gestures of 640×480 in the folder that TWO_STREAM_DATA names.
+
+    They were filmed in two scenes, 3 and 14.
+    """
     folder = os.environ.get("TWO_STREAM_DATA")
     if not folder:
         raise SystemExit("TWO_STREAM_DATA is not set; it must name the folder of clips")
-    return sorted((Path(folder) / "vga").glob("*_3.mp4"))
+    return sorted((Path(folder) / "vga").glob(f"*_{scene}.mp4"))

@@ -1,7 +1,7 @@
-"""The two-stream computation with nothing around it, for loops that aren't this program's.
+"""The two-stream computation by itself, for the loops of other projects.
 
-Imports OpenCV, onnxruntime and numpy alone, so that it runs in the environment of another program
-too. Preprocessing, flow and windows are those of :mod:`pipeline`, written plainly.
+It imports only OpenCV, onnxruntime and numpy, so that it also runs in another project's
+environment. Preprocessing, flow and windows are those of :mod:`pipeline`, written plainly.
 """
 
 import json
@@ -21,9 +21,9 @@ Picture = npt.NDArray[Any]
 
 
 class TwoStream:
-    """The three networks of a pack; what is kept of each camera between frames.
+    """The three networks of a pack, and the state of each camera between frames.
 
-    ``threads`` 0 leaves onnxruntime its defaults, as most programs do.
+    With ``threads`` 0 onnxruntime keeps its defaults, as in most programs.
     """
 
     def __init__(self, pack: Path, threads: int = 0) -> None:
@@ -41,7 +41,7 @@ class TwoStream:
         self._cameras: dict[int, _Camera] = {}
 
     def __call__(self, camera: int, frame: Picture) -> Picture:
-        """Scores (C,) of a camera that shows ``frame``, (H, W, 3) uint8 BGR."""
+        """Scores (C,) of ``camera`` after its next ``frame``, (H, W, 3) uint8 BGR."""
         contract = self.contract
         state = self._cameras.get(camera)
         if state is None:
@@ -60,9 +60,11 @@ class TwoStream:
 
 
 class _Camera:
+    """The newest flow fields of a camera, and the window of its features."""
+
     def __init__(self, contract: dict[str, Any]) -> None:
         self._contract = contract
-        self._grey: Picture | None = None
+        self._gray: Picture | None = None
         self._dis = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_FAST)
         self._fields: deque[Picture] = deque(maxlen=contract["temporal"]["stack"])
         steps, size = contract["window"], contract["feature_size"]
@@ -71,15 +73,15 @@ class _Camera:
         self.mask = np.zeros((steps, 2), np.float32)
 
     def stacked(self, frame: Picture) -> Picture | None:
-        """The stack (L, h, w, 2) uint8 that ends with ``frame``."""
+        """The stack (L, h, w, 2) uint8 that ends with ``frame``; None until it is whole."""
         contract = self._contract["temporal"]
         height, width = contract["flow_size"]
         resized = cv2.resize(frame, (width, height), interpolation=cv2.INTER_AREA)
-        grey = cv2.cvtColor(resized, cv2.COLOR_BGR2GRAY)
-        before, self._grey = self._grey, grey
+        gray = cv2.cvtColor(resized, cv2.COLOR_BGR2GRAY)
+        before, self._gray = self._gray, gray
         if before is None:
             return None
-        flow = self._dis.calc(before, grey, None)  # type: ignore[call-overload]
+        flow = self._dis.calc(before, gray, None)  # type: ignore[call-overload]
         height, width = contract["size"]
         small = cv2.resize(flow, (width, height), interpolation=cv2.INTER_AREA)
         scaled = np.clip(np.rint(small * (127.0 / contract["bound"])), -127.0, 127.0) + 128.0
@@ -87,6 +89,7 @@ class _Camera:
         return np.stack(self._fields) if len(self._fields) == contract["stack"] else None
 
     def push(self, spatial: Picture, temporal: Picture | None) -> None:
+        """Move the window by one step; features are (d,), and motion is masked while it is None."""
         for rows in (self.spatial, self.temporal, self.mask):
             rows[:-1] = rows[1:]
         self.spatial[-1], self.temporal[-1] = spatial, 0.0 if temporal is None else temporal
@@ -94,7 +97,7 @@ class _Camera:
 
 
 class Due:
-    """Whether a camera's frame stands for a step; ``step_hz`` 0: each does."""
+    """Tells which frames of a camera are steps. With ``step_hz`` 0 every frame is one."""
 
     def __init__(self, step_hz: float) -> None:
         self._step_hz, self._last = step_hz, -1
@@ -108,7 +111,7 @@ class Due:
 
 
 class Tally:
-    """Counts what was worked off between ``settle`` and ``settle + seconds``, and how late."""
+    """Counts processed frames, and how late they are, from ``settle`` to ``settle + seconds``."""
 
     def __init__(self, cameras: int, settle: float, seconds: float) -> None:
         self._from = time.monotonic() + settle
@@ -122,7 +125,7 @@ class Tally:
         return time.monotonic() >= self._until
 
     def add(self, camera: int, grabbed: float) -> None:
-        """A frame of ``camera``, grabbed at ``grabbed`` (monotonic), has its scores."""
+        """Count a frame of ``camera`` whose scores are there; ``grabbed`` is monotonic seconds."""
         now = time.monotonic()
         if now < self._from:
             self._cpu_s = time.process_time()
@@ -130,8 +133,8 @@ class Tally:
             self._done[camera] += 1
             self._late.append(1000 * (now - grabbed))
 
-    def say(self) -> None:
-        """One JSON object on standard output."""
+    def report(self) -> None:
+        """Print one JSON object on standard output."""
         found = {
             "rates": [round(done / self._seconds, 2) for done in self._done],
             "late_ms": np.percentile(self._late, (50, 99)).round(1).tolist() if self._late else [],
@@ -141,5 +144,5 @@ class Tally:
 
 
 def arguments() -> Iterator[str]:
-    """The command line of a loop: pack, step rate (0: every frame), settle, seconds, addresses."""
+    """A loop's command line: pack, step rate (0: every frame), threads, settle, seconds, URLs."""
     return iter(sys.argv[1:])

@@ -1,7 +1,7 @@
 """Roboflow's InferencePipeline with the two streams as its custom logic.
 
-Runs in an environment of its own, where their package is installed; it needs nothing of this
-project's but :mod:`bare`, which lies beside it.
+It runs in an environment of its own, where Roboflow's package is installed. Of this project it
+imports only :mod:`bare`, from the same folder.
 """
 
 import sys
@@ -42,7 +42,7 @@ def main() -> None:
     pipeline.start(use_main_thread=False)
     while not tally.over():
         time.sleep(0.1)
-    tally.say()
+    tally.report()
     sys.stdout.flush()
     threading.Timer(3.0, sys.exit).start()
     pipeline.terminate()

@@ -1,7 +1,7 @@
 """The textbook loop: read a frame, Farneback, two torch networks, concatenate, classify, next.
 
-On its own thread and nothing else, one frame after the other; torch and OpenCV by their defaults.
-Networks of the pack's own architecture; weights don't matter to how long they take.
+One thread processes one frame after the other, with the defaults of torch and OpenCV. The networks
+have the pack's architecture but random weights, which doesn't change the time that they take.
 """
 
 import time
@@ -23,7 +23,7 @@ def main() -> None:
     model = new_model(config).eval()
     classify = torch.nn.Linear(2 * config.feature_size, len(config.labels))
     tally = Tally(1, float(settle), float(seconds))
-    grey: Any = None
+    gray: Any = None
     fields: list[Any] = []
     with torch.inference_mode():
         while not tally.over():
@@ -34,12 +34,12 @@ def main() -> None:
                     if not more:
                         break
                     grabbed = time.monotonic()
-                    before, grey = grey, cv2.cvtColor(frame, cv2.COLOR_BGR2GRAY)
+                    before, gray = gray, cv2.cvtColor(frame, cv2.COLOR_BGR2GRAY)
                     if before is None:
                         continue
-                    start = np.zeros((*grey.shape, 2), np.float32)
+                    start = np.zeros((*gray.shape, 2), np.float32)
                     flow = cv2.calcOpticalFlowFarneback(
-                        before, grey, start, 0.5, 3, 15, 3, 5, 1.2, 0
+                        before, gray, start, 0.5, 3, 15, 3, 5, 1.2, 0
                     )
                     height, width = config.temporal.size
                     fields = [*fields, cv2.resize(flow, (width, height))][-config.temporal.stack :]
@@ -52,7 +52,7 @@ def main() -> None:
                     both = [model.spatial(picture[None]), model.temporal.features(planes)]
                     classify(torch.cat(both, 1)).softmax(1)
                     tally.add(0, grabbed)
-    tally.say()
+    tally.report()
 
 
 if __name__ == "__main__":

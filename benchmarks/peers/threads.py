@@ -1,4 +1,4 @@
-"""A plain threaded loop: a thread reads each camera, one works off the newest frame of each."""
+"""A plain threaded loop: a thread reads each camera, another processes each newest frame."""
 
 import threading
 import time
@@ -11,7 +11,7 @@ from benchmarks.peers.bare import Due, Tally, TwoStream, arguments
 
 
 class Reader:
-    """Reads a camera in a thread of its own; keeps the newest frame that stands for a step."""
+    """Reads a camera in a thread of its own and keeps the newest frame that is a step."""
 
     def __init__(self, url: str, step_hz: float, arrived: threading.Condition) -> None:
         self._url, self._due, self._arrived = url, Due(step_hz), arrived
@@ -50,7 +50,7 @@ def main() -> None:
             if newest is not None:
                 networks(place, newest[1])
                 tally.add(place, newest[0])
-    tally.say()
+    tally.report()
 
 
 if __name__ == "__main__":

@@ -4,9 +4,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import typer
 
-from benchmarks.flow import flow, load_pairs, median_ms, zero
+from benchmarks.flow import load_pairs, median_ms, zero
 from pipeline.arrays import FlowField, Gray
 
 
@@ -45,19 +44,3 @@ def test_the_first_round_does_not_count_and_methods_take_turns() -> None:
 def test_a_missing_pair_is_named(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match=r"RubberWhale.frame10\.png"):
         load_pairs(tmp_path)
-
-
-def test_without_data_the_benchmark_says_what_to_set(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
-) -> None:
-    monkeypatch.delenv("TWO_STREAM_DATA", raising=False)
-    with pytest.raises(typer.Exit) as stopped:
-        flow(json_output=True)
-    assert stopped.value.exit_code == 2
-    assert "TWO_STREAM_DATA" in capsys.readouterr().err
-    monkeypatch.setenv("TWO_STREAM_DATA", str(tmp_path))
-    with pytest.raises(typer.Exit):
-        flow(json_output=True)
-    printed = capsys.readouterr()
-    assert "frame10.png" in printed.err
-    assert printed.out == ""

@@ -1,12 +1,7 @@
-"""The search for the largest number of cameras that a loop holds, and the pictures of figures."""
+"""The search for the largest number of cameras that a loop holds."""
 
-from pathlib import Path
-
-import cv2
 import pytest
 
-from benchmarks import pictures
-from benchmarks.latency import TOTAL
 from benchmarks.peers import Trial, most_cameras
 from benchmarks.peers.bare import Due
 
@@ -43,31 +38,3 @@ def test_frames_are_due_once_a_step_or_always() -> None:
     times = [i / 30 + 0.001 for i in range(30)]
     assert sum(map(due, times)) == 10
     assert all(map(always, times))
-
-
-@pytest.mark.slow
-def test_figures_become_pictures(tmp_path: Path) -> None:
-    ms = {TOTAL: {"p50": 12.0, "p99": 30.0}}
-    trials = [{"cameras": n, "ms": ms, "cores": n / 10, "server_cores": 0.1} for n in (1, 2, 3)]
-    stages = {"capture": 40.0, "flow": 17.0}
-    rows = [
-        {"transport": name, "size": size, "fps": fps}
-        for size in ("640×480", "1920×1080")
-        for name, fps in (("ring", 9000.0), ("queue", 90.0))
-    ]
-    pictures.overhead(
-        {"cameras": 4, "overhead": 1.1, "floor_ms": stages, "pipeline_ms": {**stages, "fusion": 3}},
-        tmp_path / "overhead.png",
-    )
-    pictures.latency(trials, tmp_path / "latency.png")
-    pictures.density({"held": 2, "seconds": 60, "trials": trials}, tmp_path / "density.png")
-    pictures.transport(rows, tmp_path / "transport.png")
-    pictures.peers(
-        {"two-stream": {"cameras": 12}, "loop": {"cameras": 0.3}}, tmp_path / "peers.png"
-    )
-    found = sorted(tmp_path.glob("*.png"))
-    assert len(found) == 5
-    for path in found:
-        picture = cv2.imread(str(path))
-        assert picture is not None
-        assert picture.std() > 5.0
