@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
+import torch
 
 from export.accuracy import Outcome, milliseconds, predicted
 from export.graphs import ExportError, export_graphs
@@ -144,24 +145,38 @@ def flickering_clip(config: TrainConfig, seed: int) -> Stepped:
     return step_clip(((n * FRAME_NS, picture) for n, picture in enumerate(pictures)), config)
 
 
-def test_8_bits_that_cost_too_much_are_refused_with_figures(tmp_path: Path) -> None:
-    """Calibrated where nothing moves, the motion network is blind to what does."""
-    config = tiny_config(seed=5)  # one whose random weights tell the clips apart
+def deaf_to_motion(config: TrainConfig) -> TwoStream:
+    """A model that decides by motion alone, and by motion far beyond its range in a still clip.
+
+    In 8 bits that were calibrated on a still clip, each motion is clipped to that range.
+    """
     model = model_of(config)
+    with torch.no_grad():
+        for parameter in model.spatial.head.parameters():
+            parameter.zero_()
+        # The last two planes are coordinates; all others are flow.
+        model.temporal.get_parameter("backbone.layers.0.weight")[:, :-2] *= 100.0
+    return model
+
+
+def test_8_bits_that_cost_too_much_are_refused_with_figures(tmp_path: Path) -> None:
+    # With these random weights, float32 and 8 bits give every clip different labels, each ahead of
+    # the next by more than 0.1: CPUs that round differently give the same ones.
+    config = tiny_config(seed=3)
+    model = deaf_to_motion(config)
     black = step_clip(((n * FRAME_NS, np.zeros((72, 96, 3), np.uint8)) for n in range(4)), config)
-    clips = [flickering_clip(config, seed) for seed in range(12)]
+    clips = [flickering_clip(config, seed) for seed in range(6)]
     folder = tmp_path / "pack"
     export_packs(model, config, {}, clips[:1], folder)
     pack = ModelPack.load(folder)
     # What the model says in float32 is taken for the truth, so that it's always right.
     truth = [predicted(open_networks(pack), pack.contract, clip)[0] for clip in clips]
-    assert len(set(truth)) > 1
-    blind = Trial(model, config, [black], zip(truth, clips, strict=True))
+    still = Trial(model, config, [black], zip(truth, clips, strict=True))
     before = (folder / "pack.json").read_bytes()
-    with pytest.raises(ExportError, match=r"8 bits cost \d+\.\d\d points .* 12 clips \(100\.00 % "):
+    with pytest.raises(ExportError, match=r"8 bits cost \d+\.\d\d points .* 6 clips \(100\.00 % "):
         export_packs(
             model, config, {}, clips[:1], folder, Wanted(("temporal",)),
-            Measurement([blind], held_out=True),
+            Measurement([still], held_out=True),
         )  # fmt: skip
     assert (folder / "pack.json").read_bytes() == before
     assert not folder.with_name("pack-int8").exists()
