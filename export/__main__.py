@@ -1,4 +1,4 @@
-"""``python -m export``: a checkpoint becomes a model pack."""
+"""``python -m export``: write a checkpoint as a model pack."""
 
 import logging
 from pathlib import Path
@@ -27,14 +27,14 @@ from training.model import CheckpointError, TwoStream, load_checkpoint
 EXIT_USAGE = 2
 EXIT_REFUSED = 1
 FOREIGN_NOTE = (
-    "The appearance network was trained elsewhere and put in the place of the checkpoint's, whose "
-    "own figures don't hold for it; its thresholds were kept. Which clips that network was trained "
-    "on, and under which licence it is, the export can't know."
+    "The appearance network was trained elsewhere and replaces the checkpoint's. So the "
+    "checkpoint's own figures don't hold; its thresholds were kept. The export doesn't know which "
+    "clips that network was trained on, nor its licence."
 )
 
 
 class UsageError(Exception):
-    """Options that don't go together, or can't be read."""
+    """Options that contradict each other or can't be parsed."""
 
 
 def fail(error: Exception, code: int) -> typer.Exit:
@@ -45,13 +45,15 @@ def fail(error: Exception, code: int) -> typer.Exit:
 def networks_in(text: str | None) -> tuple[str, ...]:
     """``spatial,temporal`` or one of them; raises :class:`UsageError`."""
     names = tuple(dict.fromkeys(part.strip() for part in (text or "").split(",") if part.strip()))
-    if strange := [name for name in names if name not in SMALL_NETWORKS]:
-        raise UsageError(f"--int8: want {','.join(SMALL_NETWORKS)} or one of them, not {strange}")
+    if unknown := [name for name in names if name not in SMALL_NETWORKS]:
+        raise UsageError(
+            f"--int8: expected {','.join(SMALL_NETWORKS)} or one of them, not {unknown}"
+        )
     return names
 
 
 class Foreign:
-    """The network that --spatial-module names, built and filled once, for every model."""
+    """The network of --spatial-module: built and loaded once, then put into every model."""
 
     def __init__(self, name: str, weights: Path) -> None:
         self.name = name
@@ -79,9 +81,9 @@ def foreign(module: str | None, weights: Path | None) -> Foreign | None:
 
 
 def describe(out: Path, contract: Contract) -> str:
-    """One line on what was written."""
+    """One line about a pack that was written."""
     parity, cost = contract.parity, contract.quantised
-    held_to = "8 bits, not held to it" if parity.tolerance is None else f"≤ {parity.tolerance:g}"
+    held_to = "8 bits, no limit" if parity.tolerance is None else f"≤ {parity.tolerance:g}"
     line = (
         f"{out}: {contract.name} {contract.version}, parity on {parity.samples} clips ({held_to}): "
         f"spatial {parity.spatial:.1e}, temporal {parity.temporal:.1e}, "
@@ -107,25 +109,25 @@ def export(
     clips_per_label: Annotated[int, typer.Option(min=1, help="clips to compare on")] = 2,
     int8: Annotated[
         str | None,
-        typer.Option(help="also write 8 bits of spatial, temporal, or both with a comma"),
+        typer.Option(help="also write an 8-bit pack, of spatial, temporal, or spatial,temporal"),
     ] = None,
     fp16: Annotated[bool, typer.Option("--fp16", help="also write float16, for GPUs")] = False,
     folds: Annotated[
         Path | None,
-        typer.Option(help="run folder whose fold0.pt… measure accuracy on clips held out"),
+        typer.Option(help="run folder; its fold0.pt… measure accuracy on held-out clips"),
     ] = None,
     spatial_module: Annotated[
         str | None, typer.Option(help="appearance network trained elsewhere, as pkg.mod:build")
     ] = None,
     spatial_weights: Annotated[
-        Path | None, typer.Option(help="its weights, .safetensors, or .pt with tensors alone")
+        Path | None, typer.Option(help="its weights: .safetensors, or .pt with nothing but tensors")
     ] = None,
     threads: Annotated[int, typer.Option(min=1, help="CPU threads")] = 1,
 ) -> None:
     """Write a checkpoint's networks as ONNX, measured against torch on real clips.
 
-    Exit status 1: the exported networks don't say what the model says, or 8 bits cost a point of
-    accuracy or more; nothing was written.
+    Exit status 1: the exported networks don't compute what the model computes, or 8 bits cost a
+    point of accuracy or more. Then nothing is written.
     """
     torch.set_num_threads(threads)
     cv2.setNumThreads(threads)

@@ -1,4 +1,4 @@
-"""How often packs of the same networks in other numbers are right, and how fast they are."""
+"""Accuracy and speed of the same networks in several precisions."""
 
 import time
 from collections.abc import Iterable, Mapping
@@ -20,12 +20,12 @@ from training.measure import STREAMS
 
 ROUNDS = 200
 WARM_UP = 20
-NOTHING_SAID = -1
+NO_LABEL = -1
 
 
 @dataclass
 class Outcome:
-    """True labels (N,) and what was predicted of each clip, (N, 3): fused and each stream."""
+    """True labels (N,) and the predicted ones, (N, 3): by the fused scores and by each stream's."""
 
     truth: list[int] = field(default_factory=list)
     predicted: list[list[int]] = field(default_factory=list)
@@ -35,30 +35,30 @@ class Outcome:
         return len(self.truth)
 
     def top1(self) -> dict[str, float]:
-        """The share of clips that each stream's scores told rightly."""
+        """Top-1 accuracy of the fused scores and of each stream's, from 0 to 1."""
         right = np.array(self.predicted) == np.array(self.truth)[:, None]
         return {name: float(right[:, place].mean()) for place, name in enumerate(STREAMS)}
 
     def agreement(self, other: "Outcome") -> float:
-        """The share of clips of which both say the same."""
+        """The share of clips whose fused label is the same in both."""
         fused = np.array(self.predicted)[:, 0] == np.array(other.predicted)[:, 0]
         return float(fused.mean())
 
 
 def predicted(networks: Networks, contract: Contract, clip: Stepped) -> list[int]:
-    """A clip's label by the fused scores and by each stream's own; -1 of one that said nothing."""
+    """A clip's label by the fused scores and by each stream's own; -1 without scores."""
     nothing = np.array([label in contract.background for label in contract.labels])
     features = clip_features(networks, clip, contract.temporal.stack)
-    said = stepped_scores(networks, contract, features)
+    steps = stepped_scores(networks, contract, features)
 
     def best(rows: Iterable[Floats | None]) -> int:
         there = [row for row in rows if row is not None]
-        return int(clip_scores(np.stack(there), nothing).argmax()) if there else NOTHING_SAID
+        return int(clip_scores(np.stack(there), nothing).argmax()) if there else NO_LABEL
 
     return [
-        best(step.scores for step in said),
-        best(step.spatial for step in said),
-        best(step.temporal for step in said),
+        best(step.scores for step in steps),
+        best(step.spatial for step in steps),
+        best(step.temporal for step in steps),
     ]
 
 
@@ -95,8 +95,8 @@ def _one_of_each(contract: Contract) -> dict[str, dict[str, npt.NDArray[np.gener
 def milliseconds(packs: Mapping[Precision, ModelPack]) -> dict[Precision, dict[str, float]]:
     """Median CPU time of each network for one step of one camera, in its one thread.
 
-    The packs take turns, run by run: what else the machine does slows all of them alike, and the
-    time that it takes from them isn't counted.
+    The packs take turns, run by run, so that other work on the machine slows all of them alike.
+    The CPU time of that other work isn't counted.
     """
     opened = {name: open_networks(pack) for name, pack in packs.items()}
     feeds = _one_of_each(next(iter(packs.values())).contract)

@@ -1,4 +1,4 @@
-"""The model card: what a pack is, where it comes from, how good it is, how to make it again."""
+"""The model card: what a pack is, its data and licence, its accuracy, how to make it again."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -18,8 +18,9 @@ MEGABYTE = 1e6
 class Variant:
     """One of the packs that were exported together.
 
-    ``bytes`` of its three networks, ``milliseconds`` of CPU time of each on the machine that
-    exported it, ``top1`` of fused and single streams' scores, empty where it wasn't measured.
+    ``bytes`` counts its three networks. ``milliseconds`` is the CPU time of each network on the
+    machine that exported it. ``top1`` is the accuracy of the fused scores and of each stream's;
+    empty where it wasn't measured.
     """
 
     precision: Precisions
@@ -75,7 +76,7 @@ def _confusion(metrics: Mapping[str, object], labels: Sequence[str]) -> list[str
         return []
     return [
         "",
-        "| true \\ said | " + " | ".join(labels) + " |",
+        "| true \\ predicted | " + " | ".join(labels) + " |",
         "| --- |" + " --- |" * len(labels),
         *(
             f"| {label} | " + " | ".join(str(count) if count else "" for count in row) + " |"
@@ -94,7 +95,7 @@ def _streams(metrics: Mapping[str, object]) -> list[str]:
         if isinstance(figures, dict) and figures["gestures"]:
             lines.append(
                 f"- {what}: {figures['found']} of {figures['gestures']} actions reported with the "
-                f"right label, {figures['false_events_per_minute']} false events a minute, "
+                f"right label, {figures['false_events_per_minute']} false events per minute, "
                 f"F1 {figures['f1']:.2f} "
                 f"({figures['minutes']} minutes, all folds)"
             )
@@ -112,11 +113,11 @@ def _parity(contract: Contract) -> list[str]:
     parity = contract.parity
     if parity.tolerance is None:
         held_to = (
-            "This pack has 8-bit networks: what it is held to is accuracy, below. Before they were "
-            "rounded, the same networks passed the comparison to 0.001."
+            "This pack has 8-bit networks, so its accuracy is compared instead: see below. Before "
+            "they were rounded, the same networks agreed to 0.001."
         )
     else:
-        held_to = f"Beyond {parity.tolerance:g} nothing is written."
+        held_to = f"The export writes nothing if it is beyond {parity.tolerance:g}."
     stepped = "not measured" if parity.stepped is None else f"{parity.stepped:.1e}"
     return [
         f"Largest difference between torch and onnxruntime over {parity.samples} real clips, each "
@@ -135,7 +136,7 @@ def _precisions(contract: Contract, variants: Sequence[Variant]) -> list[str]:
     lines = [
         "",
         "Milliseconds are medians of CPU time for one step of one camera on the machine that "
-        "exported the pack; float16 is for GPUs, and CPUs compute it in float32 with conversions.",
+        "exported the pack. float16 is for GPUs: CPUs convert it and compute in float32.",
         "",
         "| spatial / temporal / fusion | size | " + " | ".join(f"{n}, ms" for n in NETWORKS)
         + " | fused | spatial | temporal | largest difference |",
@@ -153,9 +154,9 @@ def _precisions(contract: Contract, variants: Sequence[Variant]) -> list[str]:
         lines += [
             "",
             f"8 bits: ranges from the {cost.calibration}; accuracy over {cost.clips} clips "
-            f"{whose}, a fall of {cost.drop_points:.2f} points; both say the same of "
-            f"{_percent(cost.agreement)} of the clips. Weights use all 8 bits: on CPUs without "
-            "VNNI (or Arm's dot product) sums may saturate, so measure there before relying on it.",
+            f"{whose}, a fall of {cost.drop_points:.2f} points. Both predict the same label for "
+            f"{_percent(cost.agreement)} of the clips. On x86 CPUs without VNNI the scores are the "
+            "same, but float32 is usually faster.",
         ]
     return lines
 
@@ -174,14 +175,14 @@ def _what(contract: Contract) -> str:
 def model_card(contract: Contract, variants: Sequence[Variant]) -> str:
     """The card of a pack, in Markdown.
 
-    ``variants`` are the packs that were exported together, this one among them; all else is from
-    the contract.
+    ``variants`` are the packs that were exported together, this one among them. Everything else
+    comes from the contract.
     """
     background = ", ".join(contract.background)
     lines = [
         f"# {contract.name} {contract.version}",
         "",
-        f"Labels: {', '.join(contract.labels)}. Of these, {background} means nothing and makes no "
+        f"Labels: {', '.join(contract.labels)}. {background} stands for no action and makes no "
         "event.",
         "",
         "## What it is",
@@ -200,7 +201,7 @@ def model_card(contract: Contract, variants: Sequence[Variant]) -> str:
         *_confusion(contract.metrics, contract.labels),
         *_streams(contract.metrics),
         "",
-        "## Is it what was trained",
+        "## Does it compute what was trained",
         "",
         *_parity(contract),
         "",
@@ -210,8 +211,8 @@ def model_card(contract: Contract, variants: Sequence[Variant]) -> str:
         "## Limits",
         "",
         *(f"- {limit}" for limit in contract.limits),
-        f"- Actions longer than the window ({contract.window / contract.step_hz:g} s) are seen "
-        "in part.",
+        f"- Actions longer than the window ({contract.window / contract.step_hz:g} s) are only "
+        "seen in part.",
         "- Not for decisions about people.",
         "",
         "## How to make it again",

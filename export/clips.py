@@ -1,4 +1,4 @@
-"""Real clips, decoded when they're needed: to compare on, to calibrate on, to measure on."""
+"""Real clips for comparison, calibration and measurement, decoded when they are needed."""
 
 import logging
 import re
@@ -21,21 +21,21 @@ SAME_RECIPE = ("labels", "background", "step_hz", "window", "feature_size", "spa
 
 Labelled = tuple[Entry, int]
 Adapt = Callable[[TwoStream, TrainConfig], TrainConfig]
-"""Changes a model after it was loaded, and returns the configuration that goes with it."""
+"""Changes a loaded model, and returns the configuration that describes it."""
 
 
 def read_clips(entries: Iterable[Labelled], config: TrainConfig) -> Iterator[tuple[int, Stepped]]:
-    """Each clip in steps, with the number of its label; those that can't be read are logged."""
+    """Yield each clip in steps with the number of its label; unreadable clips are logged."""
     for entry, label in entries:
         try:
             frames = video_frames(entry.path, entry.start_s, entry.end_s)
             yield label, step_clip(frames, config)
         except DataError as error:
-            log.warning("left out: %s: %s", entry.path, error)
+            log.warning("skipped: %s: %s", entry.path, error)
 
 
 def evenly(entries: Sequence[Labelled], count: int) -> list[Labelled]:
-    """Up to ``count`` of the entries, evenly over the list."""
+    """Up to ``count`` of the entries, spread evenly over the list."""
     chosen = np.linspace(0, len(entries) - 1, min(count, len(entries))).astype(int)
     return [entries[place] for place in chosen]
 
@@ -50,14 +50,14 @@ def sample_clips(config: TrainConfig, data: Path, per_label: int) -> list[Steppe
 
 
 def fold_checkpoints(folder: Path) -> dict[int, Path]:
-    """``fold0.pt``, ``fold1.pt``… of a training run, by fold; raises CheckpointError for none."""
+    """``fold0.pt``, ``fold1.pt``… of a training run, by fold; CheckpointError if none."""
     found = {
         int(match[1]): path
         for path in sorted(folder.glob("fold*.pt"))
         if (match := FOLD_FILE.fullmatch(path.name))
     }
     if not found:
-        raise CheckpointError(f"{folder}: no fold0.pt, fold1.pt… in it, as training writes them")
+        raise CheckpointError(f"{folder}: has no fold0.pt, fold1.pt… as training writes them")
     return found
 
 
@@ -65,20 +65,22 @@ def _load_fold(path: Path, config: TrainConfig) -> tuple[TwoStream, TrainConfig]
     model, own, _ = load_checkpoint(path)
     for key in SAME_RECIPE:
         if getattr(own, key) != getattr(config, key):
-            raise CheckpointError(f"{path}: its {key} is not that of the checkpoint to export")
+            raise CheckpointError(
+                f"{path}: its {key} differs from that of the checkpoint to export"
+            )
     return model, own
 
 
 def held_out_trials(folder: Path, config: TrainConfig, data: Path, adapt: Adapt) -> Iterator[Trial]:
-    """Each fold's model with its own fold's clips to measure on, and others to calibrate on.
+    """Yield each fold's model with that fold's clips to measure on, and others to calibrate on.
 
     ``config`` is that of the checkpoint to export, before ``adapt``. Raises CheckpointError and
-    DataError at once; clips are decoded as the trials are gone through.
+    DataError at once; clips are decoded while the caller iterates.
     """
     entries = labelled_entries(config, data, config.clips)
     models = {fold: _load_fold(path, config) for fold, path in fold_checkpoints(folder).items()}
-    if strange := sorted(models.keys() - {entry.fold for entry, _ in entries}):
-        raise DataError(f"{folder}: has models of folds {strange}, of which the list has no clip")
+    if unknown := sorted(models.keys() - {entry.fold for entry, _ in entries}):
+        raise DataError(f"{folder}: has models of folds {unknown} that aren't in the list")
     return (
         _held_out(fold, model, adapt(model, own), entries) for fold, (model, own) in models.items()
     )
@@ -95,7 +97,7 @@ def _held_out(
 
 
 def own_trial(model: TwoStream, config: TrainConfig, data: Path) -> Iterator[Trial]:
-    """The model itself with all clips of the list, whatever it was trained on."""
+    """The model itself with all clips of the list, including those that it was trained on."""
     entries = labelled_entries(config, data, config.clips)
     calibration = [clip for _, clip in read_clips(evenly(entries, CALIBRATION_CLIPS), config)]
     yield Trial(model, config, calibration, read_clips(entries, config))

@@ -19,7 +19,7 @@ from training.spatial import SpatialNetwork
 
 OPSET = 17
 IR_VERSION = 8
-"""The file format of that opset's time: what reads the one reads the other."""
+"""The file format of that opset's time: a runtime that reads one reads the other."""
 Axes = Mapping[str, Mapping[int, str]]
 Graphs = Mapping[str, onnx.ModelProto]
 SCORES = ("scores", "spatial_scores", "temporal_scores")
@@ -30,16 +30,16 @@ class ExportError(Exception):
 
 
 def reason(error: ValidationError) -> str:
-    """What a contract's own check says, without pydantic's words around it."""
+    """The message of a contract's own check, without pydantic's words around it."""
     return error.errors()[0]["msg"].removeprefix("Value error, ")
 
 
 class Appearance(nn.Module):
     """``spatial.onnx``: (N, h, w, 3) uint8 BGR -> (N, d) float32.
 
-    Colour order, mean and deviation are one 1×1 convolution over the colours. As three operators
-    in a row, runtimes run them on the interleaved picture, where they cost an 8-bit network 0.3 ms
-    of its 2; and a convolution is what quantisation knows.
+    Colour order, mean and deviation are one 1×1 convolution over the colours. Runtimes would run
+    three operators in a row on the interleaved picture, where they cost an 8-bit network 0.3 ms of
+    its 2. And quantisation handles convolutions.
     """
 
     def __init__(self, network: SpatialNetwork) -> None:
@@ -60,9 +60,9 @@ class Appearance(nn.Module):
 
 
 def checked(graph: onnx.ModelProto) -> onnx.ModelProto:
-    """``graph`` itself; raises :class:`ExportError` unless it is valid and all standard ONNX."""
-    if strange := {f"{node.domain}.{node.op_type}" for node in graph.graph.node if node.domain}:
-        raise ExportError(f"{graph.graph.name}: operators outside the standard: {sorted(strange)}")
+    """Return ``graph``; raise :class:`ExportError` unless it is valid and only standard ONNX."""
+    if foreign := {f"{node.domain}.{node.op_type}" for node in graph.graph.node if node.domain}:
+        raise ExportError(f"{graph.graph.name}: operators outside the standard: {sorted(foreign)}")
     try:
         onnx.checker.check_model(graph, full_check=True)
     except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
@@ -71,11 +71,11 @@ def checked(graph: onnx.ModelProto) -> onnx.ModelProto:
 
 
 def simplified(graph: onnx.ModelProto) -> onnx.ModelProto:
-    """Constants folded, paddings drawn into convolutions: a quarter of the spatial network's nodes.
+    """Fold constants, and paddings into convolutions: a quarter of the spatial nodes stay.
 
-    By onnxruntime's own basic rewriting, which stays within standard operators. It computes the
-    same bits at the same speed, since sessions do this on loading; it's for quantisation, which
-    looks at single convolutions, and for other runtimes.
+    onnxruntime's own basic rewriting does it, and stays within standard operators. Results and
+    speed don't change, because sessions do the same on loading. It helps quantisation, which looks
+    at single convolutions, and other runtimes.
     """
     with tempfile.TemporaryDirectory() as scratch:
         path = Path(scratch) / "simplified.onnx"
@@ -101,8 +101,8 @@ def _export(
 ) -> onnx.ModelProto:
     with warnings.catch_warnings(), tempfile.TemporaryDirectory() as scratch:
         path = Path(scratch) / "network.onnx"
-        # The tracing exporter writes a GRU as the one operator that runtimes have a kernel for,
-        # and it is named "legacy" in each of its messages; both the lengths below are dynamic.
+        # The tracing exporter writes a GRU as one operator, for which runtimes have a kernel. It
+        # warns that it is "legacy", and of lengths that are in fact dynamic.
         warnings.simplefilter("ignore")
         try:
             torch.onnx.export(
@@ -145,7 +145,7 @@ def export_graphs(model: TwoStream, config: TrainConfig) -> dict[str, onnx.Model
 
 
 def attach_contract(graph: onnx.ModelProto, contract: Contract) -> None:
-    """Put the contract into ``metadata_props``, alone, and name the pack where tools look."""
+    """Make the contract the only entry of ``metadata_props``; name the pack where tools look."""
     del graph.metadata_props[:]
     graph.metadata_props.add(key=METADATA_KEY, value=contract.metadata_json())
     graph.producer_name, graph.producer_version = contract.name, contract.version

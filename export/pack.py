@@ -1,4 +1,4 @@
-"""Writing model packs, and measuring that they say what the trained model says."""
+"""Write model packs, and check that they compute what the trained model computes."""
 
 import shutil
 import tempfile
@@ -34,7 +34,7 @@ from training.model import TwoStream
 
 SUFFIXES: Mapping[Precision, str] = {"float32": "", "int8": "-int8", "float16": "-fp16"}
 CALIBRATION = f"least and largest value over {CALIBRATION_ROWS} steps of real clips"
-# Stand in a contract until the figures are measured, through the very loader that checks them.
+# Placeholders until the figures are measured: the loader accepts no contract without them.
 EXACT = Parity(spatial=0.0, temporal=0.0, fusion=0.0, tolerance=0.0, top1_agreement=1.0, samples=0)
 FREE = Quantised(
     clips=1, held_out=False, calibration=CALIBRATION, float32={"fused": 1.0}, int8={"fused": 1.0},
@@ -44,7 +44,7 @@ FREE = Quantised(
 
 @dataclass(frozen=True)
 class Wanted:
-    """What is written beside the float32 pack: networks in 8 bits, networks in float16."""
+    """What to write beside the float32 pack: networks in 8 bits, networks in float16."""
 
     int8: tuple[str, ...] = ()
     float16: bool = False
@@ -52,9 +52,9 @@ class Wanted:
 
 @dataclass(frozen=True)
 class Trial:
-    """A model to measure accuracy with: clips to calibrate on, and those to measure on.
+    """A model whose accuracy is measured: the clips to calibrate on, and those to measure on.
 
-    ``measured`` gives the number of each clip's label with it; it's gone through once.
+    ``measured`` yields each clip with the number of its label. It is read once.
     """
 
     model: TwoStream
@@ -65,10 +65,10 @@ class Trial:
 
 @dataclass(frozen=True)
 class Measurement:
-    """Trials, and whether their models had not been trained on what they're measured on.
+    """Trials. ``held_out``: their models weren't trained on the clips that they are measured on.
 
-    With a ``note``, the checkpoint's own figures don't hold for what is exported: the measured ones
-    take their place, and the note says why.
+    A ``note`` says why the checkpoint's own figures don't hold for the exported networks. The
+    measured figures then replace them.
     """
 
     trials: Iterable[Trial]
@@ -77,7 +77,7 @@ class Measurement:
 
 
 def folder_of(out: Path, precision: Precision) -> Path:
-    """Where the pack of a precision is written, given where that of float32 is."""
+    """The folder of a precision's pack; ``out`` is that of float32."""
     return out.parent / (out.name + SUFFIXES[precision])
 
 
@@ -88,9 +88,9 @@ def contract_of(
     parity: Parity = EXACT,
     quantised: Quantised = FREE,
 ) -> Contract:
-    """The contract of a trained model; thresholds come with the metrics where they were fitted.
+    """The contract of a trained model; fitted thresholds are taken from the metrics.
 
-    ``quantised`` goes into it where a network is in 8 bits.
+    ``quantised`` is added if a network is in 8 bits.
     """
     fitted = metrics.get("thresholds", {})
     thresholds = {
@@ -122,7 +122,7 @@ def contract_of(
 
 
 def write_pack(folder: Path, graphs: Graphs, contract: Contract) -> ModelPack:
-    """The networks with the contract in each, and ``pack.json`` with their hashes; read again."""
+    """Write the networks with the contract in each, and ``pack.json`` with hashes; load it."""
     folder.mkdir(parents=True, exist_ok=True)
     for network in NETWORKS:
         attach_contract(graphs[network], contract)
@@ -134,8 +134,10 @@ def write_pack(folder: Path, graphs: Graphs, contract: Contract) -> ModelPack:
 
 
 def measure_accuracy(trials: Iterable[Trial], wanted: Wanted) -> dict[Precision, Outcome]:
-    """What each trial's networks, in each of the wanted precisions, say of its clips; all trials'
-    clips together. Raises :class:`ExportError` when there's no clip."""
+    """Outcomes by precision, over the clips of all trials together.
+
+    Raises :class:`ExportError` when there is no clip.
+    """
     outcomes: dict[Precision, Outcome] = {}
     for trial in trials:
         rows = calibration_rows(trial.calibration, trial.config.temporal.stack)
@@ -152,9 +154,10 @@ def measure_accuracy(trials: Iterable[Trial], wanted: Wanted) -> dict[Precision,
 
 
 def cost_of_int8(outcomes: Mapping[Precision, Outcome], measurement: Measurement) -> Quantised:
-    """Accuracy in 8 bits beside that in float32; raises :class:`ExportError` for too large a fall.
+    """Compare accuracy in 8 bits with that in float32; raises :class:`ExportError` if it falls.
 
-    Too large is a point or more of fused accuracy (:class:`pipeline.model.pack.Quantised`).
+    A fall of a point or more of fused accuracy is too large (see
+    :class:`pipeline.model.pack.Quantised`).
     """
     float32, int8 = outcomes["float32"], outcomes["int8"]
     try:
@@ -169,7 +172,7 @@ def cost_of_int8(outcomes: Mapping[Precision, Outcome], measurement: Measurement
 def remeasured(
     metrics: Mapping[str, object], outcome: Outcome, held_out: bool, note: str
 ) -> dict[str, object]:
-    """Figures of the exported networks in the place of the checkpoint's; thresholds are kept."""
+    """The metrics with the exported networks' figures; the thresholds are kept."""
     return {
         "protocol": "clip: the sliding window over each clip",
         "note": note,
@@ -199,18 +202,18 @@ def export_packs(
     wanted: Wanted | None = None,
     measurement: Measurement | None = None,
 ) -> dict[Precision, Contract]:
-    """Write the pack to ``folder``, and the others beside it, ``folder``-int8 and ``folder``-fp16.
+    """Write the pack to ``folder``, and the others to ``folder``-int8 and ``folder``-fp16.
 
-    ``clips`` are what torch and onnxruntime are compared on and what 8 bits are calibrated on.
-    All packs are checked by the very loader that the pipeline uses. Raises :class:`ExportError`
-    and leaves every folder as it was when a network doesn't say what the model says, or when 8
-    bits cost a point of accuracy or more.
+    Torch and onnxruntime are compared on ``clips``, and 8 bits are calibrated on them. The
+    pipeline's own loader checks every pack. Raises :class:`ExportError` and leaves every folder as
+    it was when a network doesn't compute what the model computes, or when 8 bits cost a point of
+    accuracy or more.
     """
     wanted = wanted or Wanted()
     if not clips:
         raise ExportError("no clips to compare torch and onnxruntime on")
     if wanted.int8 and measurement is None:
-        raise ExportError("no clips to measure on what 8 bits cost")
+        raise ExportError("no clips to measure the accuracy of 8 bits on")
     rows = calibration_rows(clips, config.temporal.stack)
     made = variants(export_graphs(model, config), wanted.int8, wanted.float16, rows)
     with tempfile.TemporaryDirectory() as scratch:
@@ -236,7 +239,7 @@ def export_packs(
 def write_cards(
     packs: Mapping[Precision, ModelPack], outcomes: Mapping[Precision, Outcome]
 ) -> None:
-    """A model card into each pack's folder, with all of them side by side."""
+    """Write a model card into each pack's folder; each card compares all packs."""
     times = milliseconds(packs)
     shown = [_variant(pack, times[name], outcomes.get(name)) for name, pack in packs.items()]
     for pack in packs.values():
@@ -244,7 +247,7 @@ def write_cards(
 
 
 def copy_pack(source: Path, folder: Path) -> None:
-    """Put a pack's files into ``folder``, which is made when it isn't there."""
+    """Copy a pack's files into ``folder``, which is created if it doesn't exist."""
     folder.mkdir(parents=True, exist_ok=True)
     for file in source.iterdir():
         shutil.copyfile(file, folder / file.name)

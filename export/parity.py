@@ -1,4 +1,4 @@
-"""Does a pack say what the trained model says? Every output, along whole clips."""
+"""Compare a pack with the trained model: every output, along whole clips."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
@@ -26,7 +26,7 @@ WINDOWS = 4
 GAP = 0.3
 
 TOLERANCES = {"float32": 1e-3, "float16": 5e-2, "int8": None}
-"""float16 keeps eleven bits. What 8 bits may cost is a matter of accuracy, not of closeness."""
+"""float16 keeps eleven bits. 8 bits are judged by their accuracy, not by their difference."""
 
 Features = tuple[Floats, Floats, Floats]
 
@@ -52,7 +52,7 @@ class Differences:
 
 
 class OnePass(NamedTuple):
-    """What torch says of a clip: its features with their mask, and the scores at every step."""
+    """Torch's results for a clip: features with their mask, and the scores at every step."""
 
     features: Features
     scores: StreamScores
@@ -64,7 +64,7 @@ def _batches(rows: npt.NDArray[np.uint8]) -> list[Tensor]:
 
 @torch.inference_mode()
 def by_torch(model: TwoStream, clip: Stepped, window: int) -> OnePass:
-    """One pass over the whole clip, as training evaluates it, all in float32."""
+    """One pass over the whole clip, as training evaluates it, in float32 throughout."""
     stacks, mask = stacks_of(clip, model.stack)
     # float32 where training's cache has float16: the rounding would be the largest difference.
     grid: Any = torch.cat([model.spatial.features(x) for x in _batches(clip.pictures)]).numpy()
@@ -91,8 +91,8 @@ def by_torch(model: TwoStream, clip: Stepped, window: int) -> OnePass:
 def windows_of(features: Features, length: int, seed: int) -> dict[str, Floats]:
     """A batch of windows that end at several steps of a clip: fusion's inputs by name.
 
-    Every second one has gaps that the clip doesn't have: steps without either stream, and with
-    one of them. The gaps are those of ``seed``.
+    Every second window has gaps that the clip doesn't have: steps without both streams, and steps
+    without one of them. ``seed`` draws the gaps.
     """
     steps = len(features[2])
     length = min(length, steps)
@@ -119,16 +119,16 @@ def _compare_windows(
         one, other = (windows_of(rows, length, seed) for rows in features)
         with torch.inference_mode():
             expected = model.fusion(*(torch.from_numpy(one[name]) for name in FUSION_INPUTS))
-        said = network.run(other)
+        actual = network.run(other)
         for name, value in zip(FUSION_OUTPUTS, expected, strict=True):
-            differences.add(f"fusion.{name}", value.numpy(), said[name])
+            differences.add(f"fusion.{name}", value.numpy(), actual[name])
 
 
 def _stepped_pairs(
-    expected: StreamScores, said: Sequence[Scored]
+    expected: StreamScores, actual: Sequence[Scored]
 ) -> Iterator[tuple[Floats, Floats]]:
-    """Scores of torch and of the pipeline at each step, of the streams that had a say by then."""
-    for step, scored in enumerate(said):
+    """Pairs of torch's and the pipeline's scores at each step, of the streams that have scores."""
+    for step, scored in enumerate(actual):
         for stream, row in zip(STREAMS, (scored.scores, scored.spatial, scored.temporal),
                                strict=True):  # fmt: skip
             if row is not None:
@@ -144,10 +144,10 @@ def measure_parity(
 ) -> Parity:
     """Largest difference of each output over whole clips, end to end, and of stepped inference.
 
-    Fusion gets the features that its own runtime computed, in windows of 1, 5 and T steps, several
-    in a batch, with and without gaps; its figure holds what the other two's differences grow to.
-    Then the pipeline's own window is stepped along each clip, and held to torch's one pass. Raises
-    :class:`ExportError` beyond ``tolerance``.
+    Each runtime's fusion gets the features that the same runtime computed, so fusion's figure
+    includes the differences of the two networks before it. The windows have 1, 5 and T steps, with
+    and without gaps, several in a batch. Then the pipeline's own window is stepped along each clip
+    and compared with torch's one pass. Raises :class:`ExportError` beyond ``tolerance``.
     """
     networks, differences, agreed = open_networks(pack), Differences(), []
     for clip in clips:
@@ -159,12 +159,12 @@ def measure_parity(
         both = (ours.features, theirs)
         _compare_windows(differences, model, networks["fusion"], lengths, both)
         try:
-            said = stepped_scores(networks, pack.contract, theirs)
+            steps = stepped_scores(networks, pack.contract, theirs)
         except ValueError as error:
             raise ExportError(f"stepped inference: {error}") from None
-        for one, other in _stepped_pairs(ours.scores, said):
+        for one, other in _stepped_pairs(ours.scores, steps):
             differences.add("stepped", one, other)
-        labels = np.array([scored.scores.argmax() for scored in said])
+        labels = np.array([scored.scores.argmax() for scored in steps])
         agreed += (labels == ours.scores.fused.argmax(1)).tolist()
     return _parity(differences, agreed, tolerance, len(clips))
 

@@ -1,6 +1,6 @@
-"""Networks in fewer bits: 8-bit integers for CPUs that multiply them fast, float16 for GPUs.
+"""Networks in fewer bits: 8-bit integers for CPUs with fast 8-bit products, float16 for GPUs.
 
-Fusion always stays float32: it is a fiftieth of the work, and its state would be rounded at every
+Fusion always stays float32. It is a fiftieth of the work, and its state would be rounded at every
 step of the window.
 """
 
@@ -30,15 +30,15 @@ Rows = npt.NDArray[np.uint8]
 SMALL_NETWORKS = ("spatial", "temporal")
 INPUTS = {"spatial": "frames", "temporal": "flow"}
 CALIBRATION_ROWS = 128
-# The last linear layer and its normalisation make the feature that fusion's state is built of:
-# left in float32, they cost 0.02 ms and the temporal features keep 45 dB instead of 23.
+# The last linear layer and its normalisation compute the feature from which fusion builds its
+# state. In float32 they cost 0.02 ms, and the temporal features keep 45 dB instead of 23.
 QUANTISED_OPERATORS = ("Conv", "Clip", "Relu")
-# Without it, onnxruntime advises the simplification that has been done.
+# Without it, onnxruntime advises a simplification that is already done.
 PREPARED = ("onnx.quant.pre_process", "onnxruntime.quant")
 
 
 def calibration_rows(clips: Sequence[Stepped], stack: int) -> dict[str, Rows]:
-    """Up to 128 inputs of each network, evenly from all steps: (K, h, w, 3), (K, L, h, w, 2)."""
+    """Up to 128 inputs of each network, spread over all steps: (K, h, w, 3), (K, L, h, w, 2)."""
     pictures = np.concatenate([clip.pictures for clip in clips])
     stacks = np.concatenate([stacks_of(clip, stack)[0] for clip in clips])
     chosen = np.linspace(0, len(pictures) - 1, min(CALIBRATION_ROWS, len(pictures))).astype(int)
@@ -54,10 +54,10 @@ class _Reader(CalibrationDataReader):  # type: ignore[misc]
 
 
 def to_int8(network: str, graph: onnx.ModelProto, rows: Rows) -> onnx.ModelProto:
-    """Convolutions in 8 bits, weights by channel, ranges from the least to the largest value seen.
+    """Round convolutions to 8 bits: weights per channel, ranges from least to largest value.
 
     ``rows`` are real inputs of the network. Percentile and entropy calibration take three times as
-    long and gave features as near (25.9 and 25.6 dB against 25.6) on the gesture clips.
+    long, and their features were as near (25.9 and 25.6 dB against 25.6) on the gesture clips.
     """
     source = onnx.ModelProto()
     source.CopyFrom(graph)
@@ -78,7 +78,7 @@ def to_int8(network: str, graph: onnx.ModelProto, rows: Rows) -> onnx.ModelProto
 
 
 def to_float16(graph: onnx.ModelProto) -> onnx.ModelProto:
-    """Weights and sums in float16; inputs and outputs keep their types."""
+    """Convert weights and sums to float16; inputs and outputs keep their types."""
     source = onnx.ModelProto()
     source.CopyFrom(graph)
     small: onnx.ModelProto = convert_float_to_float16(source, keep_io_types=True)
@@ -86,7 +86,7 @@ def to_float16(graph: onnx.ModelProto) -> onnx.ModelProto:
 
 
 def precision_of(graph: onnx.ModelProto) -> Precision:
-    """What a network computes in, read from the network itself."""
+    """The precision of a network, read from the network itself."""
     if any(node.op_type == "QuantizeLinear" for node in graph.graph.node):
         return "int8"
     kinds = {tensor.data_type for tensor in graph.graph.initializer}
@@ -99,7 +99,7 @@ def variants(
     float16: bool,
     rows: Mapping[str, Rows],
 ) -> dict[Precision, dict[str, onnx.ModelProto]]:
-    """The networks as exported and, where asked for, ``int8`` of those named and ``float16``."""
+    """The networks as exported and, if wanted, with those of ``int8`` in 8 bits and in float16."""
     made: dict[Precision, dict[str, onnx.ModelProto]] = {"float32": dict(graphs)}
     if int8:
         small = {name: to_int8(name, graphs[name], rows[name]) for name in int8}

@@ -1,4 +1,4 @@
-"""A clip through a pack's networks, step by step, with the pipeline's own window."""
+"""Run a clip through a pack's networks, step by step, with the pipeline's own window."""
 
 from collections.abc import Mapping
 
@@ -45,7 +45,7 @@ def clip_features(networks: Networks, clip: Stepped, stack: int) -> tuple[Floats
 def stepped_scores(
     networks: Networks, contract: Contract, features: tuple[Floats, Floats, Floats]
 ) -> list[Scored]:
-    """What the pipeline scores at each step of a clip.
+    """The scores of the pipeline at each step of a clip.
 
     ``features`` come from :func:`clip_features`. Raises ValueError for scores that aren't finite.
     """

@@ -141,7 +141,7 @@ class PipelineRun:
         return [h for h in list(self.heard) if h.topic == f"status/{camera}/"]
 
     def wait_for(self, condition: Callable[[], object], seconds: float, what: str) -> None:
-        """Wait until ``condition`` holds; the AssertionError says that ``what`` did not come."""
+        """Wait until ``condition`` holds; otherwise raise an AssertionError that names ``what``."""
         deadline = time.monotonic() + seconds
         while not condition():
             if time.monotonic() > deadline:

@@ -1,4 +1,4 @@
-"""A client that receives a run's events whatever happens to it, and the account of those events."""
+"""A client that receives a run's events through every fault, and the account of those events."""
 
 import itertools
 import threading

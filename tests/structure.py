@@ -23,7 +23,7 @@ Graph = Mapping[str, frozenset[str]]
 
 
 class Class(NamedTuple):
-    """A class: where it stands and how long it is."""
+    """A class: its place and its length."""
 
     path: Path
     name: str
@@ -66,7 +66,7 @@ def imported(nodes: Iterable[ast.AST]) -> Iterator[str]:
 
 
 def import_graph(root: Path, packages: Iterable[str] = PACKAGES) -> Graph:
-    """Module → the modules of the project that it imports, wherever in it the import stands."""
+    """Module → the modules of the project that it imports, anywhere in the file."""
     paths = {module_name(path, root): path for path in python_files(root, packages)}
     graph = {}
     for module, path in paths.items():
@@ -246,7 +246,7 @@ def _docstring_lines(path: Path) -> set[int]:
 
 
 def flat_modules(root: Path) -> int:
-    """Modules that stand in ``pipeline/`` itself, in no room of it."""
+    """Modules that lie in ``pipeline/`` itself, in none of its rooms."""
     return len([path for path in (root / "pipeline").glob("*.py") if path.stem != "__init__"])
 
 

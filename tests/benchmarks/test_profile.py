@@ -1,4 +1,4 @@
-"""Samples of perf, told apart by process and by library."""
+"""Samples of perf, assigned to processes and libraries."""
 
 import pytest
 

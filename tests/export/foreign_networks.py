@@ -10,7 +10,7 @@ NOT_A_FUNCTION = 3
 
 
 class Declared(nn.Sequential):
-    """Layers that say what they take."""
+    """Layers that declare their input."""
 
     size = (32, 32)
     color = "rgb"

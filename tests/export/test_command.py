@@ -1,4 +1,4 @@
-"""The command: from a checkpoint and a folder of clips to packs, or to an exit code that says why.
+"""The command: from a checkpoint and a folder of clips to packs, or to an exit code and a reason.
 
 Real videos, small; real networks, untrained.
 """
@@ -93,22 +93,22 @@ def test_a_network_from_elsewhere_is_measured_anew(run: Path, data: Path, tmp_pa
 
 
 @pytest.mark.parametrize(
-    ("more", "says"),
+    ("more", "message"),
     [
-        (["--int8", "fusion"], "--int8: want spatial,temporal or one of them, not ['fusion']"),
+        (["--int8", "fusion"], "--int8: expected spatial,temporal or one of them, not ['fusion']"),
         (["--spatial-module", FOREIGN], "--spatial-module and --spatial-weights go together"),
         (["--spatial-module", "x:y", "--spatial-weights", "w.pt"], "can't import x"),
-        (["--folds", "nowhere"], "nowhere: no fold0.pt, fold1.pt"),
+        (["--folds", "nowhere"], "nowhere: has no fold0.pt, fold1.pt"),
         (["--checkpoint", "none.pt"], "none.pt: No such file"),
         (["--data", "nowhere"], "clips.csv: No such file"),
     ],
 )
 def test_bad_usage_is_named_and_nothing_written(
-    more: list[str], says: str, run: Path, data: Path, tmp_path: Path
+    more: list[str], message: str, run: Path, data: Path, tmp_path: Path
 ) -> None:
     result = call(run, tmp_path / "tiny", data, *more)
     assert result.exit_code == 2
-    assert says in result.output
+    assert message in result.output
     assert list(tmp_path.iterdir()) == []
 
 
@@ -117,10 +117,10 @@ def test_folds_of_another_recipe_are_refused(run: Path, data: Path, tmp_path: Pa
     save_checkpoint(tmp_path / "folds" / "fold0.pt", model_of(config), config, {})
     result = call(run, tmp_path / "tiny", data, "--folds", tmp_path / "folds")
     assert result.exit_code == 2
-    assert "fold0.pt: its window is not that of the checkpoint to export" in result.output
+    assert "fold0.pt: its window differs from that of the checkpoint" in result.output
 
 
-def test_a_model_that_says_nothing_is_refused_with_exit_code_1(
+def test_a_model_whose_scores_are_nan_is_refused_with_exit_code_1(
     run: Path, data: Path, tmp_path: Path
 ) -> None:
     config = tiny_config()

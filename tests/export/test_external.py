@@ -1,4 +1,4 @@
-"""Appearance networks trained elsewhere: what is taken, what is refused, and by what name."""
+"""Appearance networks trained elsewhere: what is accepted, what is refused, and why."""
 
 import pickle
 from collections.abc import Callable
@@ -53,15 +53,17 @@ def test_the_checkpoints_own_backbone_from_elsewhere_says_the_same(
     graphs = export_graphs(model, changed)
     pack = write_pack(tmp_path / "pack", graphs, contract_of(changed, {}, graphs))
     pictures = drifting_clip(config, 3).pictures
-    said = open_networks(pack)["spatial"].run({"frames": pictures})["features"]
+    actual = open_networks(pack)["spatial"].run({"frames": pictures})["features"]
     with torch.inference_mode():
         expected = own.spatial(torch.from_numpy(pictures)).numpy()
     assert expected.std() > 0.1
-    np.testing.assert_allclose(said, expected, atol=1e-4)
+    np.testing.assert_allclose(actual, expected, atol=1e-4)
     assert measure_parity(model, changed, pack, [drifting_clip(changed)]).spatial < 1e-4
 
 
-def test_a_network_of_another_size_gives_the_features_itself(weights: Path, tmp_path: Path) -> None:
+def test_a_network_of_another_size_returns_the_features_itself(
+    weights: Path, tmp_path: Path
+) -> None:
     config = tiny_config()
     model = model_of(config)
     changed = Foreign(f"{HERE}:features", weights).adapt(model, config)
@@ -79,34 +81,36 @@ def test_a_network_of_another_size_gives_the_features_itself(weights: Path, tmp_
     with torch.inference_mode():
         expected = network((planes - mean) / std).numpy()
     networks = open_networks(ModelPack.load(tmp_path / "pack"))
-    said = networks["spatial"].run({"frames": clip.pictures})["features"]
-    np.testing.assert_allclose(said, expected, atol=1e-4)
+    actual = networks["spatial"].run({"frames": clip.pictures})["features"]
+    np.testing.assert_allclose(actual, expected, atol=1e-4)
     assert (tmp_path / "pack" / "MODEL_CARD.md").read_text().count(f"{HERE}:features") == 3
 
 
 @pytest.mark.parametrize(
-    ("function", "says"),
+    ("function", "message"),
     [
         (
             "too_many",
-            r"gives \('N', 9\); .* trained on \('N', 320, 1, 1\) .* on \('N', 8\)\. Train",
+            r"returns \('N', 9\); .* trained on \('N', 320, 1, 1\) .* on \('N', 8\)\. Train",
         ),
-        ("undeclared", r"it lacks \['size', 'color', 'mean', 'std'\]"),
-        ("from_0_to_1", "want 0 to 255, so 255 times that"),
-        ("odd_colours", r"color is 'yuv', want one of \('rgb', 'bgr'\)"),
-        ("two_means", r"what it says of its input: mean\.2: Field required"),
+        ("undeclared", r"declare its input: add size, color, mean, std"),
+        ("from_0_to_1", "expected 0 to 255: times 255"),
+        ("odd_colours", r"color is 'yuv', expected one of \('rgb', 'bgr'\)"),
+        ("two_means", r"its declared input: mean\.2: Field required"),
         ("wants_four_channels", r"fails on \(2, 3, h, w\) of \(32, 32\)"),
-        ("pair", "gives tuple, want a float32 tensor"),
+        ("pair", "returns tuple, expected a float32 tensor"),
     ],
 )
-def test_a_network_that_doesnt_fit_is_refused_with_what_would(function: str, says: str) -> None:
+def test_a_network_that_doesnt_fit_is_refused_with_the_right_form(
+    function: str, message: str
+) -> None:
     config = tiny_config()
     name = f"{HERE}:{function}"
-    with pytest.raises(ModuleError, match=rf"^{name}: (?s:.*){says}"):
+    with pytest.raises(ModuleError, match=rf"^{name}: (?s:.*){message}"):
         replace_spatial(model_of(config), config, name, build_module(name))
 
 
-def test_what_onnx_cant_say_is_refused() -> None:
+def test_an_operator_that_onnx_doesnt_have_is_refused() -> None:
     config = tiny_config()
     model, name = model_of(config), f"{HERE}:no_such_operator"
     changed = replace_spatial(model, config, name, build_module(name))
@@ -115,18 +119,21 @@ def test_what_onnx_cant_say_is_refused() -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "says"),
+    ("name", "message"),
     [
-        ("tests.export.foreign_networks", "want a module and a function in it, as pkg.mod:build"),
-        (":build", "want a module and a function"),
+        (
+            "tests.export.foreign_networks",
+            "expected a module and a function in it, as pkg.mod:build",
+        ),
+        (":build", "expected a module and a function"),
         ("no_such_package.networks:build", "can't import no_such_package.networks"),
         (f"{HERE}:no_such_function", "has no no_such_function"),
-        (f"{HERE}:NOT_A_FUNCTION", "NOT_A_FUNCTION is int, want a function"),
-        (f"{HERE}:a_number", r"a_number\(\) gave int, want a torch\.nn\.Module"),
+        (f"{HERE}:NOT_A_FUNCTION", "NOT_A_FUNCTION is int, expected a function"),
+        (f"{HERE}:a_number", r"a_number\(\) returned int, expected a torch\.nn\.Module"),
     ],
 )
-def test_a_name_that_cant_be_built_is_refused(name: str, says: str) -> None:
-    with pytest.raises(ModuleError, match=says):
+def test_a_name_that_cant_be_built_is_refused(name: str, message: str) -> None:
+    with pytest.raises(ModuleError, match=message):
         build_module(name)
 
 

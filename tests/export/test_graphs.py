@@ -97,15 +97,15 @@ def test_simplifying_keeps_what_a_network_says_and_its_free_sizes() -> None:
     assert [node.op_type for node in lean.graph.node] == ["Relu"]
     assert lean.graph.input[0].type.tensor_type.shape.dim[0].dim_param == "n"
     session = ort.InferenceSession(lean.SerializeToString(), providers=["CPUExecutionProvider"])
-    said = session.run(None, {"x": np.array([[-1, 2], [3, -4], [5, 6]], np.float32)})[0]
-    np.testing.assert_array_equal(said, [[0, 2], [3, 0], [5, 6]])
+    actual = session.run(None, {"x": np.array([[-1, 2], [3, -4], [5, 6]], np.float32)})[0]
+    np.testing.assert_array_equal(actual, [[0, 2], [3, 0], [5, 6]])
 
 
 def test_what_isnt_standard_or_valid_is_refused() -> None:
-    strange = relu_twice()
-    strange.graph.node[2].domain = "com.example"
+    foreign = relu_twice()
+    foreign.graph.node[2].domain = "com.example"
     with pytest.raises(ExportError, match=r"relu: operators outside .*com\.example\.Relu"):
-        checked(strange)
+        checked(foreign)
     broken = relu_twice()
     broken.graph.node[2].input[0] = "nowhere"
     with pytest.raises(ExportError, match=r"relu: not valid ONNX: .*nowhere"):

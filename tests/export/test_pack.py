@@ -1,4 +1,4 @@
-"""Export: the pack says what the model says, for any N and T, or isn't written."""
+"""Export: the pack computes what the model computes, for any N and T, or isn't written."""
 
 import json
 from pathlib import Path
@@ -90,12 +90,12 @@ def test_n_and_t_are_free(
     spatial, temporal = (rng.normal(size=size).astype(np.float32) for _ in range(2))
     mask = rng.integers(0, 2, (count, steps, 2)).astype(np.float32)
     inputs = {"spatial": spatial, "temporal": temporal, "mask": mask}
-    said = Network(pack, "fusion", providers=CPU).run(inputs)
+    actual = Network(pack, "fusion", providers=CPU).run(inputs)
     with torch.inference_mode():
         expected = model.fusion(*(torch.from_numpy(x) for x in inputs.values()))
-    for name, ours in zip(said, expected, strict=True):
-        assert said[name].shape == tuple(ours.shape)
-        assert np.abs(said[name] - ours.numpy()).max() < 1e-5
+    for name, ours in zip(actual, expected, strict=True):
+        assert actual[name].shape == tuple(ours.shape)
+        assert np.abs(actual[name] - ours.numpy()).max() < 1e-5
 
 
 @pytest.mark.parametrize(
@@ -158,7 +158,7 @@ def without(contract: dict[str, Any]) -> dict[str, Any]:
 
 @pytest.mark.parametrize("whole", [True, False])
 def test_a_pack_from_before_a_field_existed_can_be_read(whole: bool, tmp_path: Path) -> None:
-    """Where it lacks in file and contract alike; a file that lacks what pack.json says doesn't."""
+    """If it is missing from ONNX files and pack.json alike; not if only the files miss it."""
     config = tiny_config()
     graphs = export_graphs(model_of(config), config)
     pack = write_pack(tmp_path, graphs, contract_of(config, {}, graphs))

@@ -108,13 +108,13 @@ def test_stepped_inference_is_windowed_inference(kind: str, tmp_path: Path) -> N
         clip = drifting_clip(config, 20, lost=lost)
         expected = by_torch(model, clip, config.window).scores
         features = clip_features(networks, clip, config.temporal.stack)
-        said = stepped_scores(networks, pack.contract, features)
-        stepped = np.stack([scored.scores for scored in said])
+        actual = stepped_scores(networks, pack.contract, features)
+        stepped = np.stack([scored.scores for scored in actual])
         np.testing.assert_allclose(stepped, expected.fused, atol=1e-4)
         assert stepped.std(0).max() > 1e-3
-        first = next(n for n, scored in enumerate(said) if scored.temporal is not None)
+        first = next(n for n, scored in enumerate(actual) if scored.temporal is not None)
         assert first == config.temporal.stack
-        for scored, row in zip(said[first:], expected.temporal[first:], strict=True):
+        for scored, row in zip(actual[first:], expected.temporal[first:], strict=True):
             assert scored.temporal is not None
             np.testing.assert_allclose(scored.temporal, row, atol=1e-4)
 
@@ -129,11 +129,11 @@ def test_the_pipeline_stepped_over_a_file_says_what_torch_says_of_it(tmp_path: P
     pack = write_pack(tmp_path, graphs, contract_of(config, {}, graphs))
     path = read_list(Path(os.environ["TWO_STREAM_DATA"]), config.clips)[0].path
     expected = by_torch(model, step_clip(video_frames(path), config), config.window).scores
-    said = list(OfflineRecogniser(pack).steps(file_frames(path)))
-    assert len(said) == len(expected.fused) > config.window
-    fused = np.stack([step.scores for step in said])
+    actual = list(OfflineRecogniser(pack).steps(file_frames(path)))
+    assert len(actual) == len(expected.fused) > config.window
+    fused = np.stack([step.scores for step in actual])
     np.testing.assert_allclose(fused, expected.fused, atol=1e-3)
-    spatial = np.stack([step.spatial for step in said if step.spatial is not None])
+    spatial = np.stack([step.spatial for step in actual if step.spatial is not None])
     np.testing.assert_allclose(spatial, expected.spatial, atol=1e-3)
     assert fused.std(0).max() > 1e-2
     nothing = np.array([label in config.background for label in config.labels])

@@ -169,7 +169,7 @@ def test_8_bits_that_cost_too_much_are_refused_with_figures(tmp_path: Path) -> N
     folder = tmp_path / "pack"
     export_packs(model, config, {}, clips[:1], folder)
     pack = ModelPack.load(folder)
-    # What the model says in float32 is taken for the truth, so that it's always right.
+    # The float32 labels are taken as the truth, so float32 is always right.
     truth = [predicted(open_networks(pack), pack.contract, clip)[0] for clip in clips]
     still = Trial(model, config, [black], zip(truth, clips, strict=True))
     before = (folder / "pack.json").read_bytes()
@@ -180,7 +180,7 @@ def test_8_bits_that_cost_too_much_are_refused_with_figures(tmp_path: Path) -> N
         )  # fmt: skip
     assert (folder / "pack.json").read_bytes() == before
     assert not folder.with_name("pack-int8").exists()
-    with pytest.raises(ExportError, match="no clips to measure on"):
+    with pytest.raises(ExportError, match="no clips to measure the accuracy of 8 bits on"):
         export_packs(model, config, {}, clips[:1], folder, Wanted(("spatial",)))
 
 

@@ -1,4 +1,4 @@
-"""The packs in ``models``: whole, small, documented, and as good as they say."""
+"""The packs in ``models``: complete, small, documented, and as accurate as their cards state."""
 
 import os
 from pathlib import Path
@@ -61,7 +61,7 @@ def test_the_gesture_pack_knows_the_clips_it_was_trained_on() -> None:
             )["scores"]
             for step in range(1, len(mask) + 1)
         ])  # fmt: skip
-        said = int(clip_scores(scores, nothing).argmax())
-        right += config.labels[said] == entry.label
+        label = int(clip_scores(scores, nothing).argmax())
+        right += config.labels[label] == entry.label
     assert len(entries) == 11
     assert right == 11

@@ -70,9 +70,9 @@ def test_an_exported_pack_runs_without_torch(fresh_python: Path, tmp_path: Path)
         env={**os.environ, "OMP_NUM_THREADS": "1"},
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
-    said = json.loads(done.stdout)
-    assert said["there"] == []
+    result = json.loads(done.stdout)
+    assert result["there"] == []
     here = list(OfflineRecogniser(ModelPack.load(pack)).steps(file_frames(video)))
     assert "torch" in sys.modules
-    np.testing.assert_allclose(said["scores"], [step.scores for step in here], atol=1e-6)
+    np.testing.assert_allclose(result["scores"], [step.scores for step in here], atol=1e-6)
     assert len(here) == 12

@@ -38,7 +38,7 @@ def texture(seed: int) -> Frame:
 def drifting_clip(
     config: TrainConfig, steps: int = 30, seed: int = 3, lost: npt.ArrayLike = ()
 ) -> Stepped:
-    """A picture that drifts to the right, longer than the window; the ``lost`` frames lack."""
+    """A picture that drifts to the right, longer than the window, without the ``lost`` frames."""
     picture, gone = texture(seed), set(np.asarray(lost, int).tolist())
     frames = ((n * FRAME_NS, np.roll(picture, 2 * n, 1)) for n in range(steps) if n not in gone)
     return step_clip(frames, config)

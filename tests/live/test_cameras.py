@@ -1,4 +1,4 @@
-"""Cameras that misbehave: real servers, real faults, and what subscribers hear of them."""
+"""Cameras that misbehave: real servers, real faults, and what subscribers receive about them."""
 
 import time
 from collections.abc import Iterator
@@ -47,7 +47,7 @@ def settings(pack: Path, **cameras: dict[str, Any]) -> dict[str, Any]:
 
 
 def states(run: PipelineRun, camera: str) -> list[str]:
-    """The states of a camera in the order they were heard, repetitions left out."""
+    """The states of a camera in the order of arrival, without repetitions."""
     heard = [h.body["state"] for h in run.statuses(camera)]
     return [state for place, state in enumerate(heard) if place == 0 or heard[place - 1] != state]
 
@@ -102,7 +102,7 @@ def test_a_frozen_picture_is_not_taken_for_calm(scratch: Path, tiny: Path, freez
             run.wait_for(lambda: states(run, "door")[-1] == "online", 15, "the moving picture")
             run.wait_for(lambda: segments(run, "door")[-1] > before[-1], 5, "a new segment")
             steps = [h.body["window"]["last_step"] for h in run.scores("door")]
-            assert max(np.diff(steps[last - 5 :])) > 20  # nothing was said of the frozen seconds
+            assert max(np.diff(steps[last - 5 :])) > 20  # none for the frozen seconds
             assert_windows_keep_to_their_segments(run, "door")
 
 

@@ -144,7 +144,7 @@ def test_a_killed_stage_is_back_and_the_others_go_on(
 def test_a_killed_capture_of_a_file_is_heard_again_at_once(
     scratch: Path, tiny: Path, panning: Path
 ) -> None:
-    """Its media time begins anew: nothing may wait until it is where it was."""
+    """Its media time starts again at zero: nothing may wait until it has caught up."""
     with PipelineRun(scratch, two_cameras(tiny, panning)) as run:
         run.wait_for(lambda: len(started(run, "a")) >= 5, 40, "five events")
         os.kill(run.stages()["capture:a"], signal.SIGKILL)

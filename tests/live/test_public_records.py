@@ -46,7 +46,7 @@ def test_everything_on_the_public_sockets_keeps_to_the_schema(
         "model": str(tiny),
         "cameras": {"a": camera, "gone": {"source": str(scratch / "gone.mp4")}},
         "events": {"update_every_s": 0.3},
-        # No machine is as fast as that: the governor speaks.
+        # No machine is as fast as that, so the governor publishes its state.
         "runtime": {"latency_ms": 0.01},
     }
     with PipelineRun(scratch, settings) as run:

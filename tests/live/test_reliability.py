@@ -1,4 +1,4 @@
-"""Stages and disks that fail: the events survive, and subscribers hear of it."""
+"""Stages and disks that fail: the events survive, and subscribers are informed."""
 
 import os
 import signal

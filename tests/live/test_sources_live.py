@@ -210,7 +210,7 @@ def test_a_server_that_accepts_and_says_nothing(scheme: str) -> None:
 
 @contextmanager
 def answering(answer: Callable[[socket.socket], object]) -> Iterator[int]:
-    """A server that does this with each connection, and hangs up; gives its port."""
+    """Run a server that does this with each connection and closes it; yields its port."""
 
     def serve(server: socket.socket) -> None:
         while True:

@@ -1,4 +1,4 @@
-"""The whole program with keys: who has one hears, who hasn't doesn't, who lost it no more."""
+"""The whole program with keys: only clients with a key receive, and only until it is revoked."""
 
 import json
 import socket

@@ -60,7 +60,7 @@ def test_networks_take_the_steps_of_several_cameras_at_once(scratch: Path, tiny:
 
 
 def test_a_stage_that_hangs_is_no_reason_to_do_less(scratch: Path, tiny: Path) -> None:
-    """Steps wait for its stream in vain, and are late for it."""
+    """Steps wait for a stream that never comes, and are late because of it."""
     config = {
         "model": str(tiny),
         "cameras": {"a": {"source": "demo", "width": 160, "height": 120}},
@@ -100,7 +100,7 @@ def test_less_is_done_when_steps_come_late_and_everybody_is_told(scratch: Path, 
         assert {key: final[key] for key in rung} == rung
         assert ", target 0.01 ms" in final["reason"]
         assert snapshot(run)["governor"]["level"] == len(LADDER) - 1
-        # Steps go on, at half the rate, and most of them lack appearance.
+        # Steps continue at half the rate, most of them without appearance.
         before = len(run.scores("a"))
         run.wait_for(lambda: len(run.scores("a")) >= before + 20, 30, "steps")
         steps = [h.body["window"]["last_step"] for h in run.scores("a")[-10:]]

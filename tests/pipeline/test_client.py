@@ -139,7 +139,7 @@ def connect(
 
 
 def listening(root: Path, server: Server) -> EventClient:
-    """A client that hears; what it takes for that is taken from it."""
+    """A client that receives; then each condition for that is removed."""
     client = connect(root)
     deadline = time.monotonic() + 10
     while client.receive(0.05) is None:
@@ -193,7 +193,7 @@ def test_a_late_client_gets_all_since(root: Path, servers: Callable[..., Server]
 def test_who_met_somebody_else_behind_the_address_connects_anew(
     root: Path, servers: Callable[..., Server], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """ZeroMQ gives a connection up for good when its other end speaks otherwise."""
+    """ZeroMQ abandons a connection for good when its other end uses another protocol."""
     monkeypatch.setattr("pipeline.client._DEAF_S", 1.0)
     with zmq.Context() as context, context.socket(zmq.PUB) as stranger:
         stranger.bind(f"ipc://{root}/replay")
@@ -276,7 +276,7 @@ def test_a_hole_is_filled_by_replay_in_order(root: Path, servers: Callable[..., 
         last = client.last_seq
         assert last is not None
         server.stop()
-        # The same log goes on where the client can't hear it.
+        # The same log continues where the client can't receive it.
         deaf = servers(events="elsewhere")
         deaf.starts(3)
         deaf.stop()
@@ -334,7 +334,7 @@ def test_a_fresh_log_that_is_just_as_long_is_noticed_by_its_name(
         while client._log is None:
             client.receive(0.1)
         first.stop()
-        # Past the other side's reconnecting: what comes now is heard, not asked for.
+        # After the other side has reconnected: these events arrive by subscription, not by replay.
         second = servers(log="other")
         client.snapshot()
         time.sleep(0.3)

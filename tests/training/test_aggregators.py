@@ -1,4 +1,4 @@
-"""What looks along the window: never ahead, and the same whether stepped or by the window."""
+"""Aggregators never look ahead, and compute the same step by step and over the whole window."""
 
 import pytest
 import torch

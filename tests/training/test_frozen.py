@@ -1,4 +1,4 @@
-"""A frozen network run by onnxruntime says what torch says, whatever the batch."""
+"""A frozen network in onnxruntime computes what torch computes, for every batch."""
 
 import pytest
 import torch

@@ -21,7 +21,7 @@ TICK_S = 0.5
 
 
 class Watch:
-    """A governor that is told how late steps are twice a second."""
+    """A governor that gets the lateness of steps twice a second."""
 
     def __init__(self) -> None:
         self.governor, self.now_s = Governor(target_ms=100.0), 0.0

@@ -1,4 +1,4 @@
-"""What heartbeats say becomes a pace, and the reason for it in words."""
+"""Heartbeats become a pace, and a reason for it in words."""
 
 from pipeline.clock import NS_PER_S
 from pipeline.decision.governor import Governor

@@ -1,4 +1,4 @@
-"""Recordings: what is written comes back; what is cut off or damaged is told or left out."""
+"""Recordings: what is written is read back; what is cut off or damaged is reported or skipped."""
 
 from pathlib import Path
 

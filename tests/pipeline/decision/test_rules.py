@@ -29,7 +29,7 @@ def at(step: int) -> StepTime:
 def play(
     machine: EventRules, left: Sequence[float], first: int = 0
 ) -> list[tuple[int, str, Change]]:
-    """(step, type, change) for the scores of ``left``, the other labels at nought."""
+    """(step, type, change) for the scores of ``left``, the other labels at zero."""
     return [
         (first + step, change.type, change)
         for step, score in enumerate(left)

@@ -1,4 +1,4 @@
-"""Lists of clips, and what is said of those that can't be used."""
+"""Lists of clips, and the messages for those that can't be used."""
 
 from pathlib import Path
 

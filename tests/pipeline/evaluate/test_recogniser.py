@@ -111,8 +111,8 @@ def assert_equals_the_program(pack: Path, clip: Path) -> None:
         )
         for body in heard
     }  # fmt: skip
-    # A SUB socket may join late, on a busy machine very late; what it heard must agree to the last
-    # of four places.
+    # A SUB socket may join late, on a busy machine very late. The steps that it received must agree
+    # to the last of four places.
     assert max(live_scores) == steps[-1].step_id
     offline = offline_scores(recogniser, steps)
     assert live_scores == {step: offline[step] for step in live_scores}

@@ -18,7 +18,7 @@ def blob(x: float, y: float) -> Gray:
 
 
 def test_the_middle_of_a_blob_moves_as_the_structure_tensor_says() -> None:
-    """One level, one iteration, no weights to speak of: the textbook's equation, by hand."""
+    """One level, one iteration, nearly equal weights: the textbook's equation, by hand."""
     prev, following = blob(32, 32), blob(32.4, 31.7)
     parameters = Parameters(
         window=15,

@@ -187,7 +187,7 @@ def test_a_later_call_does_not_change_an_earlier_result(name: str) -> None:
 
 @every_method
 def test_same_frames_same_bits_whatever_went_before(name: str) -> None:
-    """Files must give the same events every time: no state, no uninitialised memory, no race."""
+    """A file leads to the same events every time: no state, no uninitialised memory, no race."""
     prev, following, _ = shifted(2.3, -1.7, height=121, width=161)
     small = shifted(-3, 3, height=60, width=80)
     expected = create(name)(prev, following)
@@ -201,7 +201,7 @@ def test_same_frames_same_bits_whatever_went_before(name: str) -> None:
 
 @every_method
 def test_the_number_of_threads_does_not_change_a_bit(name: str) -> None:
-    """The same file gives the same events on a machine with other cores."""
+    """The same file leads to the same events on a machine with other cores."""
     prev, following, _ = shifted(2.3, -1.7, height=120, width=160)
     threads = cv2.getNumThreads()
     try:

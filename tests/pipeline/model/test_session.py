@@ -1,4 +1,4 @@
-"""Sessions: what a network's file says of itself must be what the contract says of it."""
+"""Sessions: what a network's file declares must agree with the contract."""
 
 import json
 import shutil

@@ -29,7 +29,7 @@ def test_the_newest_word_counts_whatever_came_last() -> None:
 
 def test_a_working_camera_that_a_stage_leaves_alone_is_in_quarantine() -> None:
     states = CameraStates()
-    assert not states.note(aside("ValueError: no", 1))  # of a camera not heard of yet
+    assert not states.note(aside("ValueError: no", 1))  # for an unknown camera
     assert states.get("door") is None
     states.note(status("online", 2))
     states.note(aside("ValueError: worse", 4, "spatial"))

@@ -1,4 +1,4 @@
-"""The event log: numbers without holes, whoever is killed when; nothing stored by halves."""
+"""The event log: numbers without holes, even after a kill; an event is stored whole or not."""
 
 import random
 import signal
@@ -111,7 +111,7 @@ def test_a_new_epoch_ends_what_the_one_before_left_open(log: EventLog) -> None:
     assert log.open_events() == []
     assert (log.accepted("e"), log.accepted("f")) == (0, 1)
     assert log.begin_epoch("g", end_of) == []
-    # The new process counts its keys anew; they are other events.
+    # The new process counts its keys from the start; they are other events.
     assert append(log, 1, epoch="g").id == "door-6"
 
 
@@ -147,7 +147,7 @@ def test_what_fails_half_way_is_not_stored(log: EventLog) -> None:
 
 
 def test_a_full_disk_is_told_and_survived(tmp_path: Path) -> None:
-    """SQLite's own limit of pages stands for the disk: what fails is the real SQLITE_FULL."""
+    """SQLite's own limit of pages replaces the full disk; the error is the real SQLITE_FULL."""
     path = tmp_path / "events.sqlite"
     log = EventLog(path)
     append(log, 1)
@@ -219,7 +219,7 @@ def test_events_that_are_older_are_forgotten(tmp_path: Path) -> None:
         append(log, number + 1, "end", key=f"door/{number}")
         clock.sleep(1.0)
     assert log.delete_old(keep_s=10.5, keep_bytes=None) == 20
-    # What goes on is kept, however old; without it, its end could not be told of.
+    # An action that continues is kept, however old: its end refers to it.
     assert seqs(log.path) == [1, *range(22, 42)]
     clock.sleep(100.0)
     assert log.delete_old(keep_s=10.5, keep_bytes=None) == 19
@@ -274,7 +274,7 @@ while True:
 
 
 def kill_a_writer(path: Path, epoch: str, after_s: float) -> list[int]:
-    """Numbers that a writer said it had stored, until it was killed."""
+    """Numbers that a writer reported as stored, until it was killed."""
     process = subprocess.Popen(
         [sys.executable, "-c", WRITER, str(path), epoch],
         cwd=PROJECT,
@@ -301,7 +301,7 @@ def test_twenty_writers_killed_leave_no_hole(tmp_path: Path) -> None:
     log.close()
     stored = [event_from_json(body) for body in read_since(path, 0)]
     assert [e.seq for e in stored] == list(range(1, len(stored) + 1))
-    # What was said to be stored is; each event starts once and ends once.
+    # Everything reported as stored is there; each event starts once and ends once.
     assert len(set(told)) == len(told) > 20
     assert set(told) <= {e.seq for e in stored}
     kinds: dict[str, list[str]] = {}

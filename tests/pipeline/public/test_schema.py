@@ -83,7 +83,7 @@ def test_the_schema_notices_a_field_that_is_missing_or_of_another_type(
         for spoilt in (without(plain(record), name), {**plain(record), name: object}):
             body = {key: None if value is object else value for key, value in spoilt.items()}
             if name in body and body[name] is None and plain(record)[name] is None:
-                continue  # null is what stands there
+                continue  # the field is null
             if name in body and allows_null(schema, type(record).__name__, name):
                 continue
             with pytest.raises(jsonschema.ValidationError):

@@ -1,4 +1,4 @@
-"""What whoever started the program sees: every event once, whatever the wire dropped."""
+"""What the program prints: every event once, even those that the socket dropped."""
 
 import io
 import json
@@ -35,7 +35,7 @@ class Stage:
 
 
 class Wire:
-    """The log and PUB socket that an output looks at, and the view it is given."""
+    """The log, the PUB socket and the view from which an output reads."""
 
     def __init__(self, root: Path) -> None:
         self.bus = Bus(root, lossless=False)
@@ -111,7 +111,7 @@ def test_what_was_not_heard_at_all_is_shown_at_the_end(wire: Wire) -> None:
 
 
 class _Left(io.StringIO):
-    """A pipe whose reader has left."""
+    """A pipe whose reader has closed it."""
 
     def write(self, text: str) -> int:
         raise BrokenPipeError

@@ -1,4 +1,4 @@
-"""Restarts: growing pauses, a budget, and who may be given up."""
+"""Restarts: growing pauses, a budget, and which stages the run continues without."""
 
 import pytest
 from hypothesis import given

@@ -49,7 +49,7 @@ def read_all(source: Source, limit: int = 10_000) -> list[tuple[Grab, Frame]]:
 
 
 def write_video(path: Path, frames: int = 12, size: tuple[int, int] = (48, 64)) -> Path:
-    """A clip whose frame i is grey of level 10 + 15 i."""
+    """A clip whose frame i is gray of level 10 + 15 i."""
     writer = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*"mp4v"), 10.0, size[::-1])
     for index in range(frames):
         writer.write(np.full((*size, 3), 10 + 15 * index, np.uint8))
@@ -319,7 +319,7 @@ def test_an_unreadable_image_is_skipped_and_logged(
 def test_what_only_seems_to_lie_in_a_folder_is_left_out(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Links out of it, and what would give bytes for ever or none at all."""
+    """Links out of the folder, and files that return bytes for ever or none at all."""
     elsewhere = write_images(tmp_path / "elsewhere", ["secret.png"])
     folder = write_images(tmp_path / "images", ["1.png", "9.png"])
     (folder / "2.png").symlink_to(elsewhere / "secret.png")

@@ -200,7 +200,7 @@ def test_cameras_that_come_apart_are_taken_together_and_wake_nobody_one_by_one(
     wire.bus.close()
     assert sum(batches) == len(MANY) * rounds
     assert wire.counters["steps_skipped"] == 0
-    # In the first round nobody is waited for: no camera was ever heard. Later, on a busy machine,
+    # The first round waits for no camera, because none has sent anything. Later, on a busy machine,
     # who is late is taken in the next.
     whole = [step for step in range(2, rounds) if batches[step] == len(MANY)]
     assert len(whole) >= rounds // 2

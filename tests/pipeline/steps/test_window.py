@@ -167,7 +167,7 @@ def test_after_an_end_and_a_restart_both_streams_are_waited_for_again() -> None:
 def test_lossless_decides_each_step_once_with_all_it_has(
     turns: list[str], spatial: set[int], temporal: set[int]
 ) -> None:
-    """Whatever the interleaving of the two streams, what is decided is the same."""
+    """The decisions are the same for every interleaving of the two streams."""
     waiting = {"spatial": sorted(spatial), "temporal": sorted(temporal)}
     order = [*turns, *["spatial"] * 20, *["temporal"] * 20]
     join, found = StepJoin(None), []
@@ -249,7 +249,7 @@ class _Counting:
 
 
 def flow_at(steps: list[tuple[int, int]]) -> list[tuple[int | None, int]]:
-    """(quantised value, span) at each (segment, step) whose frame was had."""
+    """(quantised value, span) at each (segment, step) whose frame was there."""
     flow = FlowSteps(_Counting(), contract())
     grey = np.zeros(contract().temporal.flow_size, np.uint8)
     found = []

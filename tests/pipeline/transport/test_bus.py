@@ -1,4 +1,4 @@
-"""The bus, over real sockets: who hears what, who waits for whom, what is refused."""
+"""The bus, over real sockets: which end receives what, what waits, what is refused."""
 
 import logging
 import socket
@@ -344,7 +344,7 @@ def test_an_oversized_request_costs_its_sender_the_link_and_nobody_else(
 
 
 def test_a_full_queue_drops_the_newest_and_counts_it(bus: Bus) -> None:
-    """Nobody reads: a live queue holds what the table says and no more."""
+    """Nobody reads: a live queue holds as many messages as the table states, and no more."""
     push = bus.push(topics.STATUS)
     message = CameraStatus(camera="door", state="online", reason=None, at_ns=1)
     for _ in range(topics.STATUS.queue + 10):

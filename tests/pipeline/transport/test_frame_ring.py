@@ -278,7 +278,7 @@ def test_no_torn_frame_comes_back_at_full_speed() -> None:
 
 @pytest.mark.slow
 def test_the_stress_would_notice_torn_frames() -> None:
-    """Without the sequence words the same readers get torn frames, and say so."""
+    """Without the sequence words the same readers get torn frames, and report them."""
     deadline = time.monotonic() + 20.0
     torn = 0
     while not torn and time.monotonic() < deadline:
@@ -303,7 +303,7 @@ def test_another_size_is_another_ring(run: RunIdentity, owner: RingOwner) -> Non
     second = owner.create(KEY, (8, 10, 3), SLOTS, 0)
     assert second != first
     assert segment_names(run.prefix) == [second]
-    # Who has the old one mapped keeps it; who has not is told that it is gone.
+    # A process that has mapped the old ring keeps it; another gets the error that it is gone.
     assert (old.read(0) == 9).all()
     with pytest.raises(RingError, match=f"{first} is gone"):
         RingReader(first, run)
@@ -340,7 +340,7 @@ sys.stdin.readline()
 def test_a_reader_that_ends_leaves_the_segment(
     run: RunIdentity, owner: RingOwner, ending: str
 ) -> None:
-    """Before Python 3.13 the resource tracker of whoever attached unlinks it."""
+    """Before Python 3.13 the resource tracker of the process that attached unlinks it."""
     name = owner.create(KEY, SHAPE, SLOTS, 0)
     writer = RingWriter(name, run)
     put(writer, 7)
@@ -479,7 +479,7 @@ def a_small_shm() -> list[str]:
 
 @pytest.mark.slow
 def test_a_ring_there_is_no_room_for_is_refused_not_found_out_by_sigbus(run: RunIdentity) -> None:
-    """As in a container with little shared memory; else a limit of file sizes stands for it."""
+    """As in a container with little shared memory; elsewhere a limit of file sizes replaces it."""
     small = a_small_shm()
     process = subprocess.run(
         [*small, sys.executable, "-c", FULL_OWNER, run.hex, "" if small else "file size"],

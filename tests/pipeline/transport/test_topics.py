@@ -1,4 +1,4 @@
-"""Topics: the table agrees with itself and with the messages, and the bus does as it says."""
+"""Topics: the table agrees with itself and with the messages, and the bus follows it."""
 
 from collections.abc import Callable
 from itertools import product
