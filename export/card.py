@@ -211,8 +211,8 @@ def model_card(contract: Contract, variants: Sequence[Variant]) -> str:
         "## Limits",
         "",
         *(f"- {limit}" for limit in contract.limits),
-        f"- Actions longer than the window ({contract.window / contract.step_hz:g} s) are only "
-        "seen in part.",
+        f"- Actions longer than the window ({contract.window / contract.step_hz:g} s) are seen "
+        "in part.",
         "- Not for decisions about people.",
         "",
         "## How to make it again",
