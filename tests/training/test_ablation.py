@@ -5,8 +5,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from tests.training.test_linear import linear_config, still_or_moving
-from tests.training.tiny import tiny_clips, tiny_config
+from tests.training.tiny import linear_config, still_or_moving, tiny_clips, tiny_config
 from training.ablation import (
     COLUMNS,
     KINDS,
@@ -70,9 +69,9 @@ def test_a_fold_is_counted_for_every_column() -> None:
     assert done == list(range(1, rival_iterations(config) + 1))
 
 
-def test_linear_recipes_are_fitted_for_every_fusion() -> None:
+def test_linear_recipes_are_fitted_for_every_fusion(linear_streams: FixedStreams) -> None:
     config = linear_config()
-    data = Data(still_or_moving(4), [], [], [], streams=FixedStreams(config))
+    data = Data(still_or_moving(4), [], [], [], streams=linear_streams)
     done: list[int] = []
     counts = ablate_linear(config, data, 0, lambda iteration, loss: done.append(iteration))
     assert counts == {"clips": 4, "spatial": counts["spatial"], **dict.fromkeys(COLUMNS[1:], 4)}

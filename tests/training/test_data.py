@@ -42,13 +42,13 @@ def test_segments_and_what_lies_between_become_clips(tmp_path: Path) -> None:
     assert [(c.name, len(c)) for c in again] == [(c.name, len(c)) for c in clips]
 
 
-def test_unreadable_clips_are_left_out_by_name(tmp_path: Path) -> None:
+def test_unreadable_clips_are_left_out_by_name(tmp_path: Path, decoded: Path) -> None:
     data = write_data(tmp_path)
     (data / "left" / "left2.avi").write_bytes(b"no video")
     (data / "left" / "left3.avi").write_bytes(b"")
     with (data / "clips.csv").open("a") as file:
         file.write("left/left2.avi,left,g2,0\nleft/left3.avi,left,g3,0\nleft/gone.avi,left,g4,0\n")
-    loaded = load_data(tiny_config(), data, tmp_path / "cache")
+    loaded = load_data(tiny_config(), data, decoded)
     assert len(loaded.clips) == 6
     counts = loaded.counts(tiny_config())
     assert counts["unreadable"] == 3
@@ -60,57 +60,56 @@ def test_unreadable_clips_are_left_out_by_name(tmp_path: Path) -> None:
     }
 
 
-def test_a_label_of_which_nothing_can_be_read_is_fatal(tmp_path: Path) -> None:
+def test_a_label_of_which_nothing_can_be_read_is_fatal(tmp_path: Path, decoded: Path) -> None:
     data = write_data(tmp_path)
     for path in (data / "right").iterdir():
         path.write_bytes(b"no video")
     with pytest.raises(
         DataError, match=r"no clip of right; 2 clips .*right0\.avi: can't be opened"
     ):
-        load_data(tiny_config(), data, tmp_path / "cache")
+        load_data(tiny_config(), data, decoded)
 
 
-def test_more_unreadable_clips_than_others_are_fatal(tmp_path: Path) -> None:
+def test_more_unreadable_clips_than_others_are_fatal(tmp_path: Path, decoded: Path) -> None:
     data = write_data(tmp_path)
     with (data / "clips.csv").open("a") as file:
         file.writelines(f"left/gone{number}.avi,left,x{number},0\n" for number in range(7))
     with pytest.raises(DataError, match=r"7 of 13 clips can't be read: .*gone0\.avi: no such file"):
-        load_data(tiny_config(), data, tmp_path / "cache")
+        load_data(tiny_config(), data, decoded)
 
 
 def config_of(**clips: object) -> TrainConfig:
     return tiny_config(clips={"path": "clips.csv", **clips})
 
 
-def test_labels_the_configuration_does_not_know_are_counted(tmp_path: Path) -> None:
+def test_labels_the_configuration_does_not_know_are_counted(tmp_path: Path, decoded: Path) -> None:
     data = write_data(tmp_path)
     with (data / "clips.csv").open("a") as file:
         for number in range(2):
             write_clip(data / f"wave{number}.avi")
             file.write(f"wave{number}.avi,wave,g{number},{number}\n")
-    cache = tmp_path / "cache"
     with pytest.raises(DataError, match=r"doesn't know: wave \(2\); it knows background, left"):
-        load_data(config_of(), data, cache)
-    assert len(load_data(config_of(others="skip"), data, cache).clips) == 6
-    as_background = load_data(config_of(others="background"), data, cache)
+        load_data(config_of(), data, decoded)
+    assert len(load_data(config_of(others="skip"), data, decoded).clips) == 6
+    as_background = load_data(config_of(others="background"), data, decoded)
     assert [clip.label for clip in as_background.clips].count(0) == 4
     as_negatives = load_data(
         tiny_config(clips=ClipList(path="clips.csv", others="skip"), negatives="clips.csv"),
         data,
-        cache,
+        decoded,
     )
     assert sorted(clip.label for clip in as_negatives.negatives) == [0, 0, 0, 0, 1, 1, 2, 2]
 
 
-def test_a_label_without_a_clip_is_named(tmp_path: Path) -> None:
+def test_a_label_without_a_clip_is_named(tmp_path: Path, decoded: Path) -> None:
     data = write_data(tmp_path)
     text = (data / "clips.csv").read_text()
     rows = [row for row in text.splitlines() if "right" not in row]
     (data / "clips.csv").write_text("\n".join(rows))
     with pytest.raises(DataError, match="the lists: no clip of right"):
-        load_data(tiny_config(), data, tmp_path / "cache")
+        load_data(tiny_config(), data, decoded)
     (data / "clips.csv").write_text(text.replace("right,g1,1", "right,g0,0"))
-    loaded = load_data(tiny_config(), data, tmp_path / "cache")
+    loaded = load_data(tiny_config(), data, decoded)
     check_fold(tiny_config(), loaded, 1)
     with pytest.raises(DataError, match="with fold 0 held out: no clip of right"):
         check_fold(tiny_config(), loaded, 0)

@@ -70,6 +70,16 @@ def test_training_lowers_the_loss_and_tells_left_from_right(tmp_path: Path) -> N
         assert torch.equal(a, b)
 
 
+def test_bfloat16_learns_nearly_what_float32_learns() -> None:
+    losses: dict[bool, list[float]] = {True: [], False: []}
+    for half, kept in losses.items():
+        config = tiny_config(optimiser={"iterations": 6, "batch": 2, "bfloat16": half})
+        composer = Composer(config, make_pools(config, tiny_clips(2), [], []))
+        train_model(config, composer, lambda _, loss, kept=kept: kept.append(loss))
+    assert losses[True] != losses[False]
+    assert losses[True] == pytest.approx(losses[False], rel=0.02)
+
+
 def test_a_fold_is_judged_by_thresholds_that_were_fitted_to_the_others() -> None:
     config = tiny_config()
     strokes = tiny_clip(1, steps=30).strokes
