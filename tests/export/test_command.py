@@ -21,6 +21,8 @@ from tests.export.tiny import Malicious, model_of, write_data
 from tests.training.tiny import tiny_config
 from training.model import save_checkpoint
 
+pytestmark = pytest.mark.slow
+
 APP = typer.Typer(add_completion=False)
 APP.command()(export_command)
 FOREIGN = "tests.export.foreign_networks:features"

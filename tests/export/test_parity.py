@@ -22,6 +22,8 @@ from training.config import TrainConfig
 from training.data import step_clip, video_frames
 from training.model import TwoStream
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parents[2]
 OUTPUTS = {
     "spatial.features", "temporal.features", "fusion.scores", "fusion.spatial_scores",

@@ -35,6 +35,8 @@ from training.config import TrainConfig
 from training.data import Stepped, step_clip
 from training.model import TwoStream
 
+pytestmark = pytest.mark.slow
+
 Packs = dict[Precision, ModelPack]
 SMALL: tuple[Precision, ...] = ("int8", "float16")
 

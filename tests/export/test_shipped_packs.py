@@ -14,6 +14,8 @@ from training.clip_lists import read_list
 from training.config import TrainConfig
 from training.data import step_clip, video_frames
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parents[2]
 LARGEST_BYTES = 30 * 1024 * 1024
 

@@ -5,8 +5,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from tests.training.test_linear import linear_config, still_or_moving
-from tests.training.tiny import tiny_clips, tiny_config
+from tests.training.tiny import linear_config, still_or_moving, tiny_clips, tiny_config
 from training.ablation import (
     COLUMNS,
     KINDS,
@@ -32,6 +31,7 @@ def _one_thread() -> None:
     torch.set_num_threads(1)
 
 
+@pytest.mark.slow
 def test_every_fusion_learns_and_the_streams_do_not() -> None:
     config = tiny_config(
         optimiser={"iterations": 8, "batch": 2, "learning_rate": 0.01, "average_decay": 0.9}
@@ -55,6 +55,7 @@ def test_every_fusion_learns_and_the_streams_do_not() -> None:
         assert not rival.training
 
 
+@pytest.mark.slow
 def test_a_fold_is_counted_for_every_column() -> None:
     config = tiny_config(
         optimiser={"iterations": 30, "batch": 4, "learning_rate": 0.01, "average_decay": 0.9}
@@ -70,9 +71,10 @@ def test_a_fold_is_counted_for_every_column() -> None:
     assert done == list(range(1, rival_iterations(config) + 1))
 
 
-def test_linear_recipes_are_fitted_for_every_fusion() -> None:
+@pytest.mark.slow
+def test_linear_recipes_are_fitted_for_every_fusion(linear_streams: FixedStreams) -> None:
     config = linear_config()
-    data = Data(still_or_moving(4), [], [], [], streams=FixedStreams(config))
+    data = Data(still_or_moving(4), [], [], [], streams=linear_streams)
     done: list[int] = []
     counts = ablate_linear(config, data, 0, lambda iteration, loss: done.append(iteration))
     assert counts == {"clips": 4, "spatial": counts["spatial"], **dict.fromkeys(COLUMNS[1:], 4)}

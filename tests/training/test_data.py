@@ -25,6 +25,7 @@ def test_a_segment_has_the_frames_of_its_time(tmp_path: Path) -> None:
     assert not list(video_frames(path, 30.0))
 
 
+@pytest.mark.slow
 def test_segments_and_what_lies_between_become_clips(tmp_path: Path) -> None:
     write_clip(tmp_path / "long.avi", 2, frames=80, fps=10.0)
     (tmp_path / "clips.csv").write_text(
@@ -42,13 +43,13 @@ def test_segments_and_what_lies_between_become_clips(tmp_path: Path) -> None:
     assert [(c.name, len(c)) for c in again] == [(c.name, len(c)) for c in clips]
 
 
-def test_unreadable_clips_are_left_out_by_name(tmp_path: Path) -> None:
+def test_unreadable_clips_are_left_out_by_name(tmp_path: Path, decoded: Path) -> None:
     data = write_data(tmp_path)
     (data / "left" / "left2.avi").write_bytes(b"no video")
     (data / "left" / "left3.avi").write_bytes(b"")
     with (data / "clips.csv").open("a") as file:
         file.write("left/left2.avi,left,g2,0\nleft/left3.avi,left,g3,0\nleft/gone.avi,left,g4,0\n")
-    loaded = load_data(tiny_config(), data, tmp_path / "cache")
+    loaded = load_data(tiny_config(), data, decoded)
     assert len(loaded.clips) == 6
     counts = loaded.counts(tiny_config())
     assert counts["unreadable"] == 3
@@ -60,57 +61,57 @@ def test_unreadable_clips_are_left_out_by_name(tmp_path: Path) -> None:
     }
 
 
-def test_a_label_of_which_nothing_can_be_read_is_fatal(tmp_path: Path) -> None:
+def test_a_label_of_which_nothing_can_be_read_is_fatal(tmp_path: Path, decoded: Path) -> None:
     data = write_data(tmp_path)
     for path in (data / "right").iterdir():
         path.write_bytes(b"no video")
     with pytest.raises(
         DataError, match=r"no clip of right; 2 clips .*right0\.avi: can't be opened"
     ):
-        load_data(tiny_config(), data, tmp_path / "cache")
+        load_data(tiny_config(), data, decoded)
 
 
-def test_more_unreadable_clips_than_others_are_fatal(tmp_path: Path) -> None:
+def test_more_unreadable_clips_than_others_are_fatal(tmp_path: Path, decoded: Path) -> None:
     data = write_data(tmp_path)
     with (data / "clips.csv").open("a") as file:
         file.writelines(f"left/gone{number}.avi,left,x{number},0\n" for number in range(7))
     with pytest.raises(DataError, match=r"7 of 13 clips can't be read: .*gone0\.avi: no such file"):
-        load_data(tiny_config(), data, tmp_path / "cache")
+        load_data(tiny_config(), data, decoded)
 
 
 def config_of(**clips: object) -> TrainConfig:
     return tiny_config(clips={"path": "clips.csv", **clips})
 
 
-def test_labels_the_configuration_does_not_know_are_counted(tmp_path: Path) -> None:
+@pytest.mark.slow
+def test_labels_the_configuration_does_not_know_are_counted(tmp_path: Path, decoded: Path) -> None:
     data = write_data(tmp_path)
     with (data / "clips.csv").open("a") as file:
         for number in range(2):
             write_clip(data / f"wave{number}.avi")
             file.write(f"wave{number}.avi,wave,g{number},{number}\n")
-    cache = tmp_path / "cache"
     with pytest.raises(DataError, match=r"doesn't have: wave \(2\); it has background, left"):
-        load_data(config_of(), data, cache)
-    assert len(load_data(config_of(others="skip"), data, cache).clips) == 6
-    as_background = load_data(config_of(others="background"), data, cache)
+        load_data(config_of(), data, decoded)
+    assert len(load_data(config_of(others="skip"), data, decoded).clips) == 6
+    as_background = load_data(config_of(others="background"), data, decoded)
     assert [clip.label for clip in as_background.clips].count(0) == 4
     as_negatives = load_data(
         tiny_config(clips=ClipList(path="clips.csv", others="skip"), negatives="clips.csv"),
         data,
-        cache,
+        decoded,
     )
     assert sorted(clip.label for clip in as_negatives.negatives) == [0, 0, 0, 0, 1, 1, 2, 2]
 
 
-def test_a_label_without_a_clip_is_named(tmp_path: Path) -> None:
+def test_a_label_without_a_clip_is_named(tmp_path: Path, decoded: Path) -> None:
     data = write_data(tmp_path)
     text = (data / "clips.csv").read_text()
     rows = [row for row in text.splitlines() if "right" not in row]
     (data / "clips.csv").write_text("\n".join(rows))
     with pytest.raises(DataError, match="the lists: no clip of right"):
-        load_data(tiny_config(), data, tmp_path / "cache")
+        load_data(tiny_config(), data, decoded)
     (data / "clips.csv").write_text(text.replace("right,g1,1", "right,g0,0"))
-    loaded = load_data(tiny_config(), data, tmp_path / "cache")
+    loaded = load_data(tiny_config(), data, decoded)
     check_fold(tiny_config(), loaded, 1)
     with pytest.raises(DataError, match="with fold 0 held out: no clip of right"):
         check_fold(tiny_config(), loaded, 0)
@@ -121,6 +122,7 @@ def test_background_between_segments_must_be_a_label() -> None:
         config_of(between="nothing")
 
 
+@pytest.mark.slow
 def test_a_cached_clip_has_the_label_that_it_is_listed_with(tmp_path: Path) -> None:
     write_clip(tmp_path / "one.avi")
     for label, strokes in (
@@ -134,6 +136,7 @@ def test_a_cached_clip_has_the_label_that_it_is_listed_with(tmp_path: Path) -> N
     assert len(list((tmp_path / "cache").iterdir())) == 2  # motion and appearance
 
 
+@pytest.mark.slow
 def test_another_flow_leaves_cached_appearance_as_it_is(tmp_path: Path) -> None:
     write_clip(tmp_path / "one.avi")
     (tmp_path / "clips.csv").write_text("path,label\none.avi,left\n")
@@ -147,6 +150,7 @@ def test_another_flow_leaves_cached_appearance_as_it_is(tmp_path: Path) -> None:
     assert (seen[0].fields == seen[2].fields).all()
 
 
+@pytest.mark.slow
 def test_cached_episodes_have_the_labels_of_the_configuration(tmp_path: Path) -> None:
     config = tiny_config(episodes=1, step_hz=2)
     turned = tiny_config(episodes=1, step_hz=2, labels=["right", "left", "background"])

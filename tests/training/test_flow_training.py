@@ -169,6 +169,7 @@ def test_even_untrained_it_solves_for_a_shift() -> None:
     assert v == pytest.approx(0.0, abs=0.2)
 
 
+@pytest.mark.slow
 def test_training_lowers_the_loss_and_the_checkpoint_keeps_the_network(
     photos: list[Gray], tmp_path: Path
 ) -> None:
@@ -208,6 +209,7 @@ def test_a_file_that_is_no_checkpoint_is_refused_by_name(
         load_checkpoint(tmp_path / "none.pt")
 
 
+@pytest.mark.slow
 def test_the_exported_file_says_what_it_is_and_agrees_with_torch(tmp_path: Path) -> None:
     path = tmp_path / "deep.onnx"
     parity, digest = export_flow(DeepFlow(TINY), tiny_config(), 0.5, path)
@@ -220,6 +222,7 @@ def test_the_exported_file_says_what_it_is_and_agrees_with_torch(tmp_path: Path)
     assert about["version"] == "1.0.0"
 
 
+@pytest.mark.slow
 def test_a_network_that_onnxruntime_computes_otherwise_is_not_written(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -230,6 +233,7 @@ def test_a_network_that_onnxruntime_computes_otherwise_is_not_written(
     assert not path.exists()
 
 
+@pytest.mark.slow
 def test_the_command_trains_and_exports(photos: list[Gray], tmp_path: Path) -> None:
     config = tmp_path / "tiny.yaml"
     text = tiny_config(scenes=6, held_out=2, iterations=2).model_dump_json()

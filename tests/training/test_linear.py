@@ -6,42 +6,18 @@ import numpy as np
 import pytest
 import torch
 
-from tests.training.tiny import tiny_clip, tiny_config
+from tests.training.tiny import linear_config, still_or_moving, tiny_clip
 from training.aggregators import WindowStatistics
-from training.config import TrainConfig
-from training.data import Clip
 from training.linear import FixedStreams, LinearTrainer, clip_weights, spans
 from training.lite0 import PooledHead, load_imagenet
 from training.measure import stream_scores
 from training.spatial import SpatialNetwork
-from training.temporal import POOLED, PooledMotion
+from training.temporal import PooledMotion
 
 
 @pytest.fixture(autouse=True)
 def _one_thread() -> None:
     torch.set_num_threads(1)
-
-
-def linear_config(**changes: object) -> TrainConfig:
-    base = tiny_config().model_dump(mode="json")
-    temporal = base["temporal"]
-    return tiny_config(
-        **{
-            "feature_size": 1280,
-            "window": 8,
-            "spatial_head": "pooled",
-            "temporal": {**temporal, "backbone": POOLED},
-            "fusion": {"kind": "concat", "aggregator": "statistics"},
-            "optimiser": {"iterations": 15},
-            "linear": {"decay": 0.1, "windows": 2, "shortest": 4},
-            **changes,
-        }
-    )
-
-
-def still_or_moving(count: int) -> list[Clip]:
-    """Clips without motion (0) and with much of it (2)."""
-    return [tiny_clip(label, seed) for label in (0, 2) for seed in range(count)]
 
 
 def test_statistics_are_the_mean_and_the_mean_change_of_the_steps_that_are_there() -> None:
@@ -75,13 +51,16 @@ def test_padding_before_a_window_changes_nothing() -> None:
     torch.testing.assert_close(aggregate(padded, mask)[:, 3:], aggregate(x, torch.ones(1, 5)))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["concat", "weighted", "attention", "score"])
-def test_a_linear_classifier_tells_motion_from_stillness_and_is_the_same_again(kind: str) -> None:
+def test_a_linear_classifier_tells_motion_from_stillness_and_is_the_same_again(
+    kind: str, linear_streams: FixedStreams
+) -> None:
     config = linear_config(fusion={"kind": kind, "aggregator": "statistics"})
     trained = []
     for _ in range(2):
         clips = still_or_moving(4)
-        trainer = LinearTrainer(config, FixedStreams(config), clips, 0)
+        trainer = LinearTrainer(config, linear_streams, clips, 0)
         trained.append(trainer.train(lambda _, loss: None))
         assert trainer.curves.loss[-1] < trainer.curves.loss[0]
         assert trainer.iteration == trainer.total
@@ -92,6 +71,14 @@ def test_a_linear_classifier_tells_motion_from_stillness_and_is_the_same_again(k
         assert scores.temporal[-1].argmax() == clip.label
     for a, b in zip(trained[0].parameters(), trained[1].parameters(), strict=True):
         assert torch.equal(a, b)
+
+
+@pytest.mark.slow
+def test_streams_that_stay_as_they_are_are_the_same_again(linear_streams: FixedStreams) -> None:
+    clip = tiny_clip(2)
+    again = FixedStreams(linear_config()).of(clip)
+    for ours, theirs in zip(linear_streams.of(clip), again, strict=True):
+        assert torch.equal(ours, theirs)
 
 
 def test_all_labels_count_the_same_and_negatives_for_their_share() -> None:
@@ -132,8 +119,11 @@ def test_statistics_are_refused_where_they_mean_nothing() -> None:
         linear_config(spatial_head="grid")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("deaf", ["spatial", "temporal"])
-def test_late_fusion_learns_which_stream_is_worth_something_elsewhere(deaf: str) -> None:
+def test_late_fusion_learns_which_stream_is_worth_something_elsewhere(
+    deaf: str, linear_streams: FixedStreams
+) -> None:
     """One stream's clips are shuffled, so that it tells its own clips by heart and no others."""
     clips = [
         replace(c, group=f"g{n}", grid=c.grid + np.float16(0.5 * c.label))
@@ -146,6 +136,6 @@ def test_late_fusion_learns_which_stream_is_worth_something_elsewhere(deaf: str)
         for clip, other in zip(clips, shuffled, strict=True)
     ]
     config = linear_config(fusion={"kind": "score", "aggregator": "statistics"})
-    model = LinearTrainer(config, FixedStreams(config), clips, 0).train(lambda *_: None)
+    model = LinearTrainer(config, linear_streams, clips, 0).train(lambda *_: None)
     share = torch.sigmoid(model.fusion.balance).item()
     assert share < 0.35 if deaf == "spatial" else share > 0.65

