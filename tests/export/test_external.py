@@ -36,6 +36,7 @@ def weights(tmp_path: Path) -> Path:
     return path
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("function", ["grid", "blue_first"])
 def test_the_checkpoints_own_backbone_from_elsewhere_says_the_same(
     function: str, tmp_path: Path

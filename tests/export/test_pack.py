@@ -98,6 +98,7 @@ def test_n_and_t_are_free(
         assert np.abs(actual[name] - ours.numpy()).max() < 1e-5
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("kind", "aggregator"),
     [*((kind, "gru") for kind in KINDS), ("attention", "convolution"), ("concat", "attention")],

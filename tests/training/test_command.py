@@ -133,6 +133,7 @@ def test_finished_models_are_not_trained_again_unless_asked(resumed: Path) -> No
     assert curves.exists()
 
 
+@pytest.mark.slow
 def test_evaluate_gives_the_figures_of_train(finished: Path) -> None:
     checkpoint = finished / "runs/tiny/fold1.pt"
     _, _, figures = load_checkpoint(checkpoint)
