@@ -96,6 +96,7 @@ def test_measures_refuse_what_cannot_be_compared(
         measure(uniform(0, 0), np.full((4, 6, 2), np.nan, np.float32))
 
 
+@pytest.mark.slow
 @given(
     st.tuples(st.floats(-50, 50), st.floats(-50, 50)),
     st.tuples(st.floats(-50, 50), st.floats(-50, 50)),

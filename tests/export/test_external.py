@@ -62,6 +62,7 @@ def test_the_checkpoints_own_backbone_from_elsewhere_says_the_same(
     assert measure_parity(model, changed, pack, [drifting_clip(changed)]).spatial < 1e-4
 
 
+@pytest.mark.slow
 def test_a_network_of_another_size_returns_the_features_itself(
     weights: Path, tmp_path: Path
 ) -> None:

@@ -32,6 +32,7 @@ def made() -> tuple[TwoStream, TrainConfig, dict[str, onnx.ModelProto]]:
     return model, config, export_graphs(model, config)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("network", NETWORKS)
 def test_versions_are_pinned_and_operators_standard(
     made: tuple[TwoStream, TrainConfig, dict[str, onnx.ModelProto]], network: str
@@ -56,6 +57,7 @@ def test_paddings_and_constants_are_folded_and_each_gru_is_one_operator(
     assert not counts["fusion"].keys() & {"Loop", "Scan", "Constant"}
 
 
+@pytest.mark.slow
 def test_the_same_model_gives_the_same_bytes(
     made: tuple[TwoStream, TrainConfig, dict[str, onnx.ModelProto]],
 ) -> None:
@@ -65,6 +67,7 @@ def test_the_same_model_gives_the_same_bytes(
         assert again[network].SerializeToString() == graphs[network].SerializeToString()
 
 
+@pytest.mark.slow
 def test_normalisation_by_convolution_is_that_of_training() -> None:
     config = tiny_config(
         spatial={

@@ -40,6 +40,7 @@ def exported(tmp_path_factory: pytest.TempPathFactory) -> tuple[TwoStream, Train
     return model, config, ModelPack.load(folder)
 
 
+@pytest.mark.slow
 def test_the_contract_carries_what_was_measured(
     exported: tuple[TwoStream, TrainConfig, ModelPack],
 ) -> None:
@@ -125,6 +126,7 @@ def test_a_batch_says_what_its_rows_say(
         assert np.abs(together - alone).max() < 1e-4
 
 
+@pytest.mark.slow
 def test_what_is_refused_is_not_written(tmp_path: Path) -> None:
     config = tiny_config()
     model = model_of(config)
@@ -137,6 +139,7 @@ def test_what_is_refused_is_not_written(tmp_path: Path) -> None:
         export_packs(model_of(config), config, {}, [], tmp_path / "pack")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("network", NETWORKS)
 def test_a_changed_file_is_refused_by_name(network: str, tmp_path: Path) -> None:
     config = tiny_config()
@@ -157,6 +160,7 @@ def without(contract: dict[str, Any]) -> dict[str, Any]:
     return contract
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("whole", [True, False])
 def test_a_pack_from_before_a_field_existed_can_be_read(whole: bool, tmp_path: Path) -> None:
     """If it is missing from ONNX files and pack.json alike; not if only the files miss it."""

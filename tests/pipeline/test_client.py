@@ -190,6 +190,7 @@ def test_a_late_client_gets_all_since(root: Path, servers: Callable[..., Server]
         assert seqs(take(client, 1)) == [6]
 
 
+@pytest.mark.slow
 def test_who_met_somebody_else_behind_the_address_connects_anew(
     root: Path, servers: Callable[..., Server], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -215,6 +216,7 @@ def test_more_than_one_answer_can_hold(root: Path, servers: Callable[..., Server
         assert seqs(take(client, count)) == list(range(1, count + 1))
 
 
+@pytest.mark.slow
 def test_a_client_without_since_begins_with_what_comes_next(
     root: Path, servers: Callable[..., Server]
 ) -> None:
@@ -239,6 +241,7 @@ def test_receive_with_no_time_takes_what_is_there(
         assert event.type == "start"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("camera", "label", "expected"),
     [

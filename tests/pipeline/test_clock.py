@@ -31,6 +31,7 @@ def test_a_slow_camera_skips_steps_and_says_so() -> None:
     assert all(step.skipped == 1 and step.elapsed_steps == 2.0 for step in found[1:])
 
 
+@pytest.mark.slow
 @given(
     st.lists(st.integers(0, NS_PER_S), min_size=1, max_size=60),
     st.floats(1.0, 60.0),

@@ -115,6 +115,7 @@ def test_a_file_that_is_no_checkpoint_is_refused_by_name(tmp_path: Path) -> None
         load_checkpoint(tmp_path / "none.pt")
 
 
+@pytest.mark.slow
 def test_the_frozen_backbone_stays_what_it_was() -> None:
     config = tiny_config(optimiser={"iterations": 2, "batch": 2})
     composer = Composer(config, make_pools(config, tiny_clips(1), [], []))
@@ -191,6 +192,7 @@ def test_thresholds_of_the_recipe_are_kept() -> None:
     assert summary(config, [measured, measured], fitted)["thresholds_note"] == GIVEN
 
 
+@pytest.mark.slow
 def test_footage_without_gestures_raises_the_threshold_of_the_label_that_it_looks_like() -> None:
     config = tiny_config()
     strokes = tiny_clip(1, steps=30).strokes
@@ -281,6 +283,7 @@ def test_missing_data_is_refused_with_a_reason(tmp_path: Path) -> None:
         load_clips(tiny_config(), tmp_path, tmp_path, "clips.csv")
 
 
+@pytest.mark.slow
 @pytest.mark.skipif("TWO_STREAM_DATA" not in os.environ, reason="TWO_STREAM_DATA is not set")
 def test_real_clips_are_decoded_and_cached(tmp_path: Path) -> None:
     data = Path(os.environ["TWO_STREAM_DATA"])

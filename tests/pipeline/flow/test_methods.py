@@ -239,6 +239,7 @@ def test_an_unknown_method_is_refused_with_the_names_there_are() -> None:
         create("tvl1")
 
 
+@pytest.mark.slow
 @given(
     bound=st.floats(0.5, 60),
     fractions=st.lists(st.floats(-1, 1, width=32), min_size=2, max_size=40),

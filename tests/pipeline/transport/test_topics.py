@@ -19,6 +19,7 @@ CAMERA_NAMES = st.from_regex(r"^[A-Za-z0-9][A-Za-z0-9_-]{0,31}$", fullmatch=True
 MEMBERS = (*STAGES, SUPERVISOR)
 
 
+@pytest.mark.slow
 @given(CAMERA_NAMES, CAMERA_NAMES)
 def test_no_camera_hears_another(one: str, other: str) -> None:
     for topic, listened in product(TABLE, TABLE):
