@@ -26,8 +26,8 @@ log = logging.getLogger(__name__)
 class StepStage(ABC, Generic[Ref, Input]):
     """Reads one step topic and writes another.
 
-    A subclass says what it takes from each step, what it does with a batch of that, and how it
-    says that a step has nothing. Waiting for readers, draining, skipping, passing on the ends of
+    A subclass defines what it takes from each step, what it does with a batch, and how it sends a
+    step without a result. Waiting for readers, draining, skipping, passing on the ends of
     streams, and skipping a camera whose data it fails on are the same for all.
 
     Live, stages gather: the steps of all cameras come within a frame's time
@@ -84,16 +84,16 @@ class StepStage(ABC, Generic[Ref, Input]):
 
     @abstractmethod
     def finish(self, batch: list[tuple[Ref, Input]], took_ns: int) -> None:
-        """Work off one step of each of some cameras together, and send the results."""
+        """Process one step of each of some cameras together, and send the results."""
 
     @abstractmethod
     def pass_over(self, ref: Ref, took_ns: int) -> None:
-        """Say that a step has nothing: its camera is in quarantine, or failed just now."""
+        """Send a step without a result: its camera is in quarantine, or has just failed."""
 
     def process(self, refs: list[Ref]) -> None:
-        """Work off one step of each of some cameras. A failure stays with its camera.
+        """Process one step of each of some cameras. A failure stays with its camera.
 
-        After a guarded block that ends in ``continue`` stands what is done when it has failed.
+        A guarded block ends in ``continue``, so the lines after it run only if it failed.
         """
         took_ns = self._context.clock.monotonic_ns()
         batch: list[tuple[Ref, Input]] = []
