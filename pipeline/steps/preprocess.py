@@ -11,11 +11,14 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from pipeline.arrays import Gray, QuantisedFlow
+from pipeline.arrays import Frame, Gray, QuantisedFlow, is_planar, planes
 from pipeline.flow.base import FlowMethod, quantise
 from pipeline.model.pack import SpatialContract, TemporalContract
 
-Frame = npt.NDArray[np.uint8]
+# Limited range to full range: Y from 16..235, U and V from 16..240 around 128 (BT.601).
+_LEVELS = np.arange(256, dtype=np.float32)
+_FULL_LUMA = np.clip(np.rint((_LEVELS - 16) * (255 / 219)), 0, 255).astype(np.uint8)
+_FULL_CHROMA = np.clip(np.rint((_LEVELS - 128) * (255 / 224) + 128), 0, 255).astype(np.uint8)
 
 
 class SpatialInputs(Protocol):
@@ -32,10 +35,12 @@ class TemporalInputs(Protocol):
     def temporal(self) -> TemporalContract: ...
 
 
-def _check_frame(frame_bgr: Frame) -> None:
-    if frame_bgr.ndim != 3 or frame_bgr.shape[2] != 3 or frame_bgr.dtype != np.uint8:
+def _check_frame(frame: Frame) -> None:
+    bgr_or_planar = frame.ndim == 3 and frame.shape[2] in (1, 3)
+    if not bgr_or_planar or frame.dtype != np.uint8:
         raise ValueError(
-            f"a frame must be (height, width, 3) uint8 BGR, got {frame_bgr.shape} {frame_bgr.dtype}"
+            "a frame must be (height, width, 3) uint8 BGR or (height * 3/2, width, 1) uint8 "
+            f"planes, got {frame.shape} {frame.dtype}"
         )
 
 
@@ -45,26 +50,55 @@ def _resize(image: npt.NDArray[np.uint8], size: tuple[int, int]) -> npt.NDArray[
     return np.asarray(resized, np.uint8)
 
 
-def spatial_input(frame_bgr: Frame, contract: SpatialInputs) -> Frame:
+def to_bgr(frame: Frame) -> Frame:
+    """A frame of either form as (H, W, 3) uint8 BGR, in full size."""
+    if not is_planar(frame):
+        return frame
+    return np.asarray(cv2.cvtColor(frame[:, :, 0], cv2.COLOR_YUV2BGR_I420), np.uint8)
+
+
+def small_bgr(frame: Frame, size: tuple[int, int]) -> Frame:
+    """A frame of either form in ``size`` (h, w), as (h, w, 3) uint8 BGR.
+
+    Planes are made small first: the conversion then has fewer pixels to read, and no picture of
+    full size is made.
+    """
+    if not is_planar(frame):
+        return _resize(frame, size)
+    luma, blue, red = (_resize(plane, size) for plane in planes(frame))
+    full = cv2.merge(
+        (
+            cv2.LUT(luma, _FULL_LUMA),
+            cv2.LUT(red, _FULL_CHROMA),
+            cv2.LUT(blue, _FULL_CHROMA),
+        )
+    )
+    return np.asarray(cv2.cvtColor(full, cv2.COLOR_YCrCb2BGR), np.uint8)
+
+
+def spatial_input(frame: Frame, contract: SpatialInputs) -> Frame:
     """Resize a frame to the input of ``spatial.onnx``.
 
-    ``frame_bgr`` is (H, W, 3) uint8 BGR of any size. The result is (h, w, 3) uint8 BGR of
-    ``contract.spatial.size``: the whole frame, not a crop. Raises ValueError for other arrays.
+    ``frame`` has any size and either form (:data:`pipeline.arrays.Frame`). The result is (h, w, 3)
+    uint8 BGR of ``contract.spatial.size``: the whole frame, not a crop. Raises ValueError for
+    other arrays.
     """
-    _check_frame(frame_bgr)
-    return _resize(frame_bgr, contract.spatial.size)
+    _check_frame(frame)
+    return small_bgr(frame, contract.spatial.size)
 
 
-def gray_for_flow(frame_bgr: Frame, contract: TemporalInputs) -> Gray:
+def gray_for_flow(frame: Frame, contract: TemporalInputs) -> Gray:
     """Convert a frame to the gray image that flow methods take.
 
-    ``frame_bgr`` is (H, W, 3) uint8 BGR. The result is (fh, fw) uint8 of
-    ``contract.temporal.flow_size``. Raises ValueError for other arrays.
+    ``frame`` has any size and either form; of planes only luma is read. The result is (fh, fw)
+    uint8 of ``contract.temporal.flow_size``. Raises ValueError for other arrays.
     """
-    _check_frame(frame_bgr)
+    _check_frame(frame)
+    size = contract.temporal.flow_size
+    if is_planar(frame):
+        return np.asarray(cv2.LUT(_resize(planes(frame)[0], size), _FULL_LUMA), np.uint8)
     # Resize first: the conversion then has fewer pixels to read.
-    small = _resize(frame_bgr, contract.temporal.flow_size)
-    return np.asarray(cv2.cvtColor(small, cv2.COLOR_BGR2GRAY), np.uint8)
+    return np.asarray(cv2.cvtColor(_resize(frame, size), cv2.COLOR_BGR2GRAY), np.uint8)
 
 
 def flow_input(
