@@ -11,7 +11,6 @@ from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, closing, contextmanager
 
 import cv2
-import numpy as np
 
 from pipeline import flow
 from pipeline.arrays import Frame, Vector
@@ -75,17 +74,21 @@ class BareLoop:
         # A segment of its own, so that no stack spans the pause since the last call.
         followers = [self._follower(self._segments) for _ in sources]
         self._segments += 1
-        slots = [np.empty((*source.size, 3), np.uint8) for source in sources]
+        slots: list[Frame | None] = [None] * len(sources)
         waiting: dict[int, tuple[Due, Frame]] = {}
         while time.monotonic() < until:
             for camera, source in enumerate(sources):
                 grab = source.grab()
-                due = followers[camera].due(grab, grab.captured_ns) if grab is not None else None
+                if grab is None:
+                    continue
+                time_ns = grab.captured_ns if grab.time_ns is None else grab.time_ns
+                due = followers[camera].due(grab, time_ns)
                 if due is None:
                     continue
                 if camera in waiting:  # its next step is due while another camera is late
                     self._work(followers, waiting)
-                waiting[camera] = due, source.retrieve(slots[camera])
+                slots[camera] = frame = source.retrieve(slots[camera])
+                waiting[camera] = due, frame
             if len(waiting) == len(sources):
                 self._work(followers, waiting)
 

@@ -53,13 +53,13 @@ def read_stream(url: str, step_hz: float, seconds: float) -> tuple[float, list[F
     frames: list[Frame] = []
     with closing(source):
         source.open()
-        slot = np.empty((*source.size, 3), np.uint8)
+        slot: Frame | None = None
         began, cpu_s = time.monotonic(), time.process_time()
         while time.monotonic() - began < seconds:
             grab = source.grab()
             if grab is not None and steps.step(grab.captured_ns) is not None:
                 # Always into the same memory, as capture decodes into the ring's slots.
-                frame = source.retrieve(slot)
+                slot = frame = source.retrieve(slot)
                 if len(frames) < CALLS:
                     frames.append(frame.copy())
         return (time.process_time() - cpu_s) / (time.monotonic() - began), frames

@@ -29,7 +29,7 @@ Vector = npt.NDArray[np.float32]
 
 def is_planar(frame: Frame) -> bool:
     """Whether a frame holds planes; otherwise it is BGR."""
-    return frame.shape[2] == 1
+    return bool(frame.shape[2] == 1)
 
 
 def planar_shape(height: int, width: int) -> tuple[int, int, int]:

@@ -24,7 +24,7 @@ from pydantic import (
 from pipeline import flow
 from pipeline.errors import ConfigError
 from pipeline.model.pack import Threshold
-from pipeline.sources.base import is_file, redact
+from pipeline.sources.base import Decoder, is_file, redact
 
 PROJECT = Path(__file__).resolve().parent.parent
 DEFAULT_MODEL = PROJECT / "models" / "gestures"
@@ -55,6 +55,14 @@ class CameraConfig(Section):
     height: int | None = Field(default=None, ge=16, le=4320, description="demo and webcam only")
     fps: float | None = Field(
         default=None, gt=0, le=240, description="demo, webcam and folders of images only"
+    )
+    decoder: Decoder = Field(
+        default="software",
+        description="what decodes files and network cameras; falls back to software",
+    )
+    loop_filter: bool = Field(
+        default=True,
+        description="false: leave out the loop filter of H.264 and H.265; faster, less exact",
     )
     open_timeout_s: float = Field(
         default=5.0, gt=0, le=60, description="network cameras: longest wait for a connection"

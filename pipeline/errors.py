@@ -87,11 +87,15 @@ class SourceError(TwoStreamError):
     """A source that can't be opened or read. The message holds no password.
 
     ``permanent`` means that another try can't help: the file doesn't exist or is no video.
+    ``reason`` is the end of the message, which doesn't name the camera.
     """
 
     exit_code = EXIT_NO_SOURCE
 
-    def __init__(self, message: str, *, kind: SourceErrorKind, permanent: bool = False) -> None:
+    def __init__(
+        self, message: str, *, kind: SourceErrorKind, permanent: bool = False, reason: str = ""
+    ) -> None:
         super().__init__(message)
+        self.reason = reason or message
         self.kind: SourceErrorKind = kind
         self.permanent = permanent

@@ -8,11 +8,13 @@ import random
 import socket
 import struct
 import threading
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from typing import BinaryIO, Literal
 
 Fault = Literal["", "cut", "garbage", "timestamps"]
+Misdate = Callable[[int], int]
 
 RTP_HEADER = 12
 TIMESTAMP = struct.Struct(">I")
@@ -25,10 +27,16 @@ class Line:
 
     ``cut``: nothing arrives, but the connection stays open. ``garbage``: three packets of ten hold
     noise, and some of these are too short. ``timestamps``: packets claim to be ten seconds older.
+
+    ``every_s``: data are passed on in lumps, one in this many seconds, as relays do. ``misdate``
+    changes each RTP stamp, in units of 1/90000 s since the first one.
     """
 
     def __init__(self, camera_port: int, seed: int = 0) -> None:
         self.fault: Fault = ""
+        self.every_s = 0.0
+        self.misdate: Misdate | None = None
+        self._first_stamp: int | None = None
         self._camera_port = camera_port
         self._rng = random.Random(seed)
         self._listener = socket.create_server(("127.0.0.1", 0))
@@ -61,10 +69,16 @@ class Line:
 
     def _downward(self, far: socket.socket, near: socket.socket) -> None:
         arriving = far.makefile("rb")
+        held: list[bytes] = []
+        lump = 0
         while message := _read_message(arriving):
             if self.fault == "cut":
                 continue
-            near.sendall(self._damaged(message))
+            held.append(self._damaged(message))
+            now = int(time.monotonic() / self.every_s) if self.every_s else lump + 1
+            if now != lump or message[:1] != b"$":  # answers are not held back
+                near.sendall(b"".join(held))
+                held, lump = [], now
         near.shutdown(socket.SHUT_RDWR)
 
     def _damaged(self, message: bytes) -> bytes:
@@ -76,10 +90,19 @@ class Line:
             noise = self._rng.randbytes(self._rng.choice((length, length // 2)))
             size = struct.pack(">H", RTP_HEADER + len(noise))
             return message[:2] + size + message[4 : 4 + RTP_HEADER] + noise
-        if self.fault == "timestamps" and is_media:
+        misdate = _ten_seconds_older if self.fault == "timestamps" else self.misdate
+        if misdate is not None and is_media:
             (stamp,) = TIMESTAMP.unpack(message[8:12])
-            return message[:8] + TIMESTAMP.pack((stamp - 10 * RTP_HZ) % 2**32) + message[12:]
+            if self._first_stamp is None:
+                self._first_stamp = stamp
+            passed = (stamp - self._first_stamp) % 2**32
+            wrong = (self._first_stamp + misdate(passed)) % 2**32
+            return message[:8] + TIMESTAMP.pack(wrong) + message[12:]
         return message
+
+
+def _ten_seconds_older(stamp: int) -> int:
+    return stamp - 10 * RTP_HZ
 
 
 def _read_message(stream: BinaryIO) -> bytes:

@@ -12,12 +12,12 @@ import os
 import zlib
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import closing
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import cv2
 import numpy as np
 import numpy.typing as npt
 import torch
@@ -25,8 +25,11 @@ from torch import Tensor, nn
 
 from pipeline import flow
 from pipeline.arrays import STILL, Gray, QuantisedFlow
-from pipeline.clock import NS_PER_MS, NS_PER_S
+from pipeline.clock import NS_PER_S, SYSTEM_CLOCK
+from pipeline.errors import SourceError
+from pipeline.sources import SourceOptions
 from pipeline.sources.demo import EPISODE_S, DemoScene
+from pipeline.sources.video_file import VideoFile
 from pipeline.steps.follow import CameraFollower, TimedFrame
 from pipeline.steps.sampling import Steps
 from training.clip_list_formats import (
@@ -50,7 +53,6 @@ CACHE_VERSION = 3
 BACKBONE_BATCH = 4
 EPISODE_SIZE = (320, 240)
 EPISODE_SEED = 10_000
-SEEK_MARGIN_NS = 2 * NS_PER_S
 
 
 class Stroke(NamedTuple):
@@ -110,47 +112,23 @@ def video_frames(
 ) -> Iterator[ClipFrame]:
     """The frames of a video from ``start_s`` up to ``end_s``; by default all of them.
 
-    Yields (media time in ns since ``start_s``, (H, W, 3) uint8 BGR). Raises DataError.
+    Yields (media time in ns since ``start_s``, frame), timed and decoded as in the live pipeline.
+    Raises DataError.
     """
-    if not path.is_file():
-        raise DataError(f"{path}: no such file")
-    # As bytes: a str that isn't valid UTF-8 would end the process. OpenCV's stubs allow only str.
-    capture = cv2.VideoCapture(os.fsencode(path))  # type: ignore[call-overload]
-    try:
-        if not capture.isOpened():
-            raise DataError(f"{path}: can't be opened as a video")
-        start_ns = round(start_s * NS_PER_S)
-        time_ns = _grab_from(capture, path, start_ns)
-        while time_ns is not None and (end_s is None or time_ns < end_s * NS_PER_S):
-            more, frame = capture.retrieve()
-            if not more:
+    source = VideoFile(
+        path, camera=path.name, clock=SYSTEM_CLOCK, options=SourceOptions(realtime=False)
+    )
+    start_ns = round(start_s * NS_PER_S)
+    with closing(source):
+        try:
+            source.open(start_ns)
+        except SourceError as error:
+            raise DataError(f"{path}: {error.reason}") from None
+        while (grab := source.grab()) is not None:
+            assert grab.pts_ns is not None
+            if end_s is not None and grab.pts_ns >= end_s * NS_PER_S:
                 return
-            yield time_ns - start_ns, np.asarray(frame, np.uint8)
-            time_ns = _grab(capture)
-    finally:
-        capture.release()
-
-
-def _grab(capture: cv2.VideoCapture) -> int | None:
-    """Move to the next frame; returns its media time in ns, None at the end."""
-    return round(capture.get(cv2.CAP_PROP_POS_MSEC) * NS_PER_MS) if capture.grab() else None
-
-
-def _grab_from(capture: cv2.VideoCapture, path: Path, start_ns: int) -> int | None:
-    """Move to the first frame at ``start_ns`` or later; returns its media time in ns, or None.
-
-    A seek uses the mean frame rate, so it may land too late in a video whose rate varies. Then the
-    video is read from its beginning.
-    """
-    if start_ns > SEEK_MARGIN_NS:
-        capture.set(cv2.CAP_PROP_POS_MSEC, (start_ns - SEEK_MARGIN_NS) / NS_PER_MS)
-    time_ns = _grab(capture)
-    if start_ns > 0 and (time_ns is None or time_ns > start_ns):
-        capture.open(os.fsencode(path))  # type: ignore[call-overload]
-        time_ns = _grab(capture)
-    while time_ns is not None and time_ns < start_ns:
-        time_ns = _grab(capture)
-    return time_ns
+            yield grab.pts_ns - start_ns, source.retrieve()
 
 
 @dataclass(frozen=True)

@@ -229,8 +229,8 @@ def _vector(feature: Feature | None) -> Vector | None:
 
 
 def _step_time(moment: Moment, media_timed: bool) -> StepTime:
-    media_ns = moment.pts_ns if media_timed and moment.pts_ns is not None else moment.captured_ns
-    return StepTime(moment.captured_ns, moment.pts_ns, media_ns)
+    media_ns = moment.pts_ns if media_timed and moment.pts_ns is not None else moment.scene_ns
+    return StepTime(moment.scene_ns, moment.pts_ns, media_ns)
 
 
 def _at(scores: Vector | None, index: int) -> float | None:

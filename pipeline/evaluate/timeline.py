@@ -5,9 +5,6 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-import cv2
-import numpy as np
-
 from pipeline.arrays import Frame
 from pipeline.clock import NS_PER_S
 from pipeline.errors import SourceError
@@ -15,6 +12,7 @@ from pipeline.evaluate.clip_list import Entry, shown
 from pipeline.evaluate.protocol import stream_order
 from pipeline.evaluate.recogniser import file_frames
 from pipeline.steps.follow import TimedFrame
+from pipeline.steps.preprocess import alike
 
 PAUSE_S = 2.0
 """How long the last frame is held between actions, when the list has no background clips."""
@@ -122,12 +120,11 @@ class Timeline:
             self.end_ns += self._step_ns
 
     def _retrieve(self, timed: TimedFrame) -> Frame:
-        """Decode a frame, (H, W, 3), and resize it to the first frame's size."""
+        """Decode a frame; if it has another size or form than the first, make it like that."""
         frame = timed.retrieve()
         if self._shape is None:
             self._shape = frame.shape
         if frame.shape != self._shape:
-            size = (self._shape[1], self._shape[0])  # OpenCV takes (width, height)
-            frame = np.asarray(cv2.resize(frame, size, interpolation=cv2.INTER_AREA), np.uint8)
+            frame = alike(frame, self._shape)
         self._last = frame
         return frame

@@ -25,7 +25,7 @@ __all__ = [
 ]
 
 # Each kind of source is imported when it is created, so that a caller that only redacts a URL, or
-# needs another kind, does not wait for OpenCV to load.
+# needs another kind, does not wait for OpenCV and FFmpeg to load.
 _NETWORK = ("rtsp", "rtsps", "http", "https")
 
 
@@ -47,11 +47,11 @@ def create(url: str, *, camera: str, clock: Clock, options: SourceOptions | None
                 kind="unreadable",
                 permanent=True,
             )
-        from pipeline.sources.video import NetworkCamera
+        from pipeline.sources.network import NetworkStream
 
-        return NetworkCamera(url, camera=camera, clock=clock, options=options)
+        return NetworkStream(url, camera=camera, clock=clock, options=options)
     if re.fullmatch(r"\d+|/dev/video.+", url):
-        from pipeline.sources.video import Webcam
+        from pipeline.sources.webcam import Webcam
 
         return Webcam(url, camera=camera, clock=clock, options=options)
     return _path(url, camera, clock, options)
@@ -83,6 +83,6 @@ def _path(url: str, camera: str, clock: Clock, options: SourceOptions) -> Source
         from pipeline.sources.image_folder import ImageFolder
 
         return ImageFolder(path, camera=camera, clock=clock, options=options)
-    from pipeline.sources.video import VideoFile
+    from pipeline.sources.video_file import VideoFile
 
     return VideoFile(path, camera=camera, clock=clock, options=options)

@@ -7,6 +7,8 @@ from typing import Literal, Protocol
 from pipeline.arrays import Frame
 from pipeline.clock import NS_PER_S, Clock
 
+Decoder = Literal["software", "vaapi", "cuda", "videotoolbox"]
+
 _AUTHORITY = re.compile(r"^([a-z][a-z0-9+.-]*://)([^/?#]*)(.*)$", re.IGNORECASE | re.DOTALL)
 _IPV6 = re.compile(r"\[.*\](:\d+)?")
 # Cameras accept keys and passwords in the query, and some in the path (XM: user=x_password=y_…).
@@ -52,12 +54,15 @@ class Grab:
 
     ``captured_ns`` is the clock's monotonic time. ``pts_ns`` is media time, which strictly
     increases (None where the source has none). ``discontinuity`` marks the first frame after a
-    jump, as when a file starts again: motion must not be computed across it.
+    jump, as when a file starts again: motion must not be computed across it. ``time_ns`` is when
+    the picture was taken, by the camera's own stamp, on the machine's monotonic clock; None where
+    only ``captured_ns`` is known.
     """
 
     captured_ns: int
     pts_ns: int | None
     discontinuity: bool = False
+    time_ns: int | None = None
 
 
 @dataclass(frozen=True)
@@ -74,6 +79,8 @@ class SourceOptions:
     width: int | None = None  # demo (640), webcam (its own)
     height: int | None = None  # demo (480), webcam (its own)
     origin_ns: int | None = None  # demo: monotonic time of media time 0; None is the first open
+    decoder: Decoder = "software"  # files, network
+    loop_filter: bool = True  # files, network: False leaves H.264's loop filter out
 
     def __post_init__(self) -> None:
         for name in ("open_timeout_s", "read_timeout_s", "fps", "width", "height"):
@@ -89,6 +96,19 @@ class Source(Protocol):
     """
 
     live: bool
+
+    @property
+    def ends(self) -> bool:
+        """Whether this is a file or film: it ends, and its steps are made of media time.
+
+        Known after :meth:`open`.
+        """
+        ...
+
+    @property
+    def trouble(self) -> str | None:
+        """What is wrong with a source that goes on all the same; None if nothing is."""
+        ...
 
     @property
     def size(self) -> tuple[int, int]:
@@ -107,7 +127,7 @@ class Source(Protocol):
         ...
 
     def retrieve(self, out: Frame | None = None) -> Frame:
-        """Decode the grabbed frame, (H, W, 3) uint8 BGR.
+        """The grabbed frame's picture, BGR or planes (:data:`pipeline.arrays.Frame`).
 
         When ``out`` has the frame's shape, the frame is written into it and ``out`` is returned.
         Otherwise the result is a new array, whose shape shows that the camera changed its size.
@@ -117,37 +137,6 @@ class Source(Protocol):
     def close(self) -> None:
         """Release the device or connection; may be called twice."""
         ...
-
-
-class MediaTime:
-    """Turns a source's timestamps into media time: nanoseconds that strictly increase.
-
-    Cameras and broken files send timestamps that don't increase, and a file that loops starts
-    again at 0. Such a frame counts as one frame period after the one before it.
-    """
-
-    def __init__(self, nominal_period_ns: int) -> None:
-        self._period_ns = nominal_period_ns
-        self._raw_ns: int | None = None
-        self._now_ns = 0
-        self._jumped = False
-
-    def jump(self) -> None:
-        """Ignore the distance to the next timestamp, as when a file starts again."""
-        self._jumped = True
-
-    def advance(self, raw_ns: int) -> int:
-        """Return the media time of the next frame, which the source stamped ``raw_ns``."""
-        if self._raw_ns is None:
-            self._now_ns = raw_ns
-        else:
-            elapsed_ns = raw_ns - self._raw_ns
-            # The last distance that made sense is the best guess for one that doesn't.
-            if not self._jumped and elapsed_ns > 0:
-                self._period_ns = elapsed_ns
-            self._now_ns += self._period_ns
-        self._raw_ns, self._jumped = raw_ns, False
-        return self._now_ns
 
 
 class Pacer:

@@ -13,6 +13,9 @@ class DemoCamera:
     newest due frame, as from a camera. Otherwise the reader gets every frame, without a wait.
     """
 
+    ends = False
+    trouble = None
+
     def __init__(self, clock: Clock, options: SourceOptions, seed: int) -> None:
         self.live = options.realtime
         self._clock = clock

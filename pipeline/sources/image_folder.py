@@ -52,6 +52,9 @@ class ImageFolder:
     Unreadable images, and links that lead out of the folder, are skipped and logged.
     """
 
+    ends = True
+    trouble = None
+
     def __init__(self, folder: Path, *, camera: str, clock: Clock, options: SourceOptions) -> None:
         self.live = options.realtime
         self._folder = folder

@@ -41,7 +41,7 @@ class MediaTime:
         # A first frame far from the start has a bad stamp, or the file's timeline starts there.
         origin_ns = min(known, default=0)
         if stamp_ns is not None and stamp_ns == origin_ns and self._now_ns is None:
-            start_ns, origin_ns = (stamp_ns, stamp_ns) if 0 <= stamp_ns else (0, stamp_ns)
+            start_ns, origin_ns = (stamp_ns, stamp_ns) if stamp_ns >= 0 else (0, stamp_ns)
         elif stamp_ns != origin_ns and known:
             origin_ns -= self._period_ns  # the next frame has the first good stamp
         self._shift_ns = start_ns - origin_ns
@@ -57,7 +57,9 @@ class MediaTime:
             return placed
         if following is not None:
             # This frame, and those after it that have no place of their own, share the gap.
-            homeless = sum(1 for stamp in later if stamp is None or stamp + self._shift_ns <= now_ns)
+            homeless = sum(
+                1 for stamp in later if stamp is None or stamp + self._shift_ns <= now_ns
+            )
             return now_ns + max(1, (following - now_ns) // (homeless + 2))
         at_ns = now_ns + self._period_ns
         if placed is not None:  # no stamp goes on from here: the timeline has begun again

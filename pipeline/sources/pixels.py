@@ -55,8 +55,8 @@ def _has_planes(frame: av.VideoFrame) -> bool:
 
 
 def _pixels(plane: av.video.plane.VideoPlane) -> Gray:
-    rows = np.frombuffer(plane, np.uint8).reshape(-1, plane.line_size)
-    return rows[: plane.height, : plane.width]
+    rows = np.frombuffer(memoryview(plane), np.uint8).reshape(-1, plane.line_size)
+    return np.asarray(rows[: plane.height, : plane.width])
 
 
 def _bgr(frame: av.VideoFrame, turns: int, out: Frame | None) -> Frame:

@@ -3,15 +3,15 @@
 import dataclasses
 import logging
 
-from pipeline.arrays import Frame
+from pipeline.arrays import Frame, picture_size
 from pipeline.clock import NS_PER_S
 from pipeline.config import CameraConfig
 from pipeline.errors import RingError, SourceError, SourceErrorKind
 from pipeline.model.pack import ModelPack
 from pipeline.sources import Grab, Source, SourceOptions, create
-from pipeline.sources.base import is_file
 from pipeline.stages.base import Context, Stopped
 from pipeline.stages.frozen_picture import FrozenPicture
+from pipeline.steps.frame_rate import FrameRate
 from pipeline.steps.sampling import Steps
 from pipeline.transport import topics
 from pipeline.transport.frame_ring import RingWriter, Shape
@@ -47,7 +47,6 @@ class Capture:
         self._context = context
         self._camera = context.spec.cameras[0]
         self._settings = context.config.cameras[self._camera]
-        self._media_timed = is_file(self._settings.source)
         self._source: Source | None = None
         self._ring: RingWriter | None = None
         self._retry_s = FIRST_RETRY_S
@@ -57,16 +56,17 @@ class Capture:
         self._opened_ns: int | None = None
         self._reported_segment = -1
         self._state: CameraState = "connecting"
-        # A file may well hold the same picture for a minute.
-        self._frozen = FrozenPicture(0.0 if self._media_timed else self._settings.frozen_s)
+        self._trouble: str | None = None
+        self._frozen = FrozenPicture(self._settings.frozen_s)
+        step_hz = ModelPack.load(context.config.model).contract.step_hz
+        self._rate = FrameRate(step_hz, self._settings.gap_s)
         self._steps = Steps(
             self._camera,
-            ModelPack.load(context.config.model).contract.step_hz,
+            step_hz,
             self._settings.gap_s,
             first_segment=context.first_segment,
             # Media time starts at 0 with the file; a camera's steps count from the run's start.
             origin_ns=None if context.lossless else context.origin_ns,
-            on_grid=not self._media_timed,
         )
         self._publisher = context.bus.publisher(topics.FRAME, self._camera, [self._camera])
         if context.lossless:
@@ -128,7 +128,11 @@ class Capture:
         self._was_open = True
         self._opened_ns = context.clock.monotonic_ns()
         self._steps.new_segment()
-        self._frozen.forget()
+        self._steps.put_on_grid(not source.ends)
+        # A film may well hold the same picture for a minute.
+        self._frozen = FrozenPicture(0.0 if source.ends else settings.frozen_s)
+        self._rate.forget()
+        self._trouble = None
         self._report("online", None)
 
     def _lost(self, error: SourceError) -> None:
@@ -178,8 +182,7 @@ class Capture:
     def _take(self, source: Source, grab: Grab) -> None:
         """Put one grabbed frame into the ring if it stands for a step."""
         self._context.counters["frames"] += 1
-        timed_ns = grab.pts_ns if self._media_timed and grab.pts_ns is not None else None
-        due = self._steps.due(grab, grab.captured_ns if timed_ns is None else timed_ns)
+        due = self._steps.due(grab, self._note(source, grab))
         if due is None or due.step_id % self._context.link.pace.step_every:
             return
         slot = self._ring.reserve() if self._ring is not None else None
@@ -195,6 +198,28 @@ class Capture:
         ring = self._write(frame) if self._ring is None or not in_place else self._ring
         self._publish(moment, ring)
 
+    def _note(self, source: Source, grab: Grab) -> int:
+        """Report what is wrong with the source, if that has changed; returns the frame's time."""
+        time_ns = grab.pts_ns if source.ends else grab.time_ns
+        if time_ns is None:
+            time_ns = grab.captured_ns
+        if not source.ends:
+            self._rate.note(time_ns)
+            found = [text for text in (source.trouble, self._rate.trouble) if text]
+            trouble = "; ".join(found) or None
+            if trouble != self._trouble and self._state == "online":
+                self._tell(trouble)
+        return time_ns
+
+    def _tell(self, trouble: str | None) -> None:
+        """Report and log what is wrong with a source that goes on, or that it is right again."""
+        self._trouble = trouble
+        if trouble is None:
+            log.info("camera %s: its frames are in order again", self._camera)
+        else:
+            log.warning("camera %s: %s", self._camera, trouble)
+        self._report("online", None)
+
     def _fits(self, frame: Frame) -> bool:
         """Whether the camera's frames have had this size so far."""
         return self._ring is None or self._ring.shape == frame.shape
@@ -204,7 +229,8 @@ class Capture:
         shape: Shape = (frame.shape[0], frame.shape[1], frame.shape[2])
         ring = self._ring
         if ring is not None and ring.shape != shape:
-            log.info("camera %s: frames are now %d×%d", self._camera, shape[1], shape[0])
+            height, width = picture_size(shape)
+            log.info("camera %s: frames are now %d×%d", self._camera, width, height)
             self._await_readers(ring)
             ring.close()
             self._ring = ring = None
@@ -213,7 +239,7 @@ class Capture:
             wait = self._wait if self._context.lossless else None
             ring = self._ring = RingWriter(name, self._context.run, wait)
         ring.reserve()[:] = frame
-        self._report("online", None, (shape[0], shape[1]))
+        self._report("online", None, picture_size(shape))
         return ring
 
     def _publish(self, moment: Moment, ring: RingWriter) -> None:
@@ -241,10 +267,10 @@ class Capture:
         status = CameraStatus(
             camera=self._camera,
             state=state,
-            reason=reason,
+            reason=self._trouble if state == "online" else reason,
             at_ns=self._context.clock.monotonic_ns(),
             segment=self._steps.segment,
-            size=size or (self._ring.shape[:2] if self._ring is not None else None),
+            size=size or (picture_size(self._ring.shape) if self._ring is not None else None),
         )
         if state == "online":
             self._reported_segment = self._steps.segment
@@ -261,6 +287,8 @@ def source_options(settings: CameraConfig, *, lossless: bool, origin_ns: int) ->
         loop=settings.loop,
         realtime=not lossless,
         origin_ns=origin_ns,
+        decoder=settings.decoder,
+        loop_filter=settings.loop_filter,
     )
     given = {
         key: value

@@ -3,7 +3,7 @@
 import cv2
 import numpy as np
 
-from pipeline.arrays import Frame, Gray
+from pipeline.arrays import Frame, Gray, is_planar, planes
 from pipeline.clock import NS_PER_S
 
 STRIDE = 8
@@ -31,15 +31,22 @@ class FrozenPicture:
         self._first = None
 
     def is_frozen(self, frame: Frame, now_ns: int) -> bool:
-        """Whether ``frame``, (H, W, 3) uint8, is still the picture of ``after_s`` ago."""
+        """Whether ``frame`` is still the picture of ``after_s`` ago."""
         if not self._after_ns:
             return False
-        few = np.ascontiguousarray(frame[STRIDE // 2 :: STRIDE, STRIDE // 2 :: STRIDE])
-        sample = np.asarray(cv2.cvtColor(few, cv2.COLOR_BGR2GRAY), np.uint8) if few.size else few
+        sample = _sample(frame)
         if self._first is None or not _alike(sample, self._first):
             self._first, self._since_ns = sample, now_ns
             return False
         return now_ns - self._since_ns >= self._after_ns
+
+
+def _sample(frame: Frame) -> Gray:
+    whole = planes(frame)[0] if is_planar(frame) else frame
+    few = np.ascontiguousarray(whole[STRIDE // 2 :: STRIDE, STRIDE // 2 :: STRIDE])
+    if few.ndim == 2 or not few.size:
+        return few
+    return np.asarray(cv2.cvtColor(few, cv2.COLOR_BGR2GRAY), np.uint8)
 
 
 def _alike(one: Gray, other: Gray) -> bool:

@@ -11,7 +11,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from pipeline.arrays import Frame, Gray, QuantisedFlow, is_planar, planes
+from pipeline.arrays import Frame, Gray, QuantisedFlow, is_planar, picture_size, planes
 from pipeline.flow.base import FlowMethod, quantise
 from pipeline.model.pack import SpatialContract, TemporalContract
 
@@ -50,13 +50,6 @@ def _resize(image: npt.NDArray[np.uint8], size: tuple[int, int]) -> npt.NDArray[
     return np.asarray(resized, np.uint8)
 
 
-def to_bgr(frame: Frame) -> Frame:
-    """A frame of either form as (H, W, 3) uint8 BGR, in full size."""
-    if not is_planar(frame):
-        return frame
-    return np.asarray(cv2.cvtColor(frame[:, :, 0], cv2.COLOR_YUV2BGR_I420), np.uint8)
-
-
 def small_bgr(frame: Frame, size: tuple[int, int]) -> Frame:
     """A frame of either form in ``size`` (h, w), as (h, w, 3) uint8 BGR.
 
@@ -74,6 +67,20 @@ def small_bgr(frame: Frame, size: tuple[int, int]) -> Frame:
         )
     )
     return np.asarray(cv2.cvtColor(full, cv2.COLOR_YCrCb2BGR), np.uint8)
+
+
+def alike(frame: Frame, shape: tuple[int, ...]) -> Frame:
+    """A frame in the size and the form of a frame of ``shape``."""
+    height, width = picture_size(shape)
+    if is_planar(frame) and shape[2] == 1:
+        resized = np.empty(shape, np.uint8)
+        for source, place in zip(planes(frame), planes(resized), strict=True):
+            place[:] = _resize(source, (place.shape[0], place.shape[1]))
+        return resized
+    bgr = small_bgr(frame, (height, width))
+    if shape[2] == 3:
+        return bgr
+    return np.asarray(cv2.cvtColor(bgr, cv2.COLOR_BGR2YUV_I420), np.uint8)[:, :, None]
 
 
 def spatial_input(frame: Frame, contract: SpatialInputs) -> Frame:

@@ -43,7 +43,7 @@ class StepClock:
         if not step_hz > 0:
             raise ValueError(f"step_hz must be positive, got {step_hz}")
         self._period_ns = NS_PER_S / step_hz
-        self._grid_ns = grid_ns
+        self.grid_ns = grid_ns
         self._rich, self._streak, self._frames = False, 0, 0
         self._origin_ns = 0
         self._last_ns = 0
@@ -69,8 +69,8 @@ class StepClock:
             return None
         skipped = index - self._last_index - 1
         self._last_index, self._last_ns = index, t_ns
-        if self._grid_ns is not None:
-            self._settle(t_ns, self._grid_ns)
+        if self.grid_ns is not None:
+            self._settle(t_ns, self.grid_ns)
         return Step(index=index, elapsed_steps=elapsed, skipped=skipped)
 
     def _settle(self, t_ns: int, grid_ns: int) -> None:
@@ -135,6 +135,10 @@ class Steps:
         self._begun = False
         self._last_ns = 0
 
+    def put_on_grid(self, on_grid: bool) -> None:
+        """Whether steps lie at whole periods from the origin, from the next segment on."""
+        self._clock.grid_ns = self._origin_ns if on_grid else None
+
     def new_segment(self) -> None:
         """What comes next does not follow from what came before."""
         if self._begun:
@@ -159,7 +163,8 @@ class Steps:
             return None
         if not self._begun:
             self._begun = True
-            since_ns = time_ns if self._origin_ns is None else grab.captured_ns - self._origin_ns
+            taken_ns = grab.captured_ns if grab.time_ns is None else grab.time_ns
+            since_ns = time_ns if self._origin_ns is None else taken_ns - self._origin_ns
             self._base = max(self._last_step + 1, round(since_ns / self._period_ns))
         return Due(grab, time_ns, step, self._base + step.index, frame_id)
 
@@ -184,4 +189,5 @@ class Steps:
             pts_ns=due.grab.pts_ns,
             elapsed_steps=due.step.elapsed_steps,
             skipped=due.step.skipped,
+            taken_ns=due.grab.time_ns,
         )

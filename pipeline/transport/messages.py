@@ -45,6 +45,14 @@ class Moment(msgspec.Struct, frozen=True, kw_only=True):
     """Time since the previous step's frame in nominal steps."""
     skipped: int
     """Steps just before this one that had no frame."""
+    taken_ns: int | None = None
+    """When the camera took the picture, by its own stamp, in the time of ``captured_ns``; None
+    where only ``captured_ns`` is known."""
+
+    @property
+    def scene_ns(self) -> int:
+        """When what the picture shows happened."""
+        return self.captured_ns if self.taken_ns is None else self.taken_ns
 
 
 class FrameRef(Message, frozen=True, kw_only=True):

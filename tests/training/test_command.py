@@ -74,7 +74,7 @@ def test_a_run_leaves_figures_checkpoints_and_pictures(finished: Path) -> None:
     assert metrics["clips"] == 11
     assert metrics["data"]["clips"] == {"background": 4, "left": 3, "right": 4}
     assert metrics["data"]["unreadable_clips"] == {
-        "left/left0.avi": "can't be opened as a video",
+        "left/left0.avi": "it is not a video",
         "left/gone.avi": "no such file",
     }
     for name in ("confusion", "fold0_curves", "final_curves"):

@@ -55,8 +55,8 @@ def test_unreadable_clips_are_left_out_by_name(tmp_path: Path, decoded: Path) ->
     assert counts["unreadable"] == 3
     assert counts["clips"] == {"background": 2, "left": 2, "right": 2}
     assert counts["unreadable_clips"] == {
-        "left/left2.avi": "can't be opened as a video",
-        "left/left3.avi": "can't be opened as a video",
+        "left/left2.avi": "it is not a video",
+        "left/left3.avi": "it is empty",
         "left/gone.avi": "no such file",
     }
 
@@ -66,7 +66,7 @@ def test_a_label_of_which_nothing_can_be_read_is_fatal(tmp_path: Path, decoded: 
     for path in (data / "right").iterdir():
         path.write_bytes(b"no video")
     with pytest.raises(
-        DataError, match=r"no clip of right; 2 clips .*right0\.avi: can't be opened"
+        DataError, match=r"no clip of right; 2 clips .*right0\.avi: it is not a video"
     ):
         load_data(tiny_config(), data, decoded)
 

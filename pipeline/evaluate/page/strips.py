@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-from pipeline.arrays import FlowField, Frame, QuantisedFlow
+from pipeline.arrays import FlowField, Frame, QuantisedFlow, picture_size
 from pipeline.clock import NS_PER_S
 from pipeline.config import CameraConfig
 from pipeline.evaluate.page.flow_colour import flow_colours
@@ -16,6 +16,7 @@ from pipeline.flow.base import dequantise
 from pipeline.model.pack import Contract
 from pipeline.sources import Grab
 from pipeline.steps.follow import CameraFollower, TimedFrame
+from pipeline.steps.preprocess import small_bgr
 from pipeline.steps.sampling import Steps
 
 CELLS = 8
@@ -101,10 +102,9 @@ def _nearest(cells: Sequence[_Cell], span: Span) -> list[_Cell]:
 
 
 def _thumbnail(frame: Frame) -> Frame:
-    height, width = frame.shape[:2]
+    height, width = picture_size(frame.shape)
     scale = (CELL_AREA / (height * width)) ** 0.5
-    size = (max(1, round(width * scale)), max(1, round(height * scale)))
-    return np.asarray(cv2.resize(frame, size, interpolation=cv2.INTER_AREA), np.uint8)
+    return small_bgr(frame, (max(1, round(height * scale)), max(1, round(width * scale))))
 
 
 def _strip(cells: Sequence[_Cell], contract: Contract) -> Strip:

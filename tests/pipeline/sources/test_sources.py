@@ -1,6 +1,5 @@
 """Sources without a network: files, folders, the demo camera, webcams, and what goes wrong."""
 
-import itertools
 import os
 import subprocess
 import sys
@@ -15,7 +14,7 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from pipeline.arrays import Frame
+from pipeline.arrays import Frame, picture_size, planar_shape
 from pipeline.clock import NS_PER_MS, NS_PER_S
 from pipeline.errors import SourceError
 from pipeline.sources import (
@@ -25,9 +24,10 @@ from pipeline.sources import (
     create,
     redact,
 )
-from pipeline.sources.base import MediaTime, Pacer
+from pipeline.sources.base import Pacer
 from pipeline.sources.demo import DemoScene
 from pipeline.sources.image_folder import natural_key
+from pipeline.steps.preprocess import small_bgr
 from testbed.clock import HandClock
 
 LOSSLESS = SourceOptions(realtime=False)
@@ -76,7 +76,7 @@ def clips(folder: str) -> list[Path]:
 
 def test_a_file_gives_each_frame_once_in_order(tmp_path: Path) -> None:
     frames = read_all(make(write_video(tmp_path / "a.mp4")))
-    levels = [float(frame.mean()) for _, frame in frames]
+    levels = [float(small_bgr(frame, (48, 64)).mean()) for _, frame in frames]
     np.testing.assert_allclose(levels, 10 + 15 * np.arange(12), atol=4)
     pts = [grab.pts_ns for grab, _ in frames]
     assert pts == [index * NS_PER_S // 10 for index in range(12)]
@@ -118,24 +118,15 @@ def test_timestamps_are_the_files_own() -> None:
     assert variable == 3
 
 
-def test_a_frame_that_can_not_be_decoded_is_an_error_of_the_source(tmp_path: Path) -> None:
-    source = make(write_video(tmp_path / "a.mp4", frames=2))
-    source.open()
-    while source.grab() is not None:
-        pass
-    with pytest.raises(SourceError, match="camera 'door': a frame can't be decoded"):
-        source.retrieve(np.zeros((*source.size, 3), np.uint8))
-
-
 def test_frames_are_written_into_the_given_array(tmp_path: Path) -> None:
     source = make(write_video(tmp_path / "a.mp4"))
     source.open()
-    ring = np.zeros((2, *source.size, 3), np.uint8)
+    ring = np.zeros((2, *planar_shape(*source.size)), np.uint8)
     slot = ring[1]
     source.grab()
     source.grab()
     assert source.retrieve(slot) is slot
-    assert ring[1].mean() == pytest.approx(25, abs=4)
+    assert small_bgr(ring[1], source.size).mean() == pytest.approx(25, abs=4)
     assert not ring[0].any()
 
 
@@ -151,7 +142,7 @@ def test_an_array_that_does_not_fit_is_left_alone(tmp_path: Path, kind: str) -> 
     source.grab()
     out = np.full((10, 10, 3), 7, np.uint8)
     frame = source.retrieve(out)
-    assert frame.shape == (*source.size, 3)
+    assert picture_size(frame.shape) == source.size
     assert not np.shares_memory(frame, out)
     assert (out == 7).all()
 
@@ -525,25 +516,6 @@ def test_nothing_prints_the_password_of_a_camera_that_is_not_there() -> None:
 
 
 # --- time ----------------------------------------------------------------------------------------
-
-
-@given(st.lists(st.integers(-(10**12), 10**12), min_size=2))
-def test_media_time_strictly_increases(stamps: list[int]) -> None:
-    time = MediaTime(40)
-    times = [time.advance(stamp) for stamp in stamps]
-    assert all(a < b for a, b in itertools.pairwise(times))
-
-
-@given(st.lists(st.integers(1, 10**9), min_size=1))
-def test_media_time_leaves_good_stamps_alone(steps: list[int]) -> None:
-    time = MediaTime(40)
-    stamps = np.cumsum(steps).tolist()
-    assert [time.advance(stamp) for stamp in stamps] == stamps
-
-
-def test_media_time_repairs_a_repeated_stamp() -> None:
-    time = MediaTime(40)
-    assert [time.advance(stamp) for stamp in (0, 0, 33, 66)] == [0, 40, 73, 106]
 
 
 def test_a_late_reader_of_a_file_moves_the_schedule() -> None:

@@ -1,0 +1,253 @@
+"""The time of a network camera's frames: their own stamps, on this machine's clock.
+
+A network delays frames unevenly; what the camera saw keeps its own pace. So steps are made of the
+stamps. An offset brings them to the machine's clock, and follows arrival slowly. Stamps that are
+no use are told from good ones; then arrival is taken, and :attr:`CameraTime.trouble` says so.
+
+Pure: time comes in as numbers, in nanoseconds.
+"""
+
+from collections import Counter, deque
+from statistics import median
+
+from pipeline.clock import NS_PER_S
+
+BUCKET_NS = 2 * NS_PER_S
+BUCKETS = 10
+FOLLOW_BUCKETS = 5
+"""The offset follows the median of the latest arrival in each of the last five buckets of two
+seconds: bursts lie in every bucket, one hiccup in one."""
+FOLLOW_NS = 10 * NS_PER_S
+MAX_SLEW = 0.01
+"""The offset moves by at most this share of the time that passes; flow is off by no more."""
+LEAP_NS = 2 * NS_PER_S
+"""A stamp further on than this is believed only if frames were silent for about as long."""
+AHEAD_NS = NS_PER_S
+WRONG_RATE = 0.1
+RECENT = 60
+TOO_MANY = 0.2
+GOOD_AGAIN_NS = 10 * NS_PER_S
+TELL_JUMP_NS = 10 * NS_PER_S
+PATIENCE_NS = 3 * NS_PER_S
+
+
+class CameraTime:
+    """Places each frame on the machine's monotonic clock.
+
+    Times strictly increase, unless :attr:`jumped` says that one does not follow.
+    """
+
+    def __init__(self) -> None:
+        self._stamp_ns: int | None = None
+        self._arrived_ns = 0
+        self._now_ns: int | None = None
+        self._period_ns = NS_PER_S // 25
+        self._offset_ns = 0
+        self._old_offset_ns: int | None = None
+        self._recent: deque[str] = deque(maxlen=RECENT)
+        self._rate = _Rate()
+        self._trusted = True
+        self._bad_ns = 0
+        self._jump = ""
+        self._jumped_ns = 0
+        self.jumped = False
+        """Whether the last frame's time does not follow from the one before it."""
+
+    @property
+    def trouble(self) -> str | None:
+        """What is wrong with the stamps; None while they are good."""
+        if not self._trusted:
+            return f"its time stamps {self._complaint()}; times of arrival are used"
+        return self._jump or None
+
+    def place(self, stamp_ns: int | None, arrived_ns: int, *, waited: bool = True) -> int:
+        """The time of a frame that the camera stamped ``stamp_ns``, None if it did not.
+
+        ``waited``: the frame was waited for; otherwise it lay ready, and came at some time before
+        ``arrived_ns``.
+        """
+        fault = self._fault(stamp_ns, arrived_ns)
+        if stamp_ns is not None and waited:
+            self._rate.add(arrived_ns, arrived_ns - stamp_ns)
+        if self._now_ns is None:
+            now_ns = arrived_ns
+            self._offset_ns = arrived_ns - (stamp_ns or 0)
+        elif not self._trusted:
+            now_ns = max(arrived_ns, self._now_ns + 1)
+        elif fault or stamp_ns is None:
+            now_ns = self._bridge(self._now_ns, stamp_ns, arrived_ns)
+        else:
+            now_ns = self._followed(self._now_ns, stamp_ns)
+        # A frame can't be taken after it arrives. Then the first frames were old when they came,
+        # or the stamps are fast.
+        self.jumped = waited and now_ns - arrived_ns > AHEAD_NS
+        if self.jumped:
+            now_ns = arrived_ns
+            self._offset_ns = arrived_ns - (stamp_ns or 0)
+        self._recent.append(fault)
+        self._judge(fault, stamp_ns, arrived_ns, now_ns)
+        self._stamp_ns, self._arrived_ns, self._now_ns = stamp_ns, arrived_ns, now_ns
+        return now_ns
+
+    @property
+    def latest_ns(self) -> int | None:
+        """How long after its stamp a frame arrives at the latest; None while that isn't known."""
+        return self._rate.latest_ns
+
+    def _fault(self, stamp_ns: int | None, arrived_ns: int) -> str:
+        """What is wrong with a stamp; empty if nothing is."""
+        if stamp_ns is None:
+            return "are missing"
+        if self._stamp_ns is None:
+            return ""
+        step_ns = stamp_ns - self._stamp_ns
+        if step_ns == 0:
+            return "stand still"
+        if step_ns < 0:
+            return "go back"
+        silent_ns = arrived_ns - self._arrived_ns
+        return "jump" if step_ns > max(LEAP_NS, silent_ns * 3 // 2 + NS_PER_S) else ""
+
+    def _bridge(self, now_ns: int, stamp_ns: int | None, arrived_ns: int) -> int:
+        """The time of a frame whose stamp does not follow from the one before it."""
+        old_ns = self._old_offset_ns
+        if stamp_ns is not None and old_ns is not None:
+            # After a single wrong stamp the camera's time goes on where it was.
+            back_ns = stamp_ns + old_ns
+            if now_ns < back_ns <= now_ns + max(LEAP_NS, arrived_ns - self._arrived_ns):
+                self._offset_ns, self._old_offset_ns = old_ns, None
+                self._jump = ""
+                return back_ns
+        silent_ns = arrived_ns - self._arrived_ns
+        # In a burst frames arrive together: they are still a frame's time apart.
+        bridged_ns = now_ns + (silent_ns if silent_ns > self._period_ns // 4 else self._period_ns)
+        if stamp_ns is not None and self._stamp_ns is not None and stamp_ns != self._stamp_ns:
+            by_s = (stamp_ns - self._stamp_ns) / NS_PER_S
+            self._jump = f"its time stamps jumped by {by_s:.1f} s; arrival bridged it"
+            self._jumped_ns = arrived_ns
+            self._old_offset_ns, self._offset_ns = self._offset_ns, bridged_ns - stamp_ns
+            self._rate = _Rate()
+        return bridged_ns
+
+    def _followed(self, now_ns: int, stamp_ns: int) -> int:
+        """The time of a good stamp. The offset moves a little towards the latest arrivals."""
+        step_ns = 0 if self._stamp_ns is None else stamp_ns - self._stamp_ns
+        if self._rate.latest_ns is not None:
+            wanted_ns = (self._rate.latest_ns - self._offset_ns) * step_ns // FOLLOW_NS
+            most_ns = int(MAX_SLEW * step_ns)
+            self._offset_ns += max(-most_ns, min(most_ns, wanted_ns))
+        if 0 < step_ns < LEAP_NS:
+            self._period_ns = step_ns
+        return max(stamp_ns + self._offset_ns, now_ns + 1)
+
+    def _judge(self, fault: str, stamp_ns: int | None, arrived_ns: int, now_ns: int) -> None:
+        """Decide whether stamps are to be trusted from here on."""
+        faults = sum(map(bool, self._recent))
+        bad = self._rate.wrong or (faults >= 5 and faults > TOO_MANY * len(self._recent))
+        if bad or fault:
+            self._bad_ns = arrived_ns
+        if self._trusted and bad:
+            self._trusted, self._jump = False, ""
+        elif not self._trusted and not bad and arrived_ns - self._bad_ns > GOOD_AGAIN_NS:
+            assert stamp_ns is not None  # a missing stamp is a fault
+            self._trusted, self._old_offset_ns = True, None
+            self._offset_ns = now_ns - stamp_ns
+        if self._jump and arrived_ns - self._jumped_ns > TELL_JUMP_NS:
+            self._jump, self._old_offset_ns = "", None
+
+    def _complaint(self) -> str:
+        faults = Counter(fault for fault in self._recent if fault)
+        if faults.total() > TOO_MANY * len(self._recent) or not self._rate.wrong:
+            return faults.most_common(1)[0][0] if faults else "were bad a moment ago"
+        return f"run at {self._rate.wrong:.2g} times the real pace"
+
+
+class _Rate:
+    """When frames arrive at the latest, by their stamps, and whether stamps keep real pace.
+
+    ``wrong`` is how fast stamps run where arrival drifts away from them steadily, and otherwise 0.
+    The first bucket is left out: servers begin with a burst of what they have kept.
+    """
+
+    def __init__(self) -> None:
+        self._buckets: deque[tuple[int, int]] = deque(maxlen=BUCKETS)
+        self._begun_ns: int | None = None
+        self._first = True
+        self._most_ns = 0
+        self.latest_ns: int | None = None
+        self.wrong = 0.0
+
+    def add(self, arrived_ns: int, late_ns: int) -> None:
+        if self._begun_ns is None:
+            self._begun_ns, self._most_ns = arrived_ns, late_ns
+        elif arrived_ns - self._begun_ns < BUCKET_NS:
+            self._most_ns = max(self._most_ns, late_ns)
+        else:
+            if not self._first:
+                self._buckets.append((self._begun_ns, self._most_ns))
+            self._first = False
+            self._begun_ns, self._most_ns = arrived_ns, late_ns
+            self._close()
+
+    def _close(self) -> None:
+        most = [late for _, late in self._buckets]
+        if most:
+            self.latest_ns = round(median(most[-FOLLOW_BUCKETS:]))
+        self.wrong = 0.0
+        if len(most) == BUCKETS:
+            half = BUCKETS // 2
+            passed_ns = self._buckets[-1][0] - self._buckets[0][0]
+            halves = most[half] - most[0], most[-1] - most[half]
+            drift = sum(halves) / passed_ns
+            if abs(drift) > WRONG_RATE and all(part * drift > 0 for part in halves):
+                # Arrival moves away by ``drift`` a second: stamps pass 1 - drift in it.
+                self.wrong = max(1 - drift, 0.01)
+
+
+class Release:
+    """When a frame is let go, so that a burst becomes a stream again.
+
+    A relay or a live playlist passes data on in lumps. A frame that arrives more than
+    :data:`SLACK_NS` before its time waits until then; frames that are late follow one another at
+    up to four times their pace, so that no stage has to skip steps.
+    """
+
+    SLACK_NS = NS_PER_S * 15 // 100
+    CATCH_UP = 4
+    LONGEST_NS = NS_PER_S
+
+    def __init__(self, hold_all: bool) -> None:
+        """``hold_all``: the server sends well ahead of time (a live playlist)."""
+        self._hold_all = hold_all
+        self._late_ns: int | None = None
+        self._stamp_ns = 0
+        self._let_go_ns = 0
+        self._waited_ns = 0
+        self._catching_up = False
+
+    def wait_ns(
+        self, stamp_ns: int, now_ns: int, *, waited: bool, latest_ns: int | None = None
+    ) -> int:
+        """How long to hold the frame of ``stamp_ns`` that lies ready ``now_ns``.
+
+        ``waited``: the network kept us waiting for it. ``latest_ns``: how long after their stamps
+        frames arrive at the latest (:attr:`CameraTime.latest_ns`).
+        """
+        first = self._late_ns is None
+        if first or (waited and self._catching_up):
+            self._late_ns = now_ns - stamp_ns
+        elif latest_ns is not None and not self._catching_up:
+            self._late_ns = latest_ns
+        assert self._late_ns is not None
+        if waited or first:
+            self._waited_ns, self._catching_up = now_ns, False
+        elif not self._hold_all and now_ns - self._waited_ns > PATIENCE_NS:
+            # Frames lie ready all the time: the server is ahead, or its stamps are slow.
+            self._catching_up = True
+        until_ns = now_ns if self._catching_up else stamp_ns + self._late_ns - self.SLACK_NS
+        if not first:
+            apart_ns = max(0, min(stamp_ns - self._stamp_ns, NS_PER_S))
+            until_ns = max(until_ns, self._let_go_ns + apart_ns // self.CATCH_UP)
+        hold_ns = max(0, min(until_ns - now_ns, self.LONGEST_NS))
+        self._stamp_ns, self._let_go_ns = stamp_ns, now_ns + hold_ns
+        return hold_ns

@@ -1,0 +1,241 @@
+"""A video stream that FFmpeg reads: packets, their stamps, and the frames decoded from them."""
+
+import logging
+from collections import deque
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import TypeAlias
+
+import av
+import av.codec.hwaccel
+import av.error
+import av.logging
+from av.codec.context import Flags
+from av.stream import Disposition
+
+from pipeline.clock import NS_PER_S, Clock
+from pipeline.sources.base import Decoder
+from pipeline.sources.pixels import nanoseconds
+
+# FFmpeg prints URLs, and so passwords, to standard error when something fails.
+av.logging.set_level(None)
+
+_STILL_FORMATS = ("image2", "image2pipe")
+_UNSTAMPED_FORMATS = ("mpjpeg", "mjpeg")
+
+Packet: TypeAlias = "av.Packet[av.VideoStream]"
+
+log = logging.getLogger(__name__)
+
+
+class NoVideo(Exception):
+    """The stream can't be used; the text says what was found instead of video."""
+
+
+@dataclass(frozen=True)
+class StreamOptions:
+    """How to open a stream."""
+
+    open_timeout_s: float | None = None
+    read_timeout_s: float | None = None
+    format: str | None = None
+    container: tuple[tuple[str, str], ...] = ()
+    """FFmpeg's own options of the container and its protocols."""
+    decoder: Decoder = "software"
+    loop_filter: bool = True
+    """False: leave H.264's and H.265's loop filter out, which is faster and less exact."""
+
+
+@dataclass(frozen=True, slots=True)
+class Decoded:
+    """A decoded frame; ``stamp_ns`` counts from the stream's start, None if it has no stamp."""
+
+    frame: av.VideoFrame
+    stamp_ns: int | None
+
+
+class VideoStream:
+    """The first video stream of a file or a server, decoded on one thread.
+
+    Raises :class:`av.error.FFmpegError` where FFmpeg fails, and :class:`NoVideo`.
+    """
+
+    def __init__(self, url: str, clock: Clock, options: StreamOptions) -> None:
+        self._clock = clock
+        self._options = options
+        timeout = (options.open_timeout_s, options.read_timeout_s)
+        self._container = av.open(
+            url,
+            format=options.format,
+            options=dict(options.container),
+            timeout=timeout if options.open_timeout_s else None,
+            hwaccel=_hardware(options.decoder),
+            metadata_errors="replace",
+        )
+        try:
+            self._stream = _video_stream(self._container)
+            self._prepare(self._stream.codec_context)
+            self._packets = self._container.demux(self._stream)
+        except BaseException:
+            self._container.close()
+            raise
+        self._ahead: deque[Packet] = deque()
+        self._decoded: deque[av.VideoFrame] = deque()
+        self._drained = False
+        self._over = False
+        self.lookahead = 0
+        """How many packets to read ahead for :meth:`later_stamps`."""
+        self.damaged = 0
+        """Packets that couldn't be decoded."""
+        self.waited_ns = 0
+        """How long the last :meth:`advance` waited for packets."""
+
+    def _prepare(self, codec: av.VideoCodecContext) -> None:
+        codec.thread_count = 1
+        codec.thread_type = "NONE"
+        if not self._options.loop_filter:
+            codec.options = {**codec.options, "skip_loop_filter": "all"}
+
+    def decode_at_once(self) -> None:
+        """Give each frame out when its packet is there, not after the next; call before reading."""
+        self._stream.codec_context.flags |= Flags.low_delay
+
+    @property
+    def duration_ns(self) -> int | None:
+        """How long the stream lasts; None if it says nothing, as live streams do."""
+        duration = self._container.duration
+        return duration * 1000 if duration is not None and duration > 0 else None
+
+    @property
+    def format_name(self) -> str:
+        return self._container.format.name
+
+    @property
+    def codec_name(self) -> str:
+        return self._stream.codec_context.name
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """(height, width) as the stream says, before it is turned upright."""
+        return self._stream.codec_context.height, self._stream.codec_context.width
+
+    @property
+    def rate(self) -> float | None:
+        """Frames a second as the stream says; None if it says nothing plausible."""
+        rate = self._stream.average_rate or self._stream.guessed_rate
+        return float(rate) if rate is not None and 0 < rate < 1000 else None
+
+    @property
+    def period_ns(self) -> int:
+        """The nominal frame period; 1/25 s where the stream states no plausible one."""
+        return round(NS_PER_S / (self.rate or 25.0))
+
+    @property
+    def stamped(self) -> bool:
+        """Whether stamps come from the sender; for MJPEG FFmpeg makes them up."""
+        return self.format_name not in _UNSTAMPED_FORMATS
+
+    @property
+    def still(self) -> bool:
+        """Whether this is one picture and no stream."""
+        return self.format_name in _STILL_FORMATS or self.format_name.endswith("_pipe")
+
+    def advance(self) -> Decoded | None:
+        """The next frame in order of display; None at the end."""
+        self.waited_ns = 0
+        while not self._decoded:
+            if self._over:
+                return None
+            self._decode(self._next_packet())
+        frame = self._decoded.popleft()
+        return Decoded(frame, self._since_start(frame.pts))
+
+    def later_stamps(self) -> Iterator[int | None]:
+        """The stamps of the frames and packets that were read ahead."""
+        yield from (self._since_start(frame.pts) for frame in self._decoded)
+        yield from (self._since_start(packet.pts) for packet in self._ahead)
+
+    def seek(self, place_ns: int) -> None:
+        """Go on at the last key frame up to ``place_ns``."""
+        base = self._stream.time_base
+        start = self._stream.start_time or 0
+        assert base is not None
+        self._container.seek(int(place_ns / NS_PER_S / base) + start, stream=self._stream)
+        self._stream.codec_context.flush_buffers()
+        self._packets = self._container.demux(self._stream)
+        self._ahead.clear()
+        self._decoded.clear()
+        self._drained = self._over = False
+
+    def close(self) -> None:
+        self._decoded.clear()
+        self._ahead.clear()
+        self._container.close()
+
+    def _next_packet(self) -> "Packet | None":
+        """The next packet; None to drain the decoder at the end."""
+        while not self._drained and len(self._ahead) <= self.lookahead:
+            began_ns = self._clock.monotonic_ns()
+            packet = next(self._packets, None)
+            self.waited_ns += self._clock.monotonic_ns() - began_ns
+            if packet is None or packet.size == 0:  # PyAV ends with an empty packet
+                self._drained = True
+            else:
+                self._ahead.append(packet)
+        return self._ahead.popleft() if self._ahead else None
+
+    def _decode(self, packet: "Packet | None") -> None:
+        try:
+            frames: Sequence[av.VideoFrame] = self._stream.codec_context.decode(packet)
+            self._decoded.extend(frames)
+        except av.error.EOFError:
+            self._over = True
+        except av.error.FFmpegError:
+            self.damaged += 1
+        if packet is None:
+            self._over = True
+
+    def _since_start(self, stamp: int | None) -> int | None:
+        base = self._stream.time_base
+        if stamp is None or base is None:
+            return None
+        return nanoseconds(stamp - (self._stream.start_time or 0), base)
+
+
+def _hardware(decoder: Decoder) -> av.codec.hwaccel.HWAccel | None:
+    """The hardware that decodes, where it was asked for and this build of FFmpeg knows it."""
+    if decoder == "software":
+        return None
+    known = av.codec.hwaccel.hwdevices_available()
+    if decoder not in known:
+        log.warning(
+            "this build of FFmpeg can't decode by %s (it knows %s); decoding in software",
+            decoder, ", ".join(known) or "no hardware",
+        )  # fmt: skip
+        return None
+    try:
+        accelerator = av.codec.hwaccel.HWAccel(decoder, allow_software_fallback=True)
+        # Opening the device here tells what would otherwise fail silently.
+        accelerator.create(av.Codec("h264", "r"))
+        return accelerator
+    except (av.error.FFmpegError, NotImplementedError, RuntimeError, OSError) as error:
+        reason = getattr(error, "strerror", None) or error
+        log.warning("%s can't decode here (%s); decoding in software", decoder, reason)
+        return None
+
+
+def _video_stream(container: av.container.InputContainer) -> av.VideoStream:
+    """The first video stream that isn't a cover picture; raises :class:`NoVideo`."""
+    for stream in container.streams.video:
+        if stream.disposition & Disposition.attached_pic:
+            continue
+        if getattr(stream, "codec_context", None) is None:
+            raise NoVideo("its video codec is unknown to this build of FFmpeg")
+        return stream
+    found = sorted({_described(stream) for stream in container.streams})
+    raise NoVideo(f"it has no video (found: {', '.join(found)})" if found else "it is not a video")
+
+
+def _described(stream: av.stream.Stream) -> str:
+    codec = getattr(stream, "codec_context", None)
+    return f"{stream.type} {codec.name}" if codec is not None else stream.type

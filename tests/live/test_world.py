@@ -1,0 +1,228 @@
+"""Cameras as they are in the world: bursts, playlists, films, odd servers, wrong clocks.
+
+Everything runs against a real server. docs/cameras.md lists the situations.
+"""
+
+import itertools
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import pytest
+
+from pipeline.clock import NS_PER_S, SYSTEM_CLOCK
+from pipeline.errors import SourceError
+from pipeline.sources import Grab, Source, SourceOptions, create
+from testbed.cameras import rtsp_server
+from testbed.footage import panning_clip
+from testbed.line import RTP_HZ, line_to
+from testbed.program import PipelineRun
+from testbed.video_files import as_h264
+from testbed.web_server import MjpegForm, live_playlist, mjpeg_in_form, web_server
+
+HALF_A_STEP_S = 0.06
+
+
+@pytest.fixture(scope="module")
+def panning_h264(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Ten seconds of a picture that moves left and right in turn, as H.264."""
+    folder = tmp_path_factory.mktemp("h264")
+    return as_h264(panning_clip(folder / "pan.avi", 10), folder / "pan.mp4")
+
+
+def opened(url: str, **options: Any) -> Source:
+    source = create(url, camera="door", clock=SYSTEM_CLOCK, options=SourceOptions(**options))
+    source.open()
+    return source
+
+
+def read_for(source: Source, seconds: float) -> list[Grab]:
+    grabs = []
+    end = time.monotonic() + seconds
+    while time.monotonic() < end and (grab := source.grab()) is not None:
+        grabs.append(grab)
+    return grabs
+
+
+def starts(run: PipelineRun, camera: str) -> list[dict[str, Any]]:
+    return [h.body for h in run.events(camera) if h.body["type"] == "start"]
+
+
+def reasons(run: PipelineRun, camera: str) -> list[str]:
+    return [h.body["reason"] for h in run.statuses(camera) if h.body["reason"]]
+
+
+@pytest.mark.usefixtures("rtsp")
+def test_a_relay_that_passes_data_on_in_lumps_loses_no_event(
+    scratch: Path, tiny: Path, panning_h264: Path
+) -> None:
+    """The picture turns every 2.5 s: so many events come of it, in their order."""
+    with (
+        rtsp_server({"door": [panning_h264]}, size=(240, 320), fps=30) as server,
+        line_to(server.port) as third,
+        line_to(server.port) as half,
+    ):
+        third.every_s, half.every_s = 0.3, 0.5
+        cameras = {
+            "direct": {"source": server.url("door")},
+            "third": {"source": third.url("door")},
+            "half": {"source": half.url("door")},
+        }
+        with PipelineRun(scratch, {"model": str(tiny), "cameras": cameras}) as run:
+            run.wait_for(lambda: all(len(starts(run, c)) >= 8 for c in cameras), 120, "8 events")
+            for camera in cameras:
+                events = starts(run, camera)[:8]
+                labels = [event["label"] for event in events]
+                assert all(a != b for a, b in itertools.pairwise(labels)), labels
+                media = [event["media_time"][0] for event in events]
+                np.testing.assert_allclose(np.diff(media), 2.5, atol=0.35)
+            assert not reasons(run, "half")
+
+
+@pytest.mark.usefixtures("rtsp")
+@pytest.mark.parametrize(
+    ("misdate", "says"),
+    [
+        (lambda _: 0, "stand still"),
+        (lambda stamp: 2 * stamp, "times the real pace"),
+        (lambda stamp: -stamp, "go back"),
+        (lambda stamp: stamp + (3600 * RTP_HZ if stamp > 8 * RTP_HZ else 0), "jumped by"),
+    ],
+    ids=["still", "fast", "backwards", "set"],
+)
+def test_a_camera_whose_clock_is_wrong_is_timed_by_arrival(
+    scratch: Path, tiny: Path, panning_h264: Path, misdate: Callable[[int], int], says: str
+) -> None:
+    with (
+        rtsp_server({"door": [panning_h264]}, size=(240, 320), fps=30) as server,
+        line_to(server.port) as line,
+    ):
+        line.misdate = misdate
+        settings = {"model": str(tiny), "cameras": {"door": {"source": line.url("door")}}}
+        with PipelineRun(scratch, settings) as run:
+            run.wait_for(lambda: any(says in text for text in reasons(run, "door")), 90, says)
+            before = len(starts(run, "door"))
+            run.wait_for(lambda: len(starts(run, "door")) >= before + 3, 60, "events go on")
+
+
+@pytest.mark.usefixtures("rtsp")
+def test_a_camera_that_is_too_slow_is_told_what_would_do(scratch: Path, tiny: Path) -> None:
+    with rtsp_server({"door": ["test"]}, size=(120, 160), fps=1) as server:
+        settings = {"model": str(tiny), "cameras": {"door": {"source": server.url("door")}}}
+        with PipelineRun(scratch, settings) as run:
+            run.wait_for(
+                lambda: any("1 frames a second" in text for text in reasons(run, "door")),
+                60,
+                "the camera's rate",
+            )
+
+
+def test_a_live_playlist_plays_on_without_a_gap(scratch: Path, panning_h264: Path) -> None:
+    folder = scratch / "live"
+    folder.mkdir()
+    with live_playlist(panning_h264, folder) as url:
+        source = opened(url)
+        assert not source.ends
+        grabs = read_for(source, 15)
+        source.close()
+    captured = np.diff([grab.captured_ns for grab in grabs]) / NS_PER_S
+    media = np.diff([grab.time_ns or 0 for grab in grabs]) / NS_PER_S
+    assert sum(captured) == pytest.approx(sum(media), abs=1.5)
+    assert max(media) < 0.2  # no frame is left out
+    assert max(captured) < 1.5  # and none waits for its segment to be read
+
+
+def test_a_film_by_url_plays_once_in_real_time(scratch: Path, tiny: Path, panning: Path) -> None:
+    """The film is a minute long; five seconds of it must take five seconds."""
+    with web_server(panning.parent) as address:
+        source = opened(f"{address}/{panning.name}")
+        assert source.ends
+        grabs = read_for(source, 5)
+        source.close()
+        pts_s = [(grab.pts_ns or 0) / NS_PER_S for grab in grabs]
+        assert pts_s[0] == 0
+        assert 3 < pts_s[-1] < 6
+
+
+def test_a_film_by_url_ends_and_so_does_the_run(
+    scratch: Path, tiny: Path, panning_h264: Path
+) -> None:
+    with web_server(panning_h264.parent) as address:
+        url = f"{address}/{panning_h264.name}"
+        with PipelineRun(scratch, {"model": str(tiny), "cameras": {"a": {"source": url}}}) as run:
+            assert run.process.wait(60) == 0
+            run._reader.join(5)
+            assert len([event for event in run.printed() if event["type"] == "start"]) >= 3
+
+
+def test_a_film_by_url_loops_when_asked(scratch: Path) -> None:
+    clip = panning_clip(scratch / "two.mp4", 2)
+    with web_server(scratch) as address:
+        source = opened(f"{address}/{clip.name}", loop=True)
+        grabs = read_for(source, 5)
+        source.close()
+    assert sum(grab.discontinuity for grab in grabs) == 2
+    assert (grabs[-1].pts_ns or 0) / NS_PER_S == pytest.approx(5, abs=1)
+
+
+def test_a_film_goes_on_where_a_broken_connection_left_it(scratch: Path) -> None:
+    clip = panning_clip(scratch / "film.mp4", 20)
+    with web_server(scratch) as address:
+        source = opened(f"{address}/{clip.name}")
+        before = read_for(source, 3)
+        source.close()
+        source.open()  # as capture does after an error
+        after = read_for(source, 1)
+        source.close()
+    left_s = (before[-1].pts_ns or 0) / NS_PER_S
+    assert (after[0].pts_ns or 0) / NS_PER_S == pytest.approx(left_s, abs=0.2)
+
+
+@pytest.mark.parametrize(
+    "form",
+    ["plain", "no first boundary", "image/jpg", "no part header", "no dashes", "no length", "bare"],
+)
+def test_mjpeg_that_browsers_accept(form: MjpegForm) -> None:
+    levels = [20 + 25 * index for index in range(8)]
+    pictures = [
+        cv2.imencode(".jpg", np.full((48, 64, 3), level, np.uint8))[1].tobytes() for level in levels
+    ]
+    with mjpeg_in_form(form, pictures, 20) as url:
+        source = opened(url)
+        assert source.size == (48, 64)
+        seen = []
+        for _ in range(20):
+            source.grab()
+            seen.append(float(source.retrieve()[:48].mean()))
+        source.close()
+    steps = np.rint((np.array(seen[1:]) - seen[1]) / np.median(np.abs(np.diff(seen))))
+    assert len(set(steps)) == 8  # every picture came
+
+
+def test_a_still_picture_by_url_says_what_would_do(scratch: Path) -> None:
+    cv2.imwrite(str(scratch / "now.jpg"), np.zeros((48, 64, 3), np.uint8))
+    with (
+        web_server(scratch) as address,
+        pytest.raises(SourceError, match="a still picture; an action needs a stream"),
+    ):
+        opened(f"{address}/now.jpg")
+
+
+def test_sound_without_video_is_named(scratch: Path) -> None:
+    import av
+
+    with av.open(str(scratch / "sound.mp4"), "w") as out:
+        stream = out.add_stream("aac", rate=8000)
+        frame = av.AudioFrame.from_ndarray(np.zeros((1, 1024), np.float32), "fltp", "mono")
+        frame.sample_rate = 8000
+        for index in range(50):
+            frame.pts = 1024 * index
+            out.mux(stream.encode(frame))
+        out.mux(stream.encode(None))
+    with web_server(scratch) as address:
+        for url in (f"{address}/sound.mp4", str(scratch / "sound.mp4")):
+            with pytest.raises(SourceError, match=r"it has no video \(found: audio aac\)"):
+                opened(url)

@@ -1,0 +1,214 @@
+"""The time of a camera's frames: stamps that are good, late, in bursts, wrong, or missing."""
+
+import itertools
+from collections.abc import Iterable, Iterator
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pipeline.clock import NS_PER_MS, NS_PER_S
+from pipeline.sources.camera_time import CameraTime, Release
+
+FRAME_NS = NS_PER_S // 30
+START_NS = 1_000 * NS_PER_S
+
+Arrival = tuple[int, int]
+"""(stamp, arrival), nanoseconds since the start."""
+
+
+def steady(seconds: float, stamp: int = 0) -> Iterator[Arrival]:
+    for index in range(round(seconds * 30)):
+        yield stamp + index * FRAME_NS, index * FRAME_NS
+
+
+def in_bursts(seconds: float, every_s: float) -> Iterator[Arrival]:
+    """A relay passes data on every ``every_s`` only."""
+    every_ns = round(every_s * NS_PER_S)
+    for stamp, arrived in steady(seconds):
+        yield stamp, -(-arrived // every_ns) * every_ns
+
+
+class Line:
+    """Places arrivals one after the other, as a reader does that waits for each."""
+
+    def __init__(self) -> None:
+        self.time = CameraTime()
+        self.placed: list[int] = []
+        self.troubles: list[str] = []
+
+    def run(self, arrivals: Iterable[tuple[int | None, int]], at_ns: int = 0) -> "Line":
+        last_ns = -1
+        for stamp, arrived in arrivals:
+            waited = arrived > last_ns  # what arrives together lies ready
+            placed = self.time.place(stamp, START_NS + at_ns + arrived, waited=waited)
+            self.placed.append(placed - START_NS)
+            if self.time.trouble and self.time.trouble not in self.troubles[-1:]:
+                self.troubles.append(self.time.trouble)
+            last_ns = arrived
+        return self
+
+    def periods(self) -> list[float]:
+        return [(b - a) / FRAME_NS for a, b in itertools.pairwise(self.placed)]
+
+
+@given(
+    st.lists(st.none() | st.integers(-(10**13), 10**13), min_size=2),
+    st.lists(st.integers(0, 10**10), min_size=2),
+)
+def test_times_strictly_increase_whatever_the_stamps(
+    stamps: list[int | None], waits: list[int]
+) -> None:
+    time, now = CameraTime(), 0
+    before = -1
+    for stamp, wait in zip(stamps, waits, strict=False):
+        now += wait
+        placed = time.place(stamp, now)
+        assert placed > before or time.jumped
+        before = placed
+
+
+def test_good_stamps_keep_their_pace_through_jitter() -> None:
+    late_ns = itertools.cycle([0, 40, 3, 90, 15, 2])
+    line = Line().run((s, a + next(late_ns) * NS_PER_MS) for s, a in steady(60))
+    assert all(0.98 < period < 1.02 for period in line.periods())
+    assert not line.troubles
+
+
+@pytest.mark.parametrize("every_s", [0.3, 0.5, 1.0, 2.0])
+def test_a_relay_that_passes_data_on_in_bursts_changes_no_distance(every_s: float) -> None:
+    line = Line().run(in_bursts(60, every_s))
+    assert all(0.98 < period < 1.02 for period in line.periods())
+    assert not line.troubles
+
+
+@pytest.mark.parametrize("wrong_s", [3600.0, -3600.0, 30.0, -5.0])
+def test_a_single_wrong_stamp_moves_nothing(wrong_s: float) -> None:
+    arrivals = list(steady(20))
+    arrivals[300] = (arrivals[300][1] + round(wrong_s * NS_PER_S), arrivals[300][1])
+    line = Line().run(arrivals)
+    assert all(0.9 < period < 1.1 for period in line.periods())
+    assert abs(line.placed[-1] - arrivals[-1][1]) < FRAME_NS
+
+
+@pytest.mark.parametrize("jump_s", [3600.0, -3600.0, -0.5, 100.0])
+def test_a_clock_that_is_set_is_told_and_bridged(jump_s: float) -> None:
+    line = (
+        Line()
+        .run(steady(20))
+        .run(steady(30, stamp=round((20 + jump_s) * NS_PER_S)), at_ns=20 * NS_PER_S)
+    )
+    assert all(0.9 < period < 1.1 for period in line.periods())
+    assert any(f"jumped by {jump_s:.1f} s" in text for text in line.troubles)
+    assert line.time.trouble is None  # it is over
+
+
+@pytest.mark.parametrize(
+    ("stamps", "says"),
+    [
+        ((None for _ in itertools.count()), "are missing"),
+        ((0 for _ in itertools.count()), "stand still"),
+        ((-i * FRAME_NS for i in itertools.count()), "go back"),
+        ((i * 10 * NS_PER_S for i in itertools.count()), "jump"),
+        ((2 * i * FRAME_NS for i in itertools.count()), "run at 2 times"),
+        ((i * FRAME_NS // 2 for i in itertools.count()), "run at 0.5 times"),
+    ],
+    ids=["missing", "still", "back", "leaps", "fast", "slow"],
+)
+def test_a_clock_that_is_no_use_is_told_and_arrival_is_taken(
+    stamps: Iterator[int | None], says: str
+) -> None:
+    line = Line().run((next(stamps), arrived) for _, arrived in steady(40))
+    assert line.time.trouble is not None
+    assert says in line.time.trouble
+    assert line.periods()[-1] == pytest.approx(1, abs=0.01)
+    assert abs(line.placed[-1] - 40 * NS_PER_S + FRAME_NS) < FRAME_NS
+
+
+def test_stamps_that_become_good_are_trusted_again() -> None:
+    still = ((0, arrived) for _, arrived in steady(10))
+    line = Line().run(still)
+    assert line.time.trouble is not None
+    line.run(steady(30), at_ns=10 * NS_PER_S)
+    assert line.time.trouble is None
+    assert all(0.9 < period < 1.1 for period in line.periods()[-100:])
+
+
+def test_a_burst_of_kept_frames_at_the_start_is_no_wrong_clock() -> None:
+    """Many servers begin with what they have kept since the last key frame."""
+    burst = ((index * FRAME_NS, 0) for index in range(150))
+    line = Line().run(burst).run(
+        ((150 + i) * FRAME_NS, i * FRAME_NS + 1) for i in range(1800)
+    )  # fmt: skip
+    assert not line.troubles
+    # Once, when the reader has caught up, the time of the frames is put right.
+    assert sum(not 0.98 < period < 1.02 for period in line.periods()) <= 1
+
+
+def test_after_a_silence_time_goes_on_by_the_stamps() -> None:
+    line = (
+        Line()
+        .run(steady(10))
+        .run(
+            ((stamp + 40 * NS_PER_S, arrived) for stamp, arrived in steady(10)), at_ns=40 * NS_PER_S
+        )
+    )
+    assert not line.troubles
+    assert max(line.placed[i + 1] - line.placed[i] for i in range(599)) > 29 * NS_PER_S
+
+
+def test_drift_is_followed_slowly() -> None:
+    """A camera whose crystal is off by one in a thousand."""
+    line = Line().run((stamp * 1001 // 1000, arrived) for stamp, arrived in steady(600))
+    assert not line.troubles
+    assert abs(line.placed[-1] - 600 * NS_PER_S) < 100 * NS_PER_MS
+
+
+def let_go(arrivals: Iterable[Arrival], *, hold_all: bool = False) -> list[tuple[int, int]]:
+    """(time, moment of release) of each frame, by a reader that takes one after the other."""
+    time, release = CameraTime(), Release(hold_all)
+    now = START_NS
+    out = []
+    for stamp, arrived in arrivals:
+        waited = START_NS + arrived > now
+        now = max(now, START_NS + arrived)
+        placed = time.place(stamp, now, waited=waited)
+        now += release.wait_ns(stamp, now, waited=waited, latest_ns=time.latest_ns)
+        out.append((placed, now))
+    return out
+
+
+def test_good_frames_are_not_held() -> None:
+    jitter = itertools.cycle([0, 30, 5, 60, 10])
+    arrivals = [(s, a + next(jitter) * NS_PER_MS) for s, a in steady(30)]
+    released = [now - START_NS for _, now in let_go(arrivals)]
+    held = [now - arrived for now, (_, arrived) in zip(released, arrivals, strict=True)]
+    assert max(held) < 30 * NS_PER_MS
+
+
+@pytest.mark.parametrize("every_s", [0.3, 0.5, 1.0, 2.0])
+def test_a_burst_becomes_a_stream_again(every_s: float) -> None:
+    released = [now for _, now in let_go(in_bursts(60, every_s))]
+    apart = [b - a for a, b in itertools.pairwise(released)]
+    assert min(apart) >= FRAME_NS // Release.CATCH_UP - 1
+    # Never more than a third of a second without a frame once it has settled.
+    assert max(apart[len(apart) // 2 :]) < 0.34 * NS_PER_S
+
+
+def test_a_live_playlist_plays_at_its_own_pace() -> None:
+    """Three segments of six seconds lie ready at the start; then one comes every six seconds."""
+    arrivals = [(stamp, max(0, -(-(stamp - 18 * NS_PER_S) // (6 * NS_PER_S)) * 6 * NS_PER_S))
+                for stamp, _ in steady(120)]  # fmt: skip
+    released = [now for _, now in let_go(arrivals, hold_all=True)]
+    apart = [b - a for a, b in itertools.pairwise(released)]
+    assert max(apart) < 0.2 * NS_PER_S
+    assert abs(released[-1] - released[0] - arrivals[-1][0]) < NS_PER_S
+
+
+def test_a_server_that_is_ahead_is_caught_up_with() -> None:
+    """A camera's server begins with ten seconds that it has kept: they must not stay a delay."""
+    kept = [(index * FRAME_NS, 0) for index in range(300)]
+    live = [((300 + i) * FRAME_NS, i * FRAME_NS) for i in range(900)]
+    released = let_go([*kept, *live])
+    delay_ns = released[-1][1] - START_NS - live[-1][1]
+    assert delay_ns < 0.2 * NS_PER_S
