@@ -28,13 +28,15 @@ class Line:
     ``cut``: nothing arrives, but the connection stays open. ``garbage``: three packets of ten hold
     noise, and some of these are too short. ``timestamps``: packets claim to be ten seconds older.
 
-    ``every_s``: data are passed on in lumps, one in this many seconds, as relays do. ``misdate``
-    changes each RTP stamp, in units of 1/90000 s since the first one.
+    ``every_s``: data are passed on in lumps, one in this many seconds, as relays do. ``twice``: one
+    packet of media in ten comes a second time. ``misdate`` changes each RTP stamp, in units of
+    1/90000 s since the first one.
     """
 
     def __init__(self, camera_port: int, seed: int = 0) -> None:
         self.fault: Fault = ""
         self.every_s = 0.0
+        self.twice = False
         self.misdate: Misdate | None = None
         self._first_stamp: int | None = None
         self._camera_port = camera_port
@@ -75,6 +77,8 @@ class Line:
             if self.fault == "cut":
                 continue
             held.append(self._damaged(message))
+            if self.twice and message[:2] == b"$\x00" and self._rng.random() < 0.1:
+                held.append(held[-1])
             now = int(time.monotonic() / self.every_s) if self.every_s else lump + 1
             if now != lump or message[:1] != b"$":  # answers are not held back
                 near.sendall(b"".join(held))

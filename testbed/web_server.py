@@ -46,6 +46,11 @@ class _Handler(SimpleHTTPRequestHandler):
         self.end_headers()
         self.wfile.write(whole[start : end + 1])
 
+    def end_headers(self) -> None:
+        # FFmpeg asks for it, and servers say that they do it (RFC 9112, 9.6).
+        self.send_header("Connection", "close")
+        super().end_headers()
+
     def handle(self) -> None:
         try:
             super().handle()

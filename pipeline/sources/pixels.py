@@ -1,14 +1,11 @@
 """From decoded video frames to arrays: planes stay planes, everything else becomes BGR."""
 
-from fractions import Fraction
-
 import av
 import av.video.reformatter
 import cv2
 import numpy as np
 
 from pipeline.arrays import Frame, Gray, planar_shape, planes
-from pipeline.clock import NS_PER_S
 
 _JPEG_RANGE = 2
 """AVCOL_RANGE_JPEG: levels 0..255."""
@@ -16,11 +13,6 @@ _FULL_RANGE = frozenset({"yuvj420p", "yuvj422p", "yuvj444p", "yuvj440p", "yuvj41
 _LEVELS = np.arange(256, dtype=np.float32)
 _LIMITED_LUMA = np.rint(_LEVELS * (219 / 255) + 16).astype(np.uint8)
 _LIMITED_CHROMA = np.rint((_LEVELS - 128) * (224 / 255) + 128).astype(np.uint8)
-
-
-def nanoseconds(stamp: int, time_base: Fraction) -> int:
-    """A stamp in units of ``time_base`` seconds, in nanoseconds."""
-    return stamp * time_base.numerator * NS_PER_S // time_base.denominator
 
 
 def write(frame: av.VideoFrame, out: Frame | None = None) -> Frame:

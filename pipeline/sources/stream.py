@@ -1,9 +1,11 @@
 """A video stream that FFmpeg reads: packets, their stamps, and the frames decoded from them."""
 
 import logging
+import re
 from collections import deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from fractions import Fraction
 from typing import TypeAlias
 
 import av
@@ -15,7 +17,6 @@ from av.stream import Disposition
 
 from pipeline.clock import NS_PER_S, Clock
 from pipeline.sources.base import Decoder
-from pipeline.sources.pixels import nanoseconds
 
 # FFmpeg prints URLs, and so passwords, to standard error when something fails.
 av.logging.set_level(None)
@@ -74,11 +75,20 @@ class VideoStream:
         )
         try:
             self._stream = _video_stream(self._container)
+            if getattr(self._stream, "codec_context", None) is None:
+                raise NoVideo(
+                    f"its video codec is {_unknown_codec(url, options)}, which this build of "
+                    "FFmpeg can't decode; set the camera to H.264"
+                )
             self._prepare(self._stream.codec_context)
             self._packets = self._container.demux(self._stream)
         except BaseException:
             self._container.close()
             raise
+        base = self._stream.time_base or Fraction(1, NS_PER_S)
+        self._start = self._stream.start_time or 0
+        # Nanoseconds of a stamp's unit, as a fraction: whole numbers are much faster than Fraction.
+        self._unit_ns, self._unit_parts = base.numerator * NS_PER_S, base.denominator
         self._ahead: deque[Packet] = deque()
         self._decoded: deque[av.VideoFrame] = deque()
         self._drained = False
@@ -196,10 +206,9 @@ class VideoStream:
             self._over = True
 
     def _since_start(self, stamp: int | None) -> int | None:
-        base = self._stream.time_base
-        if stamp is None or base is None:
+        if stamp is None:
             return None
-        return nanoseconds(stamp - (self._stream.start_time or 0), base)
+        return (stamp - self._start) * self._unit_ns // self._unit_parts
 
 
 def _hardware(decoder: Decoder) -> av.codec.hwaccel.HWAccel | None:
@@ -229,11 +238,27 @@ def _video_stream(container: av.container.InputContainer) -> av.VideoStream:
     for stream in container.streams.video:
         if stream.disposition & Disposition.attached_pic:
             continue
-        if getattr(stream, "codec_context", None) is None:
-            raise NoVideo("its video codec is unknown to this build of FFmpeg")
         return stream
     found = sorted({_described(stream) for stream in container.streams})
     raise NoVideo(f"it has no video (found: {', '.join(found)})" if found else "it is not a video")
+
+
+def _unknown_codec(url: str, options: StreamOptions) -> str:
+    """What FFmpeg calls a codec that it has no decoder for: only its log says it."""
+    av.logging.set_level(av.logging.WARNING)
+    try:
+        with av.logging.Capture() as lines:
+            timeout = options.open_timeout_s
+            av.open(url, options=dict(options.container), timeout=timeout).close()
+    except av.error.FFmpegError:
+        return "unknown"
+    finally:
+        av.logging.set_level(None)
+    for _, _, line in lines:
+        # "Video: none (zzzz / 0x7A7A7A7A), …" or "Video: vvc, …"
+        if found := re.search(r"Video: (\w+)(?: \(([^ /)]+))?", line):
+            return found[2] or found[1] if found[1] == "none" else found[1]
+    return "unknown"
 
 
 def _described(stream: av.stream.Stream) -> str:

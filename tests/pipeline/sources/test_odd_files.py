@@ -12,6 +12,7 @@ import pytest
 
 from pipeline.arrays import Frame, is_planar, picture_size
 from pipeline.clock import NS_PER_MS
+from pipeline.errors import SourceError
 from pipeline.evaluate.recogniser import file_frames
 from pipeline.sources import Source, SourceOptions, create
 from pipeline.steps.preprocess import small_bgr
@@ -156,6 +157,13 @@ def test_without_the_loop_filter_pictures_are_a_little_different(tmp_path: Path)
         a, b = exact.retrieve(), fast.retrieve()
         differences.append(float(np.abs(a.astype(int) - b).mean()))
     assert 0 < np.mean(differences) < 10
+
+
+def test_a_codec_that_is_unknown_is_named(tmp_path: Path) -> None:
+    path = write_video(tmp_path / "a.mp4", grays(20))
+    path.write_bytes(path.read_bytes().replace(b"avc1", b"zzzz"))
+    with pytest.raises(SourceError, match=r"its video codec is zzzz, which .* can't decode"):
+        opened(path)
 
 
 def test_a_decoder_that_is_not_here_falls_back_to_software(

@@ -1,0 +1,211 @@
+"""Hours of a camera behind a bad relay, compared with the same camera on a good line.
+
+The relay passes data on in lumps, holds them back for seconds, cuts the line, and sends lumps
+twice. Both cameras are one RTSP stream of pictures whose motion turns every 2.5 seconds, so each
+event of the good line has a counterpart on the bad one.
+"""
+
+import random
+import threading
+import time
+from dataclasses import dataclass
+from datetime import datetime
+from statistics import median
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from testbed import tiny_pack
+from testbed.cameras import rtsp_server
+from testbed.footage import panning_clip
+from testbed.line import Line, line_to
+from testbed.program import Heard, PipelineRun, scratch_folder
+from testbed.resources import sample
+from testbed.video_files import as_h264
+
+FPS, SIZE = 30, (240, 320)
+NEAR_S = 1.2
+"""An event of the bad line belongs to one of the good line that began this near to it."""
+WHOLE_S = 0.6
+"""A fault of the line costs the events that began within this time of it."""
+
+
+@dataclass
+class Result:
+    """What the bad line cost. Times in seconds."""
+
+    hours: float
+    events: int
+    """Events of the good line that no cut of the bad one touches."""
+    missed: int
+    """Of these, those that the bad line didn't bring."""
+    wrong: int
+    """Events of the bad line without a counterpart, outside of cuts."""
+    steps: int
+    """Steps of the good line that no cut of the bad one touches."""
+    steps_lost: int
+    """Of these, those that were not scored on the bad line."""
+    drift_s: float
+    """How much later the bad line's events were at the end than at the beginning."""
+    step_s: float
+    lumps: int
+    cuts: int
+    memory_mb: tuple[float, float]
+    """Of all processes, after the first minute and at the end."""
+
+    @property
+    def failed(self) -> bool:
+        """Whether the figures are beyond what is promised."""
+        return self.missed > 0 or self.wrong > 0 or abs(self.drift_s) > self.step_s
+
+
+class Weather(threading.Thread):
+    """Changes the line every few seconds, by a seed."""
+
+    def __init__(self, line: Line, seed: int) -> None:
+        super().__init__(daemon=True)
+        self._line = line
+        self._rng = random.Random(seed)
+        self._over = threading.Event()
+        self.cuts: list[tuple[float, float]] = []
+        """When the line was cut: monotonic seconds, from and to."""
+        self.lumps = 0
+
+    def run(self) -> None:
+        rng, line = self._rng, self._line
+        while not self._over.is_set():
+            line.every_s = rng.choice((0.0, 0.2, 0.3, 0.5, 0.5, 1.0))
+            line.twice = rng.random() < 0.3
+            self.lumps += bool(line.every_s)
+            if self._over.wait(rng.uniform(10, 40)):
+                return
+            if rng.random() < 0.15:
+                began = time.monotonic()
+                line.fault = "cut"
+                self._over.wait(rng.uniform(1, 8))
+                line.fault = ""
+                # Until the decoder has a key frame, and the window is full again.
+                self.cuts.append((began, time.monotonic() + 12))
+
+    def stop(self) -> None:
+        self._over.set()
+        self.join(10)
+
+
+def measure(
+    hours: Annotated[float, typer.Option(min=0.01, help="how long")] = 8.0,
+    seed: Annotated[int, typer.Option(help="of the faults")] = 1,
+) -> Result:
+    """Run both cameras for ``hours`` and compare them."""
+    with scratch_folder() as folder:
+        pack = tiny_pack.make(folder / "pack")
+        clip = as_h264(panning_clip(folder / "pan.avi", 10, fps=FPS, size=SIZE), folder / "pan.mp4")
+        with (
+            rtsp_server({"door": [clip]}, size=SIZE, fps=FPS) as server,
+            line_to(server.port) as line,
+        ):
+            cameras = {"good": {"source": server.url("door")}, "bad": {"source": line.url("door")}}
+            settings = {"model": str(pack), "cameras": cameras}
+            with PipelineRun(folder / "run", settings) as run:
+                run.wait_for(lambda: run.events("good") and run.events("bad"), 120, "first events")
+                began = time.monotonic()
+                weather = Weather(line, seed)
+                weather.start()
+                memory = _sleep(run, hours * 3600)
+                weather.stop()
+                return _compared(run, weather, began, hours, memory)
+
+
+def _sleep(run: PipelineRun, seconds: float) -> tuple[float, float]:
+    """Wait; returns the memory of all processes after a minute and at the end, in MB."""
+    until = time.monotonic() + seconds
+    time.sleep(min(60.0, seconds / 2))
+    first = _memory_mb(run)
+    while (rest := until - time.monotonic()) > 0:
+        time.sleep(min(rest, 10.0))
+        if run.process.poll() is not None:
+            raise RuntimeError(f"the program ended\n{run.log()[-3000:]}")
+    return first, _memory_mb(run)
+
+
+def _memory_mb(run: PipelineRun) -> float:
+    return sum(one["uss_mb"] for one in sample(run).values())
+
+
+def _compared(
+    run: PipelineRun, weather: Weather, began: float, hours: float, memory: tuple[float, float]
+) -> Result:
+    def clear(at: float) -> bool:
+        """Whether no cut touches this moment, and both lines have had time since it."""
+        inside = began + 5 < at < began + hours * 3600 - 5
+        return inside and not any(a - WHOLE_S < at < b + WHOLE_S for a, b in weather.cuts)
+
+    good = [h for h in _starts(run, "good") if clear(h.at)]
+    bad = _starts(run, "bad")
+    apart = [(h.at, pair) for h in good if (pair := _nearest(h, bad)) is not None]
+    known = _starts(run, "good")
+    wrong = [h for h in bad if clear(h.at) and _nearest(h, known) is None]
+    tenth = max(1, len(apart) // 10)
+    late = [delay for _, delay in apart]
+    scored = {_step(h) for h in run.scores("bad")}
+    steps = {_step(h) for h in run.scores("good") if clear(h.at)}
+    return Result(
+        hours=hours,
+        events=len(good),
+        missed=len(good) - len(apart),
+        wrong=len(wrong),
+        steps=len(steps),
+        steps_lost=sum(not scored & {step - 1, step, step + 1} for step in steps),
+        drift_s=round(median(late[-tenth:]) - median(late[:tenth]), 3) if late else 0.0,
+        step_s=1 / 10,
+        lumps=weather.lumps,
+        cuts=len(weather.cuts),
+        memory_mb=(round(memory[0], 1), round(memory[1], 1)),
+    )
+
+
+def _starts(run: PipelineRun, camera: str) -> list[Heard]:
+    return [h for h in run.events(camera) if h.body["type"] == "start"]
+
+
+def _step(heard: Heard) -> int:
+    return int(heard.body["window"]["last_step"])
+
+
+def _nearest(event: Heard, others: list[Heard]) -> float | None:
+    """How much later the nearest event of the same label began; None if none is near."""
+
+    def began(heard: Heard) -> float:
+        return datetime.fromisoformat(heard.body["start_time"]).timestamp()
+
+    apart = [
+        began(other) - began(event)
+        for other in others
+        if other.body["label"] == event.body["label"] and abs(other.at - event.at) < 5
+    ]
+    nearest = min(apart, key=abs, default=None)
+    return nearest if nearest is not None and abs(nearest) < NEAR_S else None
+
+
+def show(result: Result) -> None:
+    """Print the result as a table."""
+    table = Table(title=f"A camera behind a bad relay, {result.hours:g} hours")
+    table.add_column("what")
+    table.add_column("figure", justify="right")
+    rows: list[tuple[str, Any]] = [
+        ("times that the relay held data back in lumps", result.lumps),
+        ("cuts of the line", result.cuts),
+        ("events outside of cuts", result.events),
+        ("of these missed", result.missed),
+        ("events too many", result.wrong),
+        ("steps outside of cuts", result.steps),
+        ("of these lost", result.steps_lost),
+        ("drift, s", result.drift_s),
+        ("a step, s", round(result.step_s, 3)),
+        ("memory after a minute and at the end, MB", " → ".join(map(str, result.memory_mb))),
+    ]
+    for name, value in rows:
+        table.add_row(name, str(value))
+    Console().print(table)
