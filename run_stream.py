@@ -19,6 +19,7 @@ from pipeline.errors import (
 from pipeline.model.pack import NETWORKS, ModelPack
 from pipeline.public.key_folder import KeyFolder
 from pipeline.public.records import to_json
+from pipeline.run import logs
 from pipeline.run.outputs.base import MakeOutput
 from pipeline.run.outputs.lines import EventLines, as_json, as_text
 from pipeline.run.outputs.table import LiveTable
@@ -68,17 +69,17 @@ def outputs(as_json_lines: bool) -> list[MakeOutput]:
     return [LiveTable] if sys.stdout.isatty() else [partial(EventLines, form=as_text)]
 
 
-def start_logging(level_name: str, table: bool) -> None:
+def start_logging(level_name: str, form: str, table: bool) -> logs.LogForm:
     """Log to standard error from ``level_name`` on; beside a table, errors only."""
     level = getattr(logging, level_name.upper(), None)
     if not isinstance(level, int):
         raise typer.BadParameter(f"{level_name!r} is not DEBUG, INFO, WARNING or ERROR")
+    if form not in ("text", "json"):
+        raise typer.BadParameter(f"{form!r} is not text or json")
+    chosen: logs.LogForm = "json" if form == "json" else "text"
     # The table shows the state of the cameras; log lines would break it up.
-    logging.basicConfig(
-        level=max(level, logging.ERROR) if table else level,
-        stream=sys.stderr,
-        format="%(asctime)s %(levelname)s %(message)s",
-    )
+    logs.start(max(level, logging.ERROR) if table else level, chosen)
+    return chosen
 
 
 def replayed(folder: Path, model: Path | None, form: Callable[[bytes], str]) -> int:
@@ -89,7 +90,7 @@ def replayed(folder: Path, model: Path | None, form: Callable[[bytes], str]) -> 
         for event in again:
             print(form(to_json(event)))
     except TwoStreamError as error:
-        print(f"error: {error}", file=sys.stderr)
+        logs.fail(error, logs.form())
         return error.exit_code
     if again.differing:
         print(f"{again.differing} decisions differ from those recorded", file=sys.stderr)
@@ -125,6 +126,9 @@ def main(
         bool, typer.Option("--check", help="validate config, pack and endpoints, then exit")
     ] = False,
     log_level: Annotated[str, typer.Option(help="DEBUG, INFO, WARNING or ERROR")] = "INFO",
+    log_format: Annotated[
+        str, typer.Option(help="text, or json: one JSON object a line; times are UTC in both")
+    ] = "text",
 ) -> None:
     """Recognise actions in live video. Without arguments: run the built-in demo camera."""
     table = not json and sys.stdout.isatty() and not check_only
@@ -137,7 +141,7 @@ def main(
     if source is not None:
         fields = {"source": source, "transport": transport, "loop": loop or None}
         overrides["cameras"] = {camera: {k: v for k, v in fields.items() if v is not None}}
-    start_logging(log_level, table)
+    form = start_logging(log_level, log_format, table)
     if replay is not None:
         raise typer.Exit(replayed(replay, model, as_json if json else as_text))
     try:
@@ -149,8 +153,7 @@ def main(
             raise typer.Exit(EXIT_OK)
         raise typer.Exit(run(settings, outputs(json), duration))
     except TwoStreamError as error:
-        for line in str(error).splitlines():
-            print(f"error: {line}", file=sys.stderr)
+        logs.fail(error, form)
         raise typer.Exit(error.exit_code) from None
 
 

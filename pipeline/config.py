@@ -231,18 +231,28 @@ class SupervisorConfig(Section):
     first_source_s: Seconds = Field(
         default=30.0, description="exit with code 3 when no source opened by then; 0: never"
     )
+    metrics_open: bool = Field(
+        default=False,
+        description="allow an address of metrics that other machines reach; there is no login",
+    )
     metrics: str | None = Field(
-        default=None, description="host:port for Prometheus, for example 127.0.0.1:9108"
+        default=None,
+        description="host:port of metrics and health pages, for example 127.0.0.1:9108",
     )
 
     @field_validator("metrics")
     @classmethod
-    def _host_port(cls, value: str | None) -> str | None:
+    def _host_port(cls, value: str | None, info: ValidationInfo) -> str | None:
         if value is None:
             return None
         host, _, port = value.rpartition(":")
-        if not port.isdecimal() or not 0 < int(port) < 65536 or not _is_loopback(host):
-            raise ValueError("must be a loopback address and a port, for example 127.0.0.1:9108")
+        # `metrics_open` is declared before, so it is already validated here.
+        near = _is_loopback(host) or info.data.get("metrics_open")
+        if not port.isdecimal() or not 0 < int(port) < 65536 or not host or not near:
+            raise ValueError(
+                "must be a loopback address and a port, for example 127.0.0.1:9108; "
+                "supervisor.metrics_open allows other addresses"
+            )
         return value
 
 

@@ -135,6 +135,15 @@ def test_metrics_are_served_to_this_machine_only(address: str) -> None:
         validate({"supervisor": {"metrics": address}})
 
 
+def test_metrics_are_served_to_others_on_request() -> None:
+    for address in ("0.0.0.0:9108", "[::]:9108", "cam-host:9108", "127.0.0.1:9108"):
+        given = {"metrics": address, "metrics_open": True}
+        assert validate({"supervisor": given}).supervisor.metrics == address
+    for address in (":9108", "0.0.0.0", "0.0.0.0:70000", "0.0.0.0:0"):
+        with pytest.raises(ConfigError, match=r"supervisor\.metrics: must be"):
+            validate({"supervisor": {"metrics": address, "metrics_open": True}})
+
+
 URL = f"rtsp://user:{SECRET}@cam.local/stream"
 
 
