@@ -27,7 +27,9 @@ from pipeline.sources.address import is_file, problem, redact
 PROJECT = Path(__file__).resolve().parents[2]
 DEFAULT_MODEL = PROJECT / "models" / "gestures"
 
-CameraName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]{0,31}$")]
+CAMERA_NAME = r"[A-Za-z0-9][A-Za-z0-9_-]{0,31}"
+"""A regular expression; topics that begin with "_" are the program's own, such as _governor."""
+CameraName = Annotated[str, Field(pattern=f"^{CAMERA_NAME}$")]
 Seconds = Annotated[float, Field(ge=0, le=86_400)]
 
 
@@ -35,7 +37,9 @@ class Section(BaseModel):
     """One section of the config: it accepts no other keys and can't be changed."""
 
     # Some inputs hold a password; an error that escapes must not show them.
-    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
+    model_config = ConfigDict(
+        extra="forbid", frozen=True, hide_input_in_errors=True, allow_inf_nan=False
+    )
 
     @model_validator(mode="before")
     @classmethod

@@ -51,7 +51,7 @@ def _line(
             message = f"unknown key (a source with a comma or brace needs quotes){message[11:]}"
     elif kind == "string_pattern_mismatch" and at[:1] == ("cameras",):
         message = _NAME + _better(str(value))
-    elif value is None and kind != "missing":
+    elif value is None and kind not in ("missing", "value_error"):
         message = "it is empty; give it a value, or leave the key out"
     elif kind in ("model_type", "model_attributes_type", "dict_type"):
         message = f"must hold keys, each with a value, not {_what(value)}"

@@ -7,7 +7,7 @@ silently replace the first. Errors name place and reason, and never repeat the f
 
 import re
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -18,7 +18,7 @@ from pipeline.errors import ConfigError
 Node = Any
 """A node of ruamel.yaml, which is imported only where a file is read."""
 
-MAX_BYTES = 1 << 20
+MAX_BYTES = 1 << 18
 MAX_VALUES = 20_000
 """Values of a file, those counted again that an alias repeats."""
 MAX_DEPTH = 50
@@ -27,6 +27,7 @@ _INTEGER = re.compile(r"[-+]?(?:0|[1-9][0-9]*)")
 _FLOAT = re.compile(r"[-+]?(?:\.[0-9]+|[0-9]+(?:\.[0-9]*)?)(?:[eE][-+]?[0-9]+)?")
 _SPECIAL = {".inf": "inf", "+.inf": "inf", "-.inf": "-inf", ".nan": "nan"}
 _TAG = "tag:yaml.org,2002:"
+_TAGS = {"null", "bool", "int", "float", "str", "seq", "map", "merge", "value", "timestamp", "!"}
 
 # What ruamel.yaml says, and what to do about it.
 _REMEDIES = (
@@ -97,7 +98,7 @@ def _text(path: Path) -> str:
         reason = getattr(error, "strerror", None) or "no file can have this name"
         raise ConfigError(f"{path}: can't be read: {reason}") from None
     if len(data) > MAX_BYTES:
-        raise ConfigError(f"{path}: larger than {MAX_BYTES >> 20} MiB, so it is no config")
+        raise ConfigError(f"{path}: larger than {MAX_BYTES >> 10} KiB, so it is no config")
     wide = data.startswith((b"\xff\xfe", b"\xfe\xff"))
     try:
         text = data.decode("utf-16" if wide else "utf-8-sig")
@@ -119,6 +120,7 @@ def _composed(path: Path, text: str) -> Node | None:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # an anchor that is used again; YAML allows it
+            _check_size(path, YAML(typ="safe", pure=True).parse(text))
             node = YAML(typ="safe", pure=True).compose(text)
     except MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
@@ -128,9 +130,24 @@ def _composed(path: Path, text: str) -> Node | None:
         at = getattr(error, "position", None)
         line = f":{text.count(chr(10), 0, at) + 1}" if isinstance(at, int) else ""
         raise ConfigError(f"{path}{line}: not YAML: a control character") from None
+    except (ValueError, OverflowError):  # from ruamel.yaml, for an escape in a tag
+        raise ConfigError(f"{path}: not YAML: a tag (!…) that isn't YAML") from None
     except RecursionError:
         raise ConfigError(f"{path}: nested deeper than {MAX_DEPTH} levels") from None
     return node
+
+
+def _check_size(path: Path, events: Iterable[Any]) -> None:
+    """Refuse what would take long to read: ruamel.yaml is slow with deep nesting."""
+    depth = 0
+    for count, event in enumerate(events):
+        name = type(event).__name__
+        depth += name.endswith("StartEvent") - name.endswith("EndEvent")
+        if count > 3 * MAX_VALUES:
+            raise ConfigError(f"{path}: more than {MAX_VALUES} values, so it is no config")
+        if depth > MAX_DEPTH:
+            place = Place(event.start_mark.line + 1, event.start_mark.column + 1)
+            raise ConfigError(f"{path}:{place}: nested deeper than {MAX_DEPTH} levels")
 
 
 def _remedy(problem: str) -> str:
@@ -159,7 +176,7 @@ class _Builder:
             raise ConfigError(f"{self._path}: nested deeper than {MAX_DEPTH} levels")
         tag = str(node.tag)
         name = tag.removeprefix(_TAG)
-        if tag == name and tag not in ("", "!", "None"):
+        if name not in _TAGS:
             self._error(
                 _place(node), at, "tags (!…) aren't understood here; write the value itself"
             )

@@ -354,7 +354,8 @@ def _shown_rest(rest: str) -> str:
     """Path, query and fragment: only what is known to be harmless, or looks like a plain path."""
     shown, at = "", 0
     for secret, start, end, value in _parameters(rest):
-        shown += _shown_path(rest[at:start]) if not at else ""
+        if not at:  # the path, and what separates it from the first parameter
+            shown += _shown_path(rest[: max(0, start - 1)]) + rest[max(0, start - 1) : start]
         shown += rest[start : end - len(value)] + (HIDDEN if secret else _shown_value(value))
         # What separates it from the next parameter is a part of the value.
         if end < len(rest):
@@ -424,7 +425,9 @@ def _forms_of(character: str) -> str:
     """A pattern for a character as written, percent-encoded once or more, or escaped."""
     written = {character, html.escape(character), "+" if character == " " else character}
     written |= {text[1:-1] for text in (json.dumps(character), repr(character), ascii(character))}
-    forms = {re.escape(text) for text in written}
+    # A message that quotes a text puts backslashes before some of its characters.
+    escaped = "" if character.isalnum() else r"\\{0,3}"
+    forms = {escaped + re.escape(text) for text in written}
     for encoding in ("utf-8", "latin-1"):
         data = character.encode(encoding, "ignore" if encoding == "latin-1" else "surrogatepass")
         if data:
