@@ -131,17 +131,8 @@ def main(
     """Measure a model pack with the same computations as the live pipeline."""
     cv2.setNumThreads(1)  # as in the stages; --jobs uses more cores
     data, root, report = (path and at_home(path) for path in (data, root, report))
-    request = Request(
-        data=data,
-        protocol=protocol or Protocol.CLIP,
-        negatives=tuple(map(at_home, negatives or ())),
-        root=root,
-        fold=fold,
-        limit=limit,
-        seed=seed or 0,
-        threads=threads,
-        jobs=jobs,
-    )
+    kind, quiet = protocol or Protocol.CLIP, tuple(map(at_home, negatives or ()))
+    request = Request(data, kind, quiet, root, fold, limit, seed or 0, threads, jobs)
     try:
         check_together(request, protocol_given=protocol is not None, seed_given=seed is not None)
         write = None if report is None else page_writer(report)
