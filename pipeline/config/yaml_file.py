@@ -73,10 +73,11 @@ class Document:
 
 def read(path: Path) -> Document:
     """Read a YAML file that holds keys; raises :class:`ConfigError`, one line per problem."""
-    node = _composed(path, _text(path))
+    text = _text(path)
+    node = _composed(path, text)
     if node is None:
         return Document({})
-    builder = _Builder(path)
+    builder = _Builder(path, text)
     data = builder.value(node, (), 0)
     if builder.errors:
         # An anchor's mistakes are found again at each of its aliases.
@@ -161,10 +162,11 @@ def _remedy(problem: str) -> str:
 class _Builder:
     """Plain data from nodes; collects all errors."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, text: str) -> None:
         self.places: dict[KeyPath, Place] = {}
         self.errors: list[str] = []
         self._path = path
+        self._lines = re.split(r"\r\n|[\r\n]", text)
         self._values = 0
 
     def value(self, node: Node, at: KeyPath, depth: int) -> object:
@@ -189,7 +191,22 @@ class _Builder:
                 self.places[(*at, index)] = _place(item)
                 items.append(self.value(item, (*at, index), depth + 1))
             return items
+        if self._is_cut_by_comment(node):
+            self._error(
+                _place(node),
+                at,
+                "' #' begins a comment and cuts the address; put it in quotes, and in a user or "
+                "password write ' ' as %20, '#' as %23",
+            )
         return _scalar(name, str(node.value))
+
+    def _is_cut_by_comment(self, node: Node) -> bool:
+        """Whether a comment with an @ follows ``rtsp://user:…``: it is the end of the login."""
+        mark = node.end_mark
+        rest = self._lines[mark.line][mark.column :] if mark.line < len(self._lines) else ""
+        after = rest.lstrip()
+        is_cut = re.fullmatch(r"[A-Za-z]+://[^/?#@]*:[^/?#@]*", node.value) is not None
+        return is_cut and after.startswith("#") and "@" in after
 
     def _mapping(self, node: Node, at: KeyPath, depth: int) -> dict[str, object]:
         found: dict[str, object] = {}

@@ -9,25 +9,20 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from urllib.parse import quote
 
+import cv2
+import numpy as np
 import pytest
 
-from testbed import tiny_pack
-from testbed.program import PROJECT, PipelineRun, free_port, scratch_folder
+from pipeline.clock import SYSTEM_CLOCK
+from pipeline.errors import SourceError
+from pipeline.sources import create
+from testbed.cameras import http_mjpeg_server, rtsp_server
+from testbed.program import PROJECT, PipelineRun, free_port
 
 SECRET = "QXJZKWQVX"
 """Letters that nothing else here has in this order."""
-
-
-@pytest.fixture(scope="module")
-def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tiny_pack.make(tmp_path_factory.mktemp("pack") / "tiny")
-
-
-@pytest.fixture
-def scratch() -> Iterator[Path]:
-    with scratch_folder() as folder:
-        yield folder
 
 
 def run_once(*arguments: object, module: str = "") -> "subprocess.CompletedProcess[str]":
@@ -214,3 +209,36 @@ def test_a_wrong_password_is_in_no_log_status_metric_or_recording(
     assert b"me:***@127.0.0.1" in everything
     for part in (SECRET[:5], SECRET[5:], SECRET):
         assert part.encode() not in everything
+
+
+SPECIAL = "p@s:/w?r#d%ü 1"
+"""A password with the characters that must be percent-encoded."""
+
+
+@pytest.mark.parametrize("server", ["basic", "digest", "http"])
+def test_a_percent_encoded_password_logs_in(
+    request: pytest.FixtureRequest, tmp_path: Path, server: str
+) -> None:
+    if server != "http":
+        request.getfixturevalue("rtsp")
+    login = f"me:{SPECIAL}"
+    encoded = f"me:{quote(SPECIAL, safe='')}"
+    clip = tmp_path / "clip.mp4"
+    writer = cv2.VideoWriter(str(clip), cv2.VideoWriter.fourcc(*"mp4v"), 10, (64, 48))
+    for level in range(20):
+        writer.write(np.full((48, 64, 3), 10 * level, np.uint8))
+    writer.release()
+    if server == "http":
+        serving = http_mjpeg_server({"door": [clip]}, login=login, size=(48, 64), fps=10)
+    else:
+        serving = rtsp_server(
+            {"door": ["test"]}, login=login, digest=server == "digest", size=(48, 64), fps=10
+        )
+    with serving as camera:
+        source = create(camera.url("door", login=encoded), camera="door", clock=SYSTEM_CLOCK)
+        source.open()
+        assert source.size == (48, 64)
+        source.close()
+        unencoded = camera.url("door", login=login.replace(" ", ""))
+        with pytest.raises(SourceError, match="write '@' as %40 and '/' as %2F"):
+            create(unencoded, camera="door", clock=SYSTEM_CLOCK)

@@ -72,6 +72,7 @@ def test_all_problems_come_at_once(tmp_path: Path) -> None:
     ("text", "found"),
     [
         ("cameras:\n  door: rtsp://cam/s\n", {"door": "rtsp://cam/s"}),
+        ("cameras:\n  door: rtsp://cam/s # ask me@home.org", {"door": "rtsp://cam/s"}),
         ("cameras:\n  door: 0\n  hall: 1\n", {"door": "0", "hall": "1"}),
         ("cameras: {no: demo, on: demo, 010: demo, 7: demo}\n",
          {"no": "demo", "on": "demo", "010": "demo", "7": "demo"}),
@@ -147,6 +148,7 @@ def test_numbers_are_those_of_yaml_1_2(tmp_path: Path) -> None:
         ("cameras:\n  'a/b': demo\n", r"2:3: cameras\.\*\*\*: a camera's name has 1 to 32"),
         (f"cameras:\n  {'a' * 33}: demo\n", "1 to 32 characters"),
         ("cameras: {door: {source: rtsp://u:a,b@cam/s}}", "needs quotes"),
+        ("cameras:\n  door: rtsp://me:1234 #5@cam/s\n", "2:9: cameras.door: ' #' begins a comment"),
         ("runtime: {providers: CPU}\n", "1:11: runtime.providers: must be a list, not a text"),
         ("cameras:\n\tdoor: demo\n", "2:1: not YAML: a tab; indent with spaces"),
         ("a: 1\n---\nb: 2\n", "2:1: not YAML: a second document begins"),
