@@ -6,7 +6,6 @@
 from pathlib import Path
 from typing import Annotated, Literal, Self, TypeVar
 
-import yaml
 from pydantic import (
     BaseModel,
     ConfigDict,
@@ -17,6 +16,8 @@ from pydantic import (
     model_validator,
 )
 
+from pipeline import errors
+from pipeline.config import yaml_file
 from pipeline.model.pack import SpatialContract, TemporalContract, Threshold
 
 FusionKind = Literal["concat", "weighted", "attention", "score"]
@@ -38,11 +39,9 @@ class ConfigError(Exception):
 def read_yaml(kind: type[Settings], path: Path) -> Settings:
     """Read a YAML file; raises :class:`ConfigError` with the file, the key and the reason."""
     try:
-        return kind.model_validate(yaml.safe_load(path.read_text("utf-8")))
-    except OSError as error:
-        raise ConfigError(f"{path}: {error.strerror}") from None
-    except yaml.YAMLError as error:
-        raise ConfigError(f"{path}: not YAML: {error}") from None
+        return kind.model_validate(yaml_file.read(path).data)
+    except errors.ConfigError as error:
+        raise ConfigError(str(error)) from None
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"]) or "whole file"
