@@ -16,6 +16,7 @@ from pipeline.config.paths import at_home, path_problem, stray_address
 from pipeline.decision.recheck import Recheck
 from pipeline.decision.recording import Recording
 from pipeline.errors import (
+    EXIT_NO_SOURCE,
     EXIT_OK,
     EXIT_USAGE,
     ConfigError,
@@ -24,6 +25,7 @@ from pipeline.errors import (
 from pipeline.model.pack import ModelPack
 from pipeline.public.records import to_json
 from pipeline.run import logs
+from pipeline.run.look import Look, look_at_cameras
 from pipeline.run.outputs.base import MakeOutput
 from pipeline.run.outputs.lines import EventLines, as_json, as_text
 from pipeline.run.outputs.table import LiveTable
@@ -39,7 +41,9 @@ from pipeline.sources.address import problem
 
 log = logging.getLogger("run_stream")
 
-NEEDS = {"--source": ("--camera", "--transport", "--loop")}
+RENAMED = {"check_only": "--check", "open_cameras": "--open"}
+"""Parameters that can't have their option's name."""
+NEEDS = {"--source": ("--camera", "--transport", "--loop"), "--check": ("--open",)}
 """Option → those that have no effect without it."""
 WITHOUT_EFFECT = {
     "--replay": (
@@ -79,8 +83,11 @@ def started(config: Config, make: list[MakeOutput], duration: float | None) -> i
     return run(config, make, duration)
 
 
-def checked(config: Config, path: Path | None) -> int:
-    """Look for all that stands against a run, print what was found, and return the exit code."""
+def checked(config: Config, path: Path | None, look: bool) -> int:
+    """Look for all that stands against a run, print what was found, and return the exit code.
+
+    ``look``: open the cameras, too.
+    """
     found = examine(config, thorough=True)
     for error in found.problems:
         logs.fail(error, logs.form())
@@ -96,7 +103,16 @@ def checked(config: Config, path: Path | None) -> int:
     for what, how in rows:
         print(f"{what:{width}}  {how}", file=sys.stderr)
     print("config, pack and endpoints are fine", file=sys.stderr)
-    return EXIT_OK
+    return shown_cameras(look_at_cameras(config, found.pack)) if look else EXIT_OK
+
+
+def shown_cameras(looks: list[Look]) -> int:
+    """Print what each camera sends and what would be better; returns the exit code."""
+    for look in looks:
+        print(look.error or f"{look.camera}: {look.sends}", file=sys.stderr)
+        for remedy in look.remedies:
+            print(f"    {remedy}", file=sys.stderr)
+    return EXIT_NO_SOURCE if any(look.error for look in looks) else EXIT_OK
 
 
 def outputs(as_json_lines: bool) -> list[MakeOutput]:
@@ -201,7 +217,7 @@ def act(given: dict[str, Any]) -> int:
     path = path and at_home(path)
     config = build_config(path, overrides)
     if only_check:
-        return checked(config, path)
+        return checked(config, path, "--open" in given)
     return started(config, outputs(json), given.get("--duration"))
 
 
@@ -242,6 +258,9 @@ def main(
     check_only: Annotated[
         bool, typer.Option("--check", help="validate config, pack and endpoints, then exit")
     ] = False,
+    open_cameras: Annotated[
+        bool, typer.Option("--open", help="with --check: open each camera, show what it sends")
+    ] = False,
     log_level: Annotated[str, typer.Option(help="DEBUG, INFO, WARNING or ERROR")] = "INFO",
     log_format: Annotated[
         str, typer.Option(help="text, or json: one JSON object a line; times are UTC in both")
@@ -250,7 +269,7 @@ def main(
     """Recognise actions in live video. Without arguments: run the built-in demo camera."""
     asked = locals().items()
     given = {
-        "--check" if name == "check_only" else f"--{name.replace('_', '-')}": value
+        RENAMED.get(name, f"--{name.replace('_', '-')}"): value
         for name, value in asked
         if value is not None and value is not False
     }

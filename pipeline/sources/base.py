@@ -78,6 +78,11 @@ class Source(Protocol):
         ...
 
     @property
+    def codec(self) -> str:
+        """What the source sends, in a few words; known after :meth:`open`."""
+        ...
+
+    @property
     def trouble(self) -> str | None:
         """What is wrong with a source that goes on all the same; None if nothing is."""
         ...

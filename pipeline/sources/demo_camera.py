@@ -15,6 +15,7 @@ class DemoCamera:
 
     ends = False
     trouble = None
+    codec = "drawn"
 
     def __init__(self, clock: Clock, options: SourceOptions, seed: int) -> None:
         self.live = options.realtime

@@ -54,6 +54,7 @@ class ImageFolder:
 
     ends = True
     trouble = None
+    codec = "images"
 
     def __init__(self, folder: Path, *, camera: str, clock: Clock, options: SourceOptions) -> None:
         self.live = options.realtime

@@ -36,6 +36,7 @@ class _Live:
             stream.close()
             raise NoVideo("it sends no frame that can be decoded")
         self._pending = True
+        self.codec = f"{stream.codec_name} over {stream.format_name}"
         frame = self._current.frame
         self.size = (frame.height, frame.width)
 
@@ -98,6 +99,10 @@ class NetworkStream:
     @property
     def size(self) -> tuple[int, int]:
         return (0, 0) if self._playing is None else self._playing.size
+
+    @property
+    def codec(self) -> str:
+        return "" if self._playing is None else self._playing.codec
 
     @property
     def ends(self) -> bool:

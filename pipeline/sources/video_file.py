@@ -37,6 +37,7 @@ class Player:
         if self._first is None and place_ns == 0:
             stream.close()
             raise NoVideo("it has no frame that can be decoded")
+        self.codec = stream.codec_name
         self.size = stream.size if self._first is None else _upright(self._first[0])
 
     def again(self, stream: VideoStream) -> None:
@@ -91,6 +92,10 @@ class VideoFile:
         self._options = options
         self._player: Player | None = None
         self._size = (0, 0)
+
+    @property
+    def codec(self) -> str:
+        return "" if self._player is None else self._player.codec
 
     @property
     def size(self) -> tuple[int, int]:

@@ -33,6 +33,12 @@ class Webcam:
         self._grabbed = False
 
     @property
+    def codec(self) -> str:
+        code = round(self._capture.get(cv2.CAP_PROP_FOURCC)) if self._capture is not None else 0
+        letters = code.to_bytes(4, "little", signed=False).decode("ascii", "replace")
+        return letters.strip("\0 ") or "webcam"
+
+    @property
     def size(self) -> tuple[int, int]:
         return self._size
 

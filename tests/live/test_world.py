@@ -4,6 +4,8 @@ Everything runs against a real server. docs/cameras.md lists the situations.
 """
 
 import itertools
+import subprocess
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -12,6 +14,7 @@ from typing import Any
 import cv2
 import numpy as np
 import pytest
+import yaml
 
 from pipeline.clock import NS_PER_S, SYSTEM_CLOCK
 from pipeline.errors import SourceError
@@ -19,7 +22,7 @@ from pipeline.sources import Grab, Source, SourceOptions, create
 from testbed.cameras import rtsp_server
 from testbed.footage import panning_clip
 from testbed.line import RTP_HZ, line_to
-from testbed.program import PipelineRun
+from testbed.program import PROJECT, PipelineRun
 from testbed.video_files import as_h264
 from testbed.web_server import MjpegForm, live_playlist, mjpeg_in_form, web_server
 
@@ -226,3 +229,28 @@ def test_sound_without_video_is_named(scratch: Path) -> None:
         for url in (f"{address}/sound.mp4", str(scratch / "sound.mp4")):
             with pytest.raises(SourceError, match=r"it has no video \(found: audio aac\)"):
                 opened(url)
+
+
+@pytest.mark.usefixtures("rtsp")
+def test_check_open_shows_what_cameras_send(scratch: Path, panning_h264: Path) -> None:
+    with rtsp_server({"door": [panning_h264]}, size=(1080, 1920), fps=5) as server:
+        cameras = {
+            "door": {"source": server.url("door")},
+            "film": {"source": str(panning_h264)},
+            "gone": {"source": "rtsp://user:SECRET@127.0.0.1:1/x"},
+        }
+        path = scratch / "config.yaml"
+        path.write_text(yaml.safe_dump({"cameras": cameras}))
+        command = [sys.executable, str(PROJECT / "run_stream.py"), "-c", str(path)]
+        done = subprocess.run(
+            [*command, "--check", "--open"], capture_output=True, text=True, timeout=120
+        )
+    assert done.returncode == 3
+    assert done.stdout == ""
+    text = done.stderr
+    assert "door: h264 over rtsp, 1920×1080, 5 frames a second, its own time stamps" in text
+    assert "take the camera's second, smaller stream" in text
+    assert "film: h264, 320×240, 20 frames a second" in text
+    assert "camera 'gone': rtsp://user:***@127.0.0.1:1/x: nothing listens" in text
+    assert "SECRET" not in text
+    assert "Traceback" not in text
