@@ -4,6 +4,7 @@ import logging
 import re
 from collections import deque
 from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from fractions import Fraction
 from typing import TypeAlias
@@ -73,7 +74,8 @@ class VideoStream:
             hwaccel=_hardware(options.decoder),
             metadata_errors="replace",
         )
-        try:
+        with ExitStack() as unless_good:
+            unless_good.callback(self._container.close)
             self._stream = _video_stream(self._container)
             if getattr(self._stream, "codec_context", None) is None:
                 raise NoVideo(
@@ -82,9 +84,7 @@ class VideoStream:
                 )
             self._prepare(self._stream.codec_context)
             self._packets = self._container.demux(self._stream)
-        except BaseException:
-            self._container.close()
-            raise
+            unless_good.pop_all()
         base = self._stream.time_base or Fraction(1, NS_PER_S)
         self._start = self._stream.start_time or 0
         # Nanoseconds of a stamp's unit, as a fraction: whole numbers are much faster than Fraction.

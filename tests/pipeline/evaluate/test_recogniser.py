@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from pipeline import flow
-from pipeline.arrays import Gray
+from pipeline.arrays import Gray, planar_shape
 from pipeline.clock import NS_PER_S
 from pipeline.evaluate.clip_list import Entry
 from pipeline.evaluate.recogniser import (
@@ -266,7 +266,7 @@ def test_a_timeline_is_one_camera(panning: Path, tmp_path: Path) -> None:
     frames = list(_retrieved(timeline))
     times = np.array([t for t, _ in frames])
     assert (np.diff(times) > 0).all()
-    assert {shape for _, shape in frames} == {(240, 320, 3)}
+    assert {shape for _, shape in frames} == {planar_shape(240, 320)}
     spans = [(i.label, i.start_ns / NS_PER_S, i.end_ns / NS_PER_S) for i in timeline.intervals]
     assert [label for label, *_ in spans] == ["left", "right"]
     assert spans[0][1:] == pytest.approx((0.0, 13.0), abs=1e-3)
