@@ -90,7 +90,10 @@ class Data:
     @property
     def digest(self) -> str:
         """Changes with the clips, their labels and their folds."""
-        rows = [(c.name, c.label, c.group, c.fold, len(c)) for c in (*self.clips, *self.negatives)]
+        rows = [
+            (c.name, c.label, c.group, c.fold, len(c), c.content)
+            for c in (*self.clips, *self.negatives)
+        ]
         return hashlib.sha256(repr((rows, len(self.episodes))).encode()).hexdigest()[:16]
 
     def counts(self, config: TrainConfig) -> dict[str, object]:
