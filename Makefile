@@ -27,8 +27,13 @@ types: $(VENV)/.development
 quick: $(VENV)/.development
 	$(BIN)/python -m pytest -q -m "not slow" $(ARGS)
 
+# With ARGS="-k …" one of the two may select no test, which is pytest's exit code 5.
+NONE := [ $$? = 5 ]
+
+# The tests that run the whole program do so one after the other; all others share the cores.
 tests: $(VENV)/.development
-	$(BIN)/python -m pytest --durations=20 $(ARGS)
+	$(BIN)/python -m pytest --durations=20 -n 2 --dist loadfile --ignore tests/live $(ARGS) || $(NONE)
+	$(BIN)/python -m pytest --durations=20 tests/live $(ARGS) || $(NONE)
 
 # What is generated from the code: the config's schema, the public records, the map of modules.
 schema: $(VENV)/.runtime

@@ -179,3 +179,18 @@ def provenance_of(name: str, weights: Path) -> str:
     """Where the network comes from, for the pack: its function and its weights' hash."""
     digest = hashlib.sha256(weights.read_bytes()).hexdigest()
     return f"Appearance network trained elsewhere: {name}, weights {weights.name}, sha256 {digest}."
+
+
+class Foreign:
+    """The network of --spatial-module: built and loaded once, then put into every model."""
+
+    def __init__(self, name: str, weights: Path) -> None:
+        self.name = name
+        self.network = build_module(name)
+        load_weights(self.network, weights)
+        self.provenance = provenance_of(name, weights)
+
+    def adapt(self, model: TwoStream, config: TrainConfig) -> TrainConfig:
+        changed = replace_spatial(model, config, self.name, self.network)
+        provenance = f"{config.provenance} {self.provenance}"
+        return changed.model_copy(update={"provenance": provenance})

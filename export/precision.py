@@ -21,13 +21,13 @@ from onnxruntime.quantization import (
 )
 from onnxruntime.transformers.float16 import convert_float_to_float16
 
+from export import SMALL_NETWORKS
 from export.graphs import Graphs, checked
 from export.stepping import stacks_of
 from pipeline.model.pack import Precision
 from training.data import Stepped
 
 Rows = npt.NDArray[np.uint8]
-SMALL_NETWORKS = ("spatial", "temporal")
 INPUTS = {"spatial": "frames", "temporal": "flow"}
 CALIBRATION_ROWS = 128
 # The last linear layer and its normalisation compute the feature from which fusion builds its

@@ -5,6 +5,8 @@ holds a secret. ``run_stream.py`` and a stage's process catch :class:`TwoStreamE
 end with its :attr:`~TwoStreamError.exit_code`.
 """
 
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager
 from typing import ClassVar, Literal
 
 EXIT_OK, EXIT_USAGE, EXIT_NO_SOURCE, EXIT_STAGE = 0, 2, 3, 4
@@ -41,6 +43,26 @@ class EventLogError(TwoStreamError):
 
 class RecordingError(TwoStreamError):
     """A recording that can't be made or read; names the file and the reason."""
+
+
+class MissingPackageError(TwoStreamError):
+    """A package of an extra that isn't installed; says how to install it."""
+
+
+@contextmanager
+def needs_extra(extra: str, packages: Collection[str]) -> Iterator[None]:
+    """Around what imports ``packages``, the names that ``extra`` of two-stream installs.
+
+    Raises :class:`MissingPackageError` if one of them isn't there.
+    """
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        name = (error.name or "").partition(".")[0]
+        # Another missing module is a fault of the program, not of its installation.
+        if name not in packages:
+            raise
+        raise MissingPackageError(f"{name} is missing: pip install 'two-stream[{extra}]'") from None
 
 
 class EvaluationError(TwoStreamError):

@@ -3,7 +3,7 @@
 To follow ``python -m training train`` from its arguments to the loss, read the modules in this
 order; the docstring of each names the next one.
 
-1. ``__main__``: the arguments.
+1. ``__main__``: the arguments, and ``commands``: what each command does with them.
 2. ``config``: the recipe, a YAML file.
 3. ``clip_lists`` and ``clip_list_formats``: which clips there are, with label, group and fold.
 4. ``data``: decodes a clip, computes flow fields and backbone features, and caches both.

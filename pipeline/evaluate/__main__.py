@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from pipeline.clock import NS_PER_S, SYSTEM_CLOCK
-from pipeline.errors import EXIT_USAGE, EvaluationError, TwoStreamError
+from pipeline.errors import EXIT_USAGE, EvaluationError, TwoStreamError, needs_extra
 from pipeline.evaluate import tables
 from pipeline.evaluate.clip_list import shown
 from pipeline.evaluate.report import (
@@ -55,18 +55,10 @@ def progress(total: int) -> Iterator[Tick]:
 def page_writer(folder: Path) -> PageWriter:
     """Make ``folder`` and return the function that writes the report page into it.
 
-    Raises :class:`EvaluationError` when a package is missing or the folder can't be made.
+    Raises :class:`MissingPackageError`, and :class:`EvaluationError` if the folder can't be made.
     """
-    try:
+    with needs_extra("report", ("matplotlib", "jinja2", "markupsafe")):
         from pipeline.evaluate.page import write
-    except ModuleNotFoundError as error:
-        # Another missing module is a fault of the program, not of its installation.
-        if (error.name or "").partition(".")[0] not in ("matplotlib", "jinja2", "markupsafe"):
-            raise
-        raise EvaluationError(
-            f"--report needs matplotlib and jinja2, and {error.name} is not installed: "
-            "pip install 'two-stream[report]'"
-        ) from None
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:

@@ -119,7 +119,7 @@ def _open(path: Path, model: bytes, threads: int, providers: Sequence[str]) -> o
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     # Without VNNI, onnxruntime's kernels for 8-bit weights saturate their 16-bit sums. Those that
     # this option selects don't. With VNNI they would only be slower; on Arm it has no effect.
-    if not has_vnni(_cpuinfo()):
+    if not _vnni_here(_CPUINFO):
         options.add_session_config_entry(_EXACT_INT8, "1")
     options.log_severity_level = _FATAL
     chosen = list(providers or available_providers())
@@ -169,7 +169,7 @@ class Network:
         self._outputs = list(outputs)
         self.provider = _log_provider(path, self._session, providers)
         small = [name for name, numbers in pack.contract.precision if numbers == "int8"]
-        if network in small and self.provider == CPU and has_vnni(_cpuinfo()) is False:
+        if network in small and self.provider == CPU and _vnni_here(_CPUINFO) is False:
             _warn_of_slow_int8(f"{pack.contract.name} {pack.contract.version}", ", ".join(small))
 
     def run(self, inputs: Mapping[str, Array]) -> dict[str, Float]:
@@ -207,12 +207,13 @@ def has_vnni(cpuinfo: str) -> bool | None:
     return all(found) if found else None
 
 
-def _cpuinfo() -> str:
-    """The text of /proc/cpuinfo, empty on a system without it."""
+@cache
+def _vnni_here(cpuinfo: Path) -> bool | None:
+    """:func:`has_vnni` of this machine. The file is read once in a process."""
     try:
-        return _CPUINFO.read_text("utf-8", "replace")
-    except OSError:
-        return ""
+        return has_vnni(cpuinfo.read_text("utf-8", "replace"))
+    except OSError:  # a system without this file
+        return None
 
 
 @cache

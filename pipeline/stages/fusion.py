@@ -61,13 +61,7 @@ class Fusion:
             bus.watch(socket)
         self._outbox = Outbox(dealer, context.clock)
         self._scores = bus.push(topics.SCORE)
-        self._quarantine = Quarantine(
-            context.spec.name,
-            context.clock,
-            context.counters,
-            context.status,
-            lossless=context.lossless,
-        )
+        self._quarantine = Quarantine.of(context)
 
     def _new_recorder(self, pack: ModelPack) -> Recorder | None:
         folder = self._context.config.runtime.record

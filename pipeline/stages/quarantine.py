@@ -8,9 +8,10 @@ from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 from types import TracebackType
+from typing import Self
 
 from pipeline.clock import NS_PER_S, Clock
-from pipeline.stages.base import Stopped
+from pipeline.stages.base import Context, Stopped
 from pipeline.transport.messages import Quarantined
 
 FIRST_S, LONGEST_S = 5.0, 300.0
@@ -71,6 +72,17 @@ class Quarantine:
         self._publish = publish
         self._lossless = lossless
         self._cases: dict[str, _Case] = {}
+
+    @classmethod
+    def of(cls, context: Context) -> Self:
+        """The quarantine of the stage that has this context."""
+        return cls(
+            context.spec.name,
+            context.clock,
+            context.counters,
+            context.status,
+            lossless=context.lossless,
+        )
 
     def guard(self, camera: str) -> _Guard:
         """Around what is done for one camera alone: its failure ends the block, not the stage."""

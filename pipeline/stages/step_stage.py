@@ -45,13 +45,7 @@ class StepStage(ABC, Generic[Ref, Input]):
         """
         self._context = context
         self._rings = RingReaders(context.run, reads.readers.index(context.spec.kind))
-        self._quarantine = Quarantine(
-            context.spec.name,
-            context.clock,
-            context.counters,
-            context.status,
-            lossless=context.lossless,
-        )
+        self._quarantine = Quarantine.of(context)
         bus, cameras = context.bus, context.spec.cameras
         instances = [
             name for kind in reads.writers for name in writers(kind, context.config, cameras)

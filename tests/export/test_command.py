@@ -12,8 +12,8 @@ import typer
 from safetensors.torch import save_file
 from typer.testing import CliRunner, Result
 
-from export.__main__ import export as export_command
 from export.clips import sample_clips
+from export.command import export as export_command
 from export.external import build_module
 from pipeline.evaluate.recogniser import OfflineRecogniser, file_frames
 from pipeline.model.pack import ModelPack
@@ -26,6 +26,8 @@ pytestmark = pytest.mark.slow
 APP = typer.Typer(add_completion=False)
 APP.command()(export_command)
 FOREIGN = "tests.export.foreign_networks:features"
+# EfficientNet-Lite0 without its last two stages: it is exported in less time.
+SHALLOW = tiny_config().spatial.model_dump() | {"backbone": "efficientnet_lite0_s16"}
 METRICS = {"clips": 6, "folds": 2, "top1": {"fused": 0.9}, "top1_per_fold": [0.8, 1.0]}
 
 
@@ -37,7 +39,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder of checkpoints as training leaves it."""
-    folder, config = tmp_path_factory.mktemp("run"), tiny_config()
+    folder, config = tmp_path_factory.mktemp("run"), tiny_config(spatial=SHALLOW)
     model = model_of(config)
     for name in ("fold0", "fold1", "final"):
         save_checkpoint(folder / f"{name}.pt", model, config, METRICS)
@@ -115,7 +117,7 @@ def test_bad_usage_is_named_and_nothing_written(
 
 
 def test_folds_of_another_recipe_are_refused(run: Path, data: Path, tmp_path: Path) -> None:
-    config = tiny_config(window=12)
+    config = tiny_config(window=12, spatial=SHALLOW)
     save_checkpoint(tmp_path / "folds" / "fold0.pt", model_of(config), config, {})
     result = call(run, tmp_path / "tiny", data, "--folds", tmp_path / "folds")
     assert result.exit_code == 2
@@ -125,7 +127,7 @@ def test_folds_of_another_recipe_are_refused(run: Path, data: Path, tmp_path: Pa
 def test_a_model_whose_scores_are_nan_is_refused_with_exit_code_1(
     run: Path, data: Path, tmp_path: Path
 ) -> None:
-    config = tiny_config()
+    config = tiny_config(spatial=SHALLOW)
     model = model_of(config)
     with torch.no_grad():
         model.fusion.temporal_head.classify.bias.fill_(torch.nan)

@@ -10,8 +10,7 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from export.__main__ import Foreign
-from export.external import ModuleError, build_module, load_weights, replace_spatial
+from export.external import Foreign, ModuleError, build_module, load_weights, replace_spatial
 from export.graphs import ExportError, export_graphs
 from export.pack import contract_of, export_packs, write_pack
 from export.parity import measure_parity

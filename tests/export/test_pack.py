@@ -9,7 +9,7 @@ import onnx
 import pytest
 import torch
 
-from export.graphs import ExportError, export_graphs
+from export.graphs import ExportError, Graphs, export_graphs
 from export.pack import contract_of, export_packs, write_pack
 from export.parity import TOLERANCES
 from export.stepping import stacks_of
@@ -21,13 +21,14 @@ from pipeline.model.pack import (
     file_sha256,
 )
 from pipeline.model.session import Network
-from tests.export.tiny import drifting_clip, model_of
+from tests.export.tiny import drifting_clip, model_of, small_model_of
 from tests.training.tiny import tiny_config
 from training.config import TrainConfig
 from training.model import TwoStream
 
 KINDS = ("concat", "weighted", "attention", "score")
 CPU = ("CPUExecutionProvider",)
+Made = tuple[TrainConfig, Graphs]
 LIMITS = ("Two drifting textures are all it knows.",)
 
 
@@ -38,6 +39,13 @@ def exported(tmp_path_factory: pytest.TempPathFactory) -> tuple[TwoStream, Train
     thresholds = {"left": {"start": 0.8, "end": 0.4}}
     export_packs(model, config, {"thresholds": thresholds}, [drifting_clip(config)], folder)
     return model, config, ModelPack.load(folder)
+
+
+@pytest.fixture(scope="module")
+def small() -> Made:
+    """Graphs of a model whose appearance network has two layers."""
+    model, config = small_model_of(tiny_config())
+    return config, export_graphs(model, config)
 
 
 @pytest.mark.slow
@@ -105,8 +113,9 @@ def test_n_and_t_are_free(
     [*((kind, "gru") for kind in KINDS), ("attention", "convolution"), ("concat", "attention")],
 )
 def test_every_kind_of_fusion_can_be_exported(kind: str, aggregator: str, tmp_path: Path) -> None:
-    config = tiny_config(fusion={"kind": kind, "aggregator": aggregator, "hidden": 8})
-    export_packs(model_of(config), config, {}, [drifting_clip(config)], tmp_path / "pack")
+    changes = {"kind": kind, "aggregator": aggregator, "hidden": 8}
+    model, config = small_model_of(tiny_config(fusion=changes))
+    export_packs(model, config, {}, [drifting_clip(config)], tmp_path / "pack")
     fusion = ModelPack.load(tmp_path / "pack").contract.fusion
     assert (fusion.kind, fusion.aggregator) == (kind, aggregator)
     assert (tmp_path / "pack" / "MODEL_CARD.md").read_text().startswith("# tiny 1.0.0")
@@ -128,22 +137,20 @@ def test_a_batch_says_what_its_rows_say(
 
 @pytest.mark.slow
 def test_what_is_refused_is_not_written(tmp_path: Path) -> None:
-    config = tiny_config()
-    model = model_of(config)
+    model, config = small_model_of(tiny_config())
     with torch.no_grad():
         next(model.fusion.parameters()).fill_(torch.nan)
     with pytest.raises(ExportError, match="disagree: fusion differs by nan"):
         export_packs(model, config, {}, [drifting_clip(config)], tmp_path / "pack")
     assert not (tmp_path / "pack").exists()
     with pytest.raises(ExportError, match="no clips"):
-        export_packs(model_of(config), config, {}, [], tmp_path / "pack")
+        export_packs(model, config, {}, [], tmp_path / "pack")
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("network", NETWORKS)
-def test_a_changed_file_is_refused_by_name(network: str, tmp_path: Path) -> None:
-    config = tiny_config()
-    graphs = export_graphs(model_of(config), config)
+def test_a_changed_file_is_refused_by_name(network: str, small: Made, tmp_path: Path) -> None:
+    config, graphs = small
     write_pack(tmp_path, graphs, contract_of(config, {}, graphs))
     path = tmp_path / f"{network}.onnx"
     path.write_bytes(path.read_bytes() + b"\0")
@@ -162,10 +169,11 @@ def without(contract: dict[str, Any]) -> dict[str, Any]:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("whole", [True, False])
-def test_a_pack_from_before_a_field_existed_can_be_read(whole: bool, tmp_path: Path) -> None:
+def test_a_pack_from_before_a_field_existed_can_be_read(
+    whole: bool, small: Made, tmp_path: Path
+) -> None:
     """If it is missing from ONNX files and pack.json alike; not if only the files miss it."""
-    config = tiny_config()
-    graphs = export_graphs(model_of(config), config)
+    config, graphs = small
     pack = write_pack(tmp_path, graphs, contract_of(config, {}, graphs))
     stated = json.loads((tmp_path / "pack.json").read_text())
     for network in NETWORKS:

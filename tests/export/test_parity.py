@@ -15,7 +15,7 @@ from export.stepping import clip_features, open_networks, stepped_scores
 from pipeline.evaluate.protocol import clip_scores
 from pipeline.evaluate.recogniser import OfflineRecogniser, file_frames
 from pipeline.model.pack import ModelPack
-from tests.export.tiny import drifting_clip, model_of
+from tests.export.tiny import drifting_clip, model_of, small_model_of
 from tests.training.tiny import tiny_config
 from training.clip_lists import read_list
 from training.config import TrainConfig
@@ -32,16 +32,15 @@ OUTPUTS = {
 Made = tuple[TwoStream, TrainConfig, ModelPack]
 
 
-def written(folder: Path, **changes: object) -> Made:
-    config = tiny_config(**changes)
-    model = model_of(config)
+def packed(folder: Path, model: TwoStream, config: TrainConfig) -> Made:
     graphs = export_graphs(model, config)
     return model, config, write_pack(folder, graphs, contract_of(config, {}, graphs))
 
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory) -> Made:
-    return written(tmp_path_factory.mktemp("pack"))
+    config = tiny_config()
+    return packed(tmp_path_factory.mktemp("pack"), model_of(config), config)
 
 
 def test_every_output_is_compared(made: Made) -> None:
@@ -104,7 +103,8 @@ def test_windows_end_all_along_a_clip_and_half_of_them_have_gaps(
 
 @pytest.mark.parametrize("kind", ["concat", "weighted", "attention", "score"])
 def test_stepped_inference_is_windowed_inference(kind: str, tmp_path: Path) -> None:
-    model, config, pack = written(tmp_path, window=8, fusion={"kind": kind, "hidden": 8})
+    tiny = tiny_config(window=8, fusion={"kind": kind, "hidden": 8})
+    model, config, pack = packed(tmp_path, *small_model_of(tiny))
     networks = open_networks(pack)
     for lost in ((), (5, 6, 11)):
         clip = drifting_clip(config, 20, lost=lost)
@@ -126,9 +126,7 @@ def test_the_pipeline_stepped_over_a_file_says_what_torch_says_of_it(tmp_path: P
     """``pipeline.evaluate.recogniser`` from the file to the scores, against training's one pass."""
     gestures = TrainConfig.load(ROOT / "configs" / "train" / "gestures.yaml")
     config = gestures.model_copy(update={"window": 16})
-    model = model_of(config)
-    graphs = export_graphs(model, config)
-    pack = write_pack(tmp_path, graphs, contract_of(config, {}, graphs))
+    model, _, pack = packed(tmp_path, model_of(config), config)
     path = read_list(Path(os.environ["TWO_STREAM_DATA"]), config.clips)[0].path
     expected = by_torch(model, step_clip(video_frames(path), config), config.window).scores
     actual = list(OfflineRecogniser(pack).steps(file_frames(path)))

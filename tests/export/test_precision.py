@@ -29,7 +29,7 @@ from export.stepping import open_networks
 from pipeline.errors import PackError
 from pipeline.model.pack import NETWORKS, ModelPack, Precision
 from pipeline.model.session import Network
-from tests.export.tiny import FRAME_NS, drifting_clip, model_of
+from tests.export.tiny import FRAME_NS, drifting_clip, model_of, small_model_of
 from tests.training.tiny import tiny_config
 from training.config import TrainConfig
 from training.data import Stepped, step_clip
@@ -51,7 +51,10 @@ def packs(tmp_path_factory: pytest.TempPathFactory) -> Packs:
     config = tiny_config()
     model = model_of(config)
     clips = [drifting_clip(config, 26, seed) for seed in range(3)]
-    measurement = Measurement([trial(model, config, clips)], held_out=True)
+    # The fold's model is a small one: to quantise EfficientNet takes four seconds each time.
+    fold, recipe = small_model_of(config)
+    measured = [drifting_clip(recipe, 26, seed) for seed in range(3)]
+    measurement = Measurement([trial(fold, recipe, measured)], held_out=True)
     wanted = Wanted(("spatial", "temporal"), float16=True)
     export_packs(model, config, {}, clips, folder, wanted, measurement)
     suffixes: dict[Precision, str] = {"float32": "", "int8": "-int8", "float16": "-fp16"}
@@ -147,25 +150,24 @@ def flickering_clip(config: TrainConfig, seed: int) -> Stepped:
     return step_clip(((n * FRAME_NS, picture) for n, picture in enumerate(pictures)), config)
 
 
-def deaf_to_motion(config: TrainConfig) -> TwoStream:
+def deaf_to_motion(config: TrainConfig) -> tuple[TwoStream, TrainConfig]:
     """A model that decides by motion alone, and by motion far beyond its range in a still clip.
 
     In 8 bits that were calibrated on a still clip, each motion is clipped to that range.
     """
-    model = model_of(config)
+    model, config = small_model_of(config)
     with torch.no_grad():
-        for parameter in model.spatial.head.parameters():
+        for parameter in model.spatial.parameters():
             parameter.zero_()
         # The last two planes are coordinates; all others are flow.
         model.temporal.get_parameter("backbone.layers.0.weight")[:, :-2] *= 100.0
-    return model
+    return model, config
 
 
 def test_8_bits_that_cost_too_much_are_refused_with_figures(tmp_path: Path) -> None:
     # With these random weights, float32 and 8 bits give every clip different labels, each ahead of
     # the next by more than 0.1: CPUs that round differently give the same ones.
-    config = tiny_config(seed=3)
-    model = deaf_to_motion(config)
+    model, config = deaf_to_motion(tiny_config(seed=3))
     black = step_clip(((n * FRAME_NS, np.zeros((72, 96, 3), np.uint8)) for n in range(4)), config)
     clips = [flickering_clip(config, seed) for seed in range(6)]
     folder = tmp_path / "pack"
@@ -216,8 +218,8 @@ def test_calibration_takes_steps_from_all_over_the_clips() -> None:
 
 
 def test_a_network_is_left_as_it_was_and_its_own_precision_read() -> None:
-    config = tiny_config()
-    graphs = export_graphs(model_of(config), config)
+    model, config = small_model_of(tiny_config())
+    graphs = export_graphs(model, config)
     before = graphs["temporal"].SerializeToString()
     rows = calibration_rows([drifting_clip(config, 8)], 3)
     assert precision_of(to_int8("temporal", graphs["temporal"], rows["temporal"])) == "int8"

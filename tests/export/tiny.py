@@ -8,6 +8,8 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from export.external import replace_spatial
+from tests.export import foreign_networks
 from training.config import TrainConfig
 from training.data import Frame, Stepped, step_clip
 from training.fusion import Classifier
@@ -15,6 +17,7 @@ from training.model import TwoStream, new_model
 
 FRAME_NS = 100_000_000
 SHARPER = 20.0
+FEATURES = "tests.export.foreign_networks:features"
 
 
 def model_of(config: TrainConfig) -> TwoStream:
@@ -27,6 +30,16 @@ def model_of(config: TrainConfig) -> TwoStream:
         for head in heads:
             head.classify.weight.mul_(SHARPER)
     return model
+
+
+def small_model_of(config: TrainConfig) -> tuple[TwoStream, TrainConfig]:
+    """:func:`model_of`, with two layers in the place of EfficientNet-Lite0, and its configuration.
+
+    It is exported in a fifth of the time, so it is for tests whose subject isn't EfficientNet.
+    """
+    model = model_of(config)
+    torch.manual_seed(config.seed)
+    return model, replace_spatial(model, config, FEATURES, foreign_networks.features())
 
 
 def texture(seed: int) -> Frame:
