@@ -23,6 +23,7 @@ from pydantic import (
 
 from pipeline import flow
 from pipeline.errors import ConfigError
+from pipeline.model.labels import Label
 from pipeline.model.pack import Threshold
 from pipeline.sources.base import is_file, redact
 
@@ -98,7 +99,7 @@ class FlowConfig(Section):
 class EventConfig(Section):
     """When events start and end, and where they are stored."""
 
-    thresholds: dict[str, Threshold] = Field(
+    thresholds: dict[Label, Threshold] = Field(
         default_factory=dict, description="per label; these replace the pack's own"
     )
     update_every_s: float = Field(

@@ -12,7 +12,7 @@ import os
 import pkgutil
 import zlib
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -27,6 +27,7 @@ from torch import Tensor, nn
 from pipeline import arrays, flow
 from pipeline.arrays import STILL, Gray, QuantisedFlow
 from pipeline.clock import NS_PER_MS, NS_PER_S
+from pipeline.model.labels import RULE, alike, problem_of
 from pipeline.sources import demo
 from pipeline.sources.demo import EPISODE_S, DemoScene
 from pipeline.steps import flow_fields, follow, preprocess, sampling
@@ -359,16 +360,38 @@ def labelled_entries(
     policy = wanted.others or others
     entries = read_list(data, source)
     unknown = Counter(entry.label for entry in entries if entry.label not in config.labels)
+    where = {entry.label: entry.where for entry in reversed(entries)}
+    _check_look(config, {label: where[label] for label in unknown})
     if unknown and policy == "refuse":
         counts = named(f"{label} ({count})" for label, count in sorted(unknown.items()))
         raise DataError(
             f"{data / wanted.path}: clips with labels that the configuration doesn't have: "
             f"{counts}; it has {', '.join(config.labels)}. `others: skip` skips them"
+            + _unusable({label: where[label] for label in unknown})
         )
     numbers = {label: number for number, label in enumerate(config.labels)}
     if policy == "background":
         numbers |= dict.fromkeys(unknown, numbers[config.background[0]])
     return [(entry, numbers[entry.label]) for entry in entries if entry.label in numbers]
+
+
+def _check_look(config: TrainConfig, unknown: Mapping[str, str]) -> None:
+    """Raises DataError for a label that is written like none of the recipe's, but looks like one.
+
+    ``unknown``: label -> where it was first given.
+    """
+    known = {alike(label): label for label in config.labels}
+    for label, where in unknown.items():
+        if (meant := known.get(alike(label))) is not None:
+            raise DataError(f"{where}: label {label!r} must be written {meant!r}, as in the recipe")
+
+
+def _unusable(unknown: Mapping[str, str]) -> str:
+    """What a list's labels would have to be, if one of them can't be any recipe's."""
+    for label, where in unknown.items():
+        if problem := problem_of(label):
+            return f". {where}: label {label!r} {problem}; {RULE}"
+    return ""
 
 
 def _content(entry: Entry, contents: FileContents) -> str:

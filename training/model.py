@@ -12,7 +12,8 @@ import torch
 from pydantic import ValidationError
 from torch import Tensor, nn
 
-from training.config import TrainConfig
+from pipeline.model.pack import first_problem
+from training.config import ConfigError, TrainConfig
 from training.fusion import FusionNetwork
 from training.lite0 import PooledHead, load_imagenet
 from training.sequences import stack_indices
@@ -59,6 +60,14 @@ class TwoStream(nn.Module):
         return planes[:, index].flatten(2, 3)
 
 
+def check_networks(config: TrainConfig) -> None:
+    """Raises ConfigError if the networks of a recipe can't be made, before anything is decoded."""
+    try:
+        TwoStream(config)
+    except (ValueError, RuntimeError) as error:
+        raise ConfigError(f"{config.name}: {error}") from None
+
+
 def new_model(config: TrainConfig) -> TwoStream:
     """A model with ImageNet weights in its appearance backbone and random ones elsewhere."""
     torch.manual_seed(config.seed)
@@ -98,5 +107,9 @@ def load_checkpoint(path: Path) -> tuple[TwoStream, TrainConfig, dict[str, objec
         raise CheckpointError(
             f"{path}: must hold nothing but tensors and text; refused without running it"
         ) from None
-    except (KeyError, TypeError, RuntimeError, ValidationError) as error:
+    except ValidationError as error:
+        raise CheckpointError(
+            f"{path}: its configuration can't be used: {first_problem(error)}"
+        ) from None
+    except (KeyError, TypeError, RuntimeError) as error:
         raise CheckpointError(f"{path}: not a checkpoint of this version: {error}") from None

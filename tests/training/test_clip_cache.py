@@ -1,4 +1,4 @@
-"""The cache of computed clips: each clip gets its own arrays, whatever happened to files and disk."""
+"""The cache of computed clips: each clip gets its own arrays, whatever became of files and disk."""
 
 import logging
 import multiprocessing
@@ -9,6 +9,7 @@ import textwrap
 import types
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -256,7 +257,7 @@ def _fill(folder: Path, number: int) -> bool:
     """Twenty files, in an order of its own; true if all arrays are right."""
     files, right = ArrayFiles(folder), True
     for place in np.random.default_rng(number).permutation(20).tolist():
-        found = files.get(f"x{place}", KEYS, lambda place=place: arrays(place))
+        found = files.get(f"x{place}", KEYS, partial(arrays, place))
         right &= same(found, arrays(place))
     return right
 
