@@ -16,6 +16,7 @@ from typing import get_args
 
 import numpy as np
 import torch
+from pydantic import TypeAdapter
 from torch import nn
 
 from training.batches import batches_from
@@ -182,12 +183,25 @@ def _after(report: Report, done: int, iteration: int, loss: float) -> None:
     report(done + iteration, loss)
 
 
+_LEDGER = TypeAdapter(dict[str, Counts])
+
+
+class LedgerError(Exception):
+    """A ledger that can't be read; the message names the file and what to do."""
+
+
 class Ledger:
     """Counts of finished folds in a JSON file, so that an interrupted ablation can resume."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        self.rows: dict[str, Counts] = json.loads(path.read_text("utf-8")) if path.exists() else {}
+        try:
+            text = path.read_text("utf-8") if path.exists() else "{}"
+            self.rows: dict[str, Counts] = _LEDGER.validate_json(text)
+        except ValueError:  # also pydantic's and Unicode's
+            raise LedgerError(
+                f"{path}: isn't what an ablation wrote; move it away to start again"
+            ) from None
 
     @staticmethod
     def key(config: TrainConfig, data: Data, fold: int) -> str:

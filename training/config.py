@@ -123,7 +123,10 @@ class FusionConfig(_Section):
 class OptimiserConfig(_Section):
     """The training loop, and the weights of the parts of its loss."""
 
-    bfloat16: bool = Field(default=True, description="convolutions in half precision")
+    bfloat16: bool | Literal["auto"] = Field(
+        default="auto",
+        description="convolutions in half precision; auto: on GPUs, and on CPUs that compute in it",
+    )
     iterations: int = Field(default=900, ge=1)
     final_iterations: int | None = Field(
         default=None,

@@ -156,7 +156,7 @@ def trainer_for(
     """The trainer for all clips except those of ``fold``; for all clips if None."""
     if data.streams is not None:
         clips, negatives = data.without(fold)
-        return LinearTrainer(config, data.streams, [*clips, *negatives], len(negatives))
+        return LinearTrainer(config, data.streams, [*clips, *negatives], len(negatives), run.stop)
     return Trainer(config, composer_for(config, data, fold), run)
 
 
