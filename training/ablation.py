@@ -23,6 +23,7 @@ from training.batches import batches_from
 from training.config import FusionKind, TrainConfig
 from training.crossvalidation import Data, composer_for, is_linear
 from training.data import Clip
+from training.files import write_whole
 from training.fusion import FusionNetwork
 from training.linear import HEADS, FixedStreams, LinearTrainer
 from training.measure import (
@@ -211,10 +212,7 @@ class Ledger:
 
     def add(self, key: str, counts: Counts) -> None:
         self.rows[key] = counts
-        self._path.parent.mkdir(parents=True, exist_ok=True)
-        unfinished = self._path.with_suffix(".partial")
-        unfinished.write_text(json.dumps(self.rows, indent=2) + "\n", "utf-8")
-        unfinished.replace(self._path)
+        write_whole(self._path, (json.dumps(self.rows, indent=2) + "\n").encode())
 
 
 def table(rows: Mapping[str, Sequence[Counts]]) -> str:

@@ -32,6 +32,7 @@ from training.crossvalidation import (
     HELD_OUT_EPISODES,
     Data,
     check_fold,
+    check_lists,
     fold_thresholds,
     listed,
     load_data,
@@ -59,9 +60,15 @@ from training.session import (
     TrainingFolder,
     fold_name,
 )
-from training.terminal import EXIT_REFUSED, Bar, console, fail, print_line, progress_bar
-
-EXIT_SIGNAL = 128
+from training.terminal import (
+    EXIT_REFUSED,
+    EXIT_SIGNAL,
+    Bar,
+    console,
+    fail,
+    print_line,
+    progress_bar,
+)
 
 
 def default_cache() -> Path:
@@ -160,13 +167,15 @@ def train(
         check_networks(settings)
         accelerator = accelerator_for(device, settings.optimiser.bfloat16)
         console.quiet = not accelerator.is_main_process
+        check_lists(settings, data, partial(chosen_folds, folds))
+        folder = TrainingFolder(out / settings.name)
+        folder.path.mkdir(parents=True, exist_ok=True)
         print_line(how(settings, accelerator.device.type, threads, workers))
         with accelerator.main_process_first():
             loaded = load(settings, data, cache, stop=stop)
         held_out = chosen_folds(folds, loaded.folds)
         for fold in held_out:
             check_fold(settings, loaded, fold)
-        folder = TrainingFolder(out / settings.name)
         if fresh and accelerator.is_main_process:
             for name in [*map(fold_name, held_out), *([FINAL] if final else [])]:
                 folder.clear(name)
@@ -195,6 +204,13 @@ def one_line(stop: StopRequest) -> Iterator[None]:
         raise typer.Exit(EXIT_SIGNAL + stop.number) from None
     except (CheckpointError, ConfigError, DataError, LedgerError, StateError) as error:
         raise fail(error) from None
+    except RuntimeError as error:
+        if not str(error).startswith("DataLoader worker"):
+            raise
+        reason = "a worker process died, for want of memory or of room in /dev/shm; try --workers 0"
+        raise fail(
+            RuntimeError(f"{reason}, or resume with the same command"), EXIT_REFUSED
+        ) from None
     except OSError as error:
         # A full disk, or a folder that can't be written. What was written before is whole.
         where = f"{error.filename}: " if error.filename else ""

@@ -56,7 +56,7 @@ def read_yaml(kind: type[Settings], path: Path) -> Settings:
     except OSError as error:
         raise ConfigError(f"{path}: {error.strerror}") from None
     except yaml.YAMLError as error:
-        raise ConfigError(f"{path}: not YAML: {error}") from None
+        raise ConfigError(f"{path}: not YAML: {' '.join(str(error).split())}") from None
     except ValidationError as error:
         raise ConfigError(f"{path}: {first_problem(error)}") from None
     except UnicodeDecodeError as error:

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from pipeline.model.pack import first_problem
 from training.config import ConfigError, TrainConfig
+from training.files import tensors, write_whole
 from training.fusion import FusionNetwork
 from training.lite0 import PooledHead, load_imagenet
 from training.sequences import stack_indices
@@ -79,16 +80,13 @@ def new_model(config: TrainConfig) -> TwoStream:
 
 def save_checkpoint(path: Path, model: TwoStream, config: TrainConfig, metrics: object) -> None:
     """Weights, configuration and metrics in one file, readable with ``weights_only=True``."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    torch.save(
-        {
-            "format": CHECKPOINT_FORMAT,
-            "config": config.model_dump_json(),
-            "metrics": json.dumps(metrics),
-            "weights": model.state_dict(),
-        },
-        path,
-    )
+    content = {
+        "format": CHECKPOINT_FORMAT,
+        "config": config.model_dump_json(),
+        "metrics": json.dumps(metrics),
+        "weights": model.state_dict(),
+    }
+    write_whole(path, tensors(content))
 
 
 def load_checkpoint(path: Path) -> tuple[TwoStream, TrainConfig, dict[str, object]]:

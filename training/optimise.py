@@ -138,7 +138,7 @@ def features_of(model: TwoStream, batch: Prepared, config: TrainConfig) -> tuple
     planes = planes_of(batch.fields, model)
     planes = jittered(planes, batch.warp, batch.gain, config.composition.noise)
     # bfloat16 halves the time of convolutions on CPUs that have it, but not that of the fusion.
-    # CPUs without it take about eight times as long.
+    # CPUs without it imitate it, and take many times as long.
     with torch.autocast(kind, half_precision(kind), enabled=half):
         spatial, temporal = model.step_features(batch.grid.float(), planes)
     return spatial.float()[batch.scene], temporal.float()

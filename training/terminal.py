@@ -24,6 +24,7 @@ from rich.progress import (
 
 EXIT_REFUSED = 1
 EXIT_USAGE = 2
+EXIT_SIGNAL = 128
 EVERY_S = 10.0
 """Time between two lines about one task."""
 

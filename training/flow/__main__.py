@@ -9,9 +9,10 @@ import numpy as np
 import typer
 
 from pipeline.errors import MissingPackageError, needs_extra
+from training.__main__ import PACKAGES
 
 try:
-    with needs_extra("training", ("torch", "onnx", "threadpoolctl")):
+    with needs_extra("training", PACKAGES):
         from training.config import ConfigError
         from training.flow.config import FlowTrainConfig
         from training.flow.export import FlowExportError, export_flow
@@ -25,7 +26,15 @@ try:
             train_flow,
         )
         from training.processor import set_threads
-        from training.terminal import EXIT_REFUSED, Bar, fail, progress_bar
+        from training.session import StopRequest
+        from training.terminal import (
+            EXIT_REFUSED,
+            EXIT_SIGNAL,
+            Bar,
+            fail,
+            print_line,
+            progress_bar,
+        )
 except MissingPackageError as missing:
     print(f"error: {missing}", file=sys.stderr)
     sys.exit(missing.exit_code)
@@ -89,13 +98,19 @@ def train(
     try:
         settings = FlowTrainConfig.load(config)
         found = backgrounds(settings, photos, data)
+        out.mkdir(parents=True, exist_ok=True)
+        with StopRequest() as stop, progress_bar() as bar:
+            scenes, held_out = scenes_of(settings, found, bar)
+            network = train_flow(settings, scenes, reporter(bar, settings.iterations), stop)
+        error_px = mean_error(network, held_out)
+        save_checkpoint(out / "deep.pt", network, settings, error_px)
     except (ConfigError, PhotoError) as error:
         raise fail(error) from None
-    with progress_bar() as bar:
-        scenes, held_out = scenes_of(settings, found, bar)
-        network = train_flow(settings, scenes, reporter(bar, settings.iterations))
-    error_px = mean_error(network, held_out)
-    save_checkpoint(out / "deep.pt", network, settings, error_px)
+    except (FloatingPointError, OSError) as error:
+        raise fail(error, EXIT_REFUSED) from None
+    if stop():
+        print_line(f"stopped early: {out / 'deep.pt'} has what was learned until then")
+        raise typer.Exit(EXIT_SIGNAL + stop.number)
     typer.echo(f"{out / 'deep.pt'}: {error_px:.3f} px on {len(held_out.frames)} held-out scenes")
 
 
