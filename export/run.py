@@ -49,6 +49,10 @@ def run(order: Order) -> None:
         raise _fail(error, EXIT_USAGE) from None
     except ExportError as error:
         raise _fail(error, EXIT_REFUSED) from None
+    except OSError as error:
+        # A full disk, or a folder that can't be written.
+        where = f"{error.filename}: " if error.filename else ""
+        raise _fail(OSError(f"{where}{error.strerror or error}"), EXIT_REFUSED) from None
     for name, contract in contracts.items():
         typer.echo(describe(folder_of(order.out, name), contract))
 

@@ -35,6 +35,10 @@ class _LastingConsole(Console):
     Hours of training may hang on a ``| head``.
     """
 
+    def __init__(self) -> None:
+        super().__init__(stderr=True)
+        self.quiet = False
+
     def print(self, *objects: Any, **options: Any) -> None:
         try:
             super().print(*objects, **options)
@@ -50,7 +54,7 @@ class _LastingConsole(Console):
             os.close(nowhere)
 
 
-console = _LastingConsole(stderr=True)
+console = _LastingConsole()
 
 
 class Bar(Protocol):
