@@ -1,6 +1,7 @@
 """The live pipeline's command line. ``python run_stream.py --help``."""
 
 import logging
+import math
 import sys
 from collections.abc import Callable
 from functools import partial
@@ -8,57 +9,94 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+from pydantic import ValidationError
 
-from pipeline.config import Config, load, validate
+from pipeline.config import CameraConfig, Config, load, validate
+from pipeline.config.paths import at_home, path_problem, stray_address
 from pipeline.decision.recheck import Recheck
-from pipeline.decision.recording import Recording, check_new
+from pipeline.decision.recording import Recording
 from pipeline.errors import (
     EXIT_OK,
+    EXIT_USAGE,
+    ConfigError,
     TwoStreamError,
 )
-from pipeline.model.pack import NETWORKS, ModelPack
-from pipeline.public.key_folder import KeyFolder
+from pipeline.model.pack import ModelPack
 from pipeline.public.records import to_json
+from pipeline.run import logs
 from pipeline.run.outputs.base import MakeOutput
 from pipeline.run.outputs.lines import EventLines, as_json, as_text
 from pipeline.run.outputs.table import LiveTable
+from pipeline.run.preflight import (
+    examine,
+    holds_secret,
+    keys_without_effect,
+    summary,
+    what_it_is,
+)
 from pipeline.run.supervisor import run
-from pipeline.transport.sockets import check_bind
+from pipeline.sources.address import problem
 
 log = logging.getLogger("run_stream")
+
+NEEDS = {"--source": ("--camera", "--transport", "--loop")}
+"""Option → those that have no effect without it."""
+WITHOUT_EFFECT = {
+    "--replay": (
+        "--config", "--source", "--camera", "--transport", "--loop", "--lossless", "--record",
+        "--duration", "--check",
+    ),
+    "--check": ("--duration", "--json"),
+}  # fmt: skip
+"""Option → those that have no effect beside it."""
 
 
 def build_config(path: Path | None, overrides: dict[str, Any]) -> Config:
     """The config file (or the defaults), with ``overrides`` from the command line on top."""
     config = load(path) if path else Config()
-    data = config.model_dump(mode="json")
+    # What is not set stays so: --check names the keys that are set and have no effect.
+    data = config.model_dump(mode="json", exclude_unset=True)
     for key, value in overrides.items():
         if value is None:
             continue
         *sections, last = key.split(".")  # "runtime.record" is data["runtime"]["record"]
         place = data
         for section in sections:
-            place = place[section]
+            place = place.setdefault(section, {})
         place[last] = value
-    return validate(data, origin=str(path) if path else "command line")
+    return validate(data, origin="command line")
 
 
-def check(config: Config, verify_graphs: bool) -> None:
-    """Check all that can be checked before a start; the error names what is wrong."""
-    pack = ModelPack.load(config.model)
-    for endpoint in (config.publish.events, config.publish.replay):
-        check_bind(endpoint)
-    if config.publish.keys is not None:
-        KeyFolder(config.publish.keys).server()
-    if config.runtime.record is not None:
-        check_new(config.runtime.record)
-    if verify_graphs:
-        from pipeline.decision.decisions import thresholds
-        from pipeline.model.session import Network
+def started(config: Config, make: list[MakeOutput], duration: float | None) -> int:
+    """Run, unless something stands against it; returns the exit code."""
+    found = examine(config, thorough=False)
+    for error in found.problems:
+        logs.fail(error, logs.form())
+    if found.problems:
+        return found.exit_code(len(config.cameras))
+    for warning in found.warnings:
+        log.warning("%s", warning)
+    return run(config, make, duration)
 
-        for network in NETWORKS:
-            Network(pack, network, config.runtime.threads, config.runtime.providers)
-        thresholds(pack.contract, config.events.thresholds)
+
+def checked(config: Config, path: Path | None) -> int:
+    """Look for all that stands against a run, print what was found, and return the exit code."""
+    found = examine(config, thorough=True)
+    for error in found.problems:
+        logs.fail(error, logs.form())
+    warnings = list(found.warnings)
+    if path is not None and holds_secret(config) and path.stat().st_mode & 0o077:
+        warnings.append(f"{path} holds a password and others may read it; run chmod 600 {path}")
+    for warning in warnings:
+        print(f"warning: {warning}", file=sys.stderr)
+    if found.problems or found.pack is None:
+        return EXIT_USAGE
+    rows = summary(config, found.pack)
+    width = max(len(what) for what, _ in rows)
+    for what, how in rows:
+        print(f"{what:{width}}  {how}", file=sys.stderr)
+    print("config, pack and endpoints are fine", file=sys.stderr)
+    return EXIT_OK
 
 
 def outputs(as_json_lines: bool) -> list[MakeOutput]:
@@ -68,44 +106,124 @@ def outputs(as_json_lines: bool) -> list[MakeOutput]:
     return [LiveTable] if sys.stdout.isatty() else [partial(EventLines, form=as_text)]
 
 
-def start_logging(level_name: str, table: bool) -> None:
+def start_logging(level_name: str, form: str, table: bool) -> None:
     """Log to standard error from ``level_name`` on; beside a table, errors only."""
     level = getattr(logging, level_name.upper(), None)
     if not isinstance(level, int):
-        raise typer.BadParameter(f"{level_name!r} is not DEBUG, INFO, WARNING or ERROR")
+        raise ConfigError("--log-level: must be DEBUG, INFO, WARNING or ERROR")
+    if form not in ("text", "json"):
+        raise ConfigError("--log-format: must be text or json")
     # The table shows the state of the cameras; log lines would break it up.
-    logging.basicConfig(
-        level=max(level, logging.ERROR) if table else level,
-        stream=sys.stderr,
-        format="%(asctime)s %(levelname)s %(message)s",
-    )
+    chosen: logs.LogForm = "json" if form == "json" else "text"
+    logs.start(max(level, logging.ERROR) if table else level, chosen)
 
 
 def replayed(folder: Path, model: Path | None, form: Callable[[bytes], str]) -> int:
     """Decide a recording again and print its events; returns 1 when a decision differs."""
-    try:
-        recording = Recording(folder)
-        again = Recheck(recording, ModelPack.load(model or Path(recording.about.model)))
-        for event in again:
-            print(form(to_json(event)))
-    except TwoStreamError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return error.exit_code
+    recording = Recording(folder)
+    again = Recheck(recording, ModelPack.load(model or Path(recording.about.model)))
+    for event in again:
+        print(form(to_json(event)))
     if again.differing:
         print(f"{again.differing} decisions differ from those recorded", file=sys.stderr)
     return 1 if again.differing else EXIT_OK
+
+
+def check_together(given: dict[str, Any]) -> None:
+    """Refuse options that would have no effect beside the others; ``given`` has those that are set.
+
+    Raises :class:`ConfigError` with one line per option.
+    """
+    lines = []
+    for needed, options in NEEDS.items():
+        if needed not in given:
+            lines += [f"{option}: without effect without {needed}" for option in options]
+    for other, alone in WITHOUT_EFFECT.items():
+        if other in given:
+            lines += [f"{option}: without effect with {other}" for option in alone]
+    named = [line for line in lines if line.partition(":")[0] in given]
+    duration = given.get("--duration")
+    if isinstance(duration, float) and not math.isfinite(duration):
+        named.append("--duration: must be a number of seconds")
+    if named:
+        raise ConfigError("\n".join(dict.fromkeys(named)))
+
+
+def check_paths(given: dict[str, Any]) -> None:
+    """Refuse an address where a path is meant, without repeating it."""
+    for option, value in given.items():
+        if isinstance(value, Path) and (reason := path_problem(str(value))):
+            raise ConfigError(f"{option}: {reason}")
+
+
+def source_settings(
+    source: str | None, camera: str | None, transport: str | None, loop: bool
+) -> dict[str, Any]:
+    """``cameras`` as --source and its options have it; empty without --source."""
+    if source is None:
+        return {}
+    if reason := problem(source):
+        raise ConfigError(f"--source: {reason}")
+    settings = {"source": source, "transport": transport, "loop": loop or None}
+    given = {key: value for key, value in settings.items() if value is not None}
+    try:
+        parsed = CameraConfig.model_validate(given)
+    except ValidationError as error:
+        first = error.errors()[0]
+        message = first["msg"].removeprefix("Value error, ")
+        raise ConfigError(f"--{first['loc'][0]}: {message}") from None
+    for key in sorted(given.keys() & keys_without_effect(parsed)):
+        raise ConfigError(f"--{key}: without effect for {what_it_is(source)}")
+    return {camera or "camera": given}
+
+
+def act(given: dict[str, Any]) -> int:
+    """Do what the options say that are ``given``; returns the exit code."""
+    json, only_check = "--json" in given, "--check" in given
+    table = not json and sys.stdout.isatty() and not only_check
+    start_logging(given["--log-level"], given["--log-format"], table)
+    check_together(given)
+    check_paths(given)
+    model, record, path = (given.get(name) for name in ("--model", "--record", "--config"))
+    if folder := given.get("--replay"):
+        form = as_json if json else as_text
+        return replayed(at_home(folder), model and at_home(model), form)
+    cameras = source_settings(
+        given.get("--source"), given.get("--camera"), given.get("--transport"), "--loop" in given
+    )
+    overrides: dict[str, Any] = {
+        "cameras": cameras or None,
+        "model": str(model) if model else None,
+        "runtime.delivery": "lossless" if "--lossless" in given else None,
+        "publish.scores": True if table else None,
+        "runtime.record": str(record) if record else None,
+    }
+    path = path and at_home(path)
+    config = build_config(path, overrides)
+    if only_check:
+        return checked(config, path)
+    return started(config, outputs(json), given.get("--duration"))
 
 
 def main(
     config: Annotated[Path | None, typer.Option("-c", "--config", help="YAML file")] = None,
     source: Annotated[
         str | None,
-        typer.Option(help="demo, a webcam (0), rtsp://, http://, a video file, a folder of images"),
+        typer.Option(
+            help="demo, a webcam (0), rtsp://, http://, a video file, a folder of images; "
+            "instead of the config's cameras"
+        ),
     ] = None,
-    camera: Annotated[str, typer.Option(help="name of the camera of --source")] = "camera",
+    camera: Annotated[
+        str | None, typer.Option(help="name of the camera of --source [default: camera]")
+    ] = None,
     model: Annotated[Path | None, typer.Option(help="model pack folder")] = None,
-    transport: Annotated[str | None, typer.Option(help="RTSP over tcp or udp")] = None,
-    loop: Annotated[bool, typer.Option("--loop", help="play a file again when it ends")] = False,
+    transport: Annotated[
+        str | None, typer.Option(help="tcp or udp, where --source is rtsp:// [default: tcp]")
+    ] = None,
+    loop: Annotated[
+        bool, typer.Option("--loop", help="play the file of --source again when it ends")
+    ] = False,
     lossless: Annotated[
         bool, typer.Option("--lossless", help="files only: compute every step, repeatably")
     ] = False,
@@ -125,34 +243,32 @@ def main(
         bool, typer.Option("--check", help="validate config, pack and endpoints, then exit")
     ] = False,
     log_level: Annotated[str, typer.Option(help="DEBUG, INFO, WARNING or ERROR")] = "INFO",
+    log_format: Annotated[
+        str, typer.Option(help="text, or json: one JSON object a line; times are UTC in both")
+    ] = "text",
 ) -> None:
     """Recognise actions in live video. Without arguments: run the built-in demo camera."""
-    table = not json and sys.stdout.isatty() and not check_only
-    overrides: dict[str, Any] = {
-        "model": str(model) if model else None,
-        "runtime.delivery": "lossless" if lossless else None,
-        "publish.scores": True if table else None,
-        "runtime.record": str(record) if record else None,
+    asked = locals().items()
+    given = {
+        "--check" if name == "check_only" else f"--{name.replace('_', '-')}": value
+        for name, value in asked
+        if value is not None and value is not False
     }
-    if source is not None:
-        fields = {"source": source, "transport": transport, "loop": loop or None}
-        overrides["cameras"] = {camera: {k: v for k, v in fields.items() if v is not None}}
-    start_logging(log_level, table)
-    if replay is not None:
-        raise typer.Exit(replayed(replay, model, as_json if json else as_text))
     try:
-        settings = build_config(config, overrides)
-        check(settings, verify_graphs=check_only)
-        if check_only:
-            cameras = ", ".join(settings.cameras)
-            print(f"config, pack and endpoints are fine; cameras: {cameras}", file=sys.stderr)
-            raise typer.Exit(EXIT_OK)
-        raise typer.Exit(run(settings, outputs(json), duration))
+        code = act(given)
     except TwoStreamError as error:
-        for line in str(error).splitlines():
-            print(f"error: {line}", file=sys.stderr)
-        raise typer.Exit(error.exit_code) from None
+        logs.fail(error, logs.form())
+        code = error.exit_code
+    raise typer.Exit(code)
+
+
+def cli() -> None:
+    """Run the command line."""
+    if stray := stray_address(sys.argv[1:], takes={"--source"}):
+        logs.fail(ConfigError(stray), "text")
+        raise SystemExit(EXIT_USAGE)
+    typer.run(main)
 
 
 if __name__ == "__main__":
-    typer.run(main)
+    cli()

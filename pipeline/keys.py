@@ -8,6 +8,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from pipeline.config.paths import at_home, stray_address
 from pipeline.errors import KeysError
 from pipeline.public.key_folder import KeyFolder
 
@@ -23,7 +24,7 @@ Name = Annotated[str, typer.Argument(help="the client's name")]
 def new(name: Name, folder: FolderOption = DEFAULT_FOLDER) -> None:
     """Make a client's keys (and the server's, the first time)."""
     try:
-        issued = KeyFolder(folder).new(name)
+        issued = KeyFolder(at_home(folder)).new(name)
     except (KeysError, OSError) as error:
         raise _fail(error) from None
     typer.echo(issued)
@@ -35,7 +36,9 @@ def list_(folder: FolderOption = DEFAULT_FOLDER) -> None:
     """List the clients that may connect."""
     table = Table("client", "public key", "since")
     try:
-        for name, client in KeyFolder(folder).entries():
+        if not at_home(folder).is_dir():
+            raise KeysError(f"{folder}: there is no such key folder")
+        for name, client in KeyFolder(at_home(folder)).entries():
             table.add_row(name, client.public, client.since)
     except KeysError as error:
         raise _fail(error) from None
@@ -46,7 +49,7 @@ def list_(folder: FolderOption = DEFAULT_FOLDER) -> None:
 def revoke(name: Name, folder: FolderOption = DEFAULT_FOLDER) -> None:
     """Revoke a client's keys; a running pipeline disconnects the client within a second."""
     try:
-        KeyFolder(folder).revoke(name)
+        KeyFolder(at_home(folder)).revoke(name)
     except (KeysError, OSError) as error:
         raise _fail(error) from None
     typer.echo(f"{name} is revoked and may no longer connect", err=True)
@@ -58,4 +61,6 @@ def _fail(error: Exception) -> typer.Exit:
 
 
 if __name__ == "__main__":
+    if stray := stray_address(sys.argv[1:], takes=()):
+        raise SystemExit(_fail(KeysError(stray)).exit_code)
     app()

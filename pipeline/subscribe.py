@@ -1,5 +1,6 @@
 """``python -m pipeline.subscribe``: print events on the terminal as they arrive."""
 
+import re
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -8,9 +9,34 @@ import typer
 from rich.console import Console
 
 from pipeline.client import DEFAULT_EVENTS, DEFAULT_REPLAY, EventClient
-from pipeline.errors import KeysError
+from pipeline.config.paths import at_home, stray_address
+from pipeline.config.schema import CAMERA_NAME
+from pipeline.errors import ConfigError, TwoStreamError
 from pipeline.public.event_line import event_line
 from pipeline.public.records import to_json
+
+_ENDPOINT = re.compile(r"tcp://(\[[0-9A-Fa-f:.%\w]+\]|[\w.-]+):([0-9]{1,5})|ipc://.+")
+
+
+def check(connect: str, replay: str, camera: str | None) -> None:
+    """Raise :class:`ConfigError` for what could only wait for ever, one line each."""
+    lines = []
+    for option, endpoint in (("--connect", connect), ("--replay", replay)):
+        match = _ENDPOINT.fullmatch(endpoint)
+        if match is None or (match[2] is not None and not 0 < int(match[2]) < 65536):
+            lines.append(f"{option}: must look like tcp://127.0.0.1:5555 or ipc:///path")
+    if connect == replay:
+        lines.append("--connect and --replay are the same; publish.events and .replay differ")
+    if camera is not None and not re.fullmatch(CAMERA_NAME, camera):
+        lines.append("--camera: no camera can have this name")
+    if lines:
+        raise ConfigError("\n".join(lines))
+
+
+def home(endpoint: str) -> str:
+    """An endpoint whose path may begin with ``~``."""
+    path = endpoint.removeprefix("ipc://")
+    return endpoint if path == endpoint else f"ipc://{at_home(path)}"
 
 
 def main(
@@ -18,17 +44,24 @@ def main(
     replay: Annotated[str, typer.Option(help="ROUTER socket, publish.replay")] = DEFAULT_REPLAY,
     camera: Annotated[str | None, typer.Option(help="only this camera")] = None,
     label: Annotated[str | None, typer.Option(help="only this label")] = None,
-    since: Annotated[int | None, typer.Option(help="first replay events after this seq")] = None,
+    since: Annotated[
+        int | None, typer.Option(min=0, help="first replay events after this seq")
+    ] = None,
     key: Annotated[Path | None, typer.Option(help="the key file made for this client")] = None,
     json: Annotated[bool, typer.Option("--json", help="print one JSON object per line")] = False,
 ) -> None:
     """Print the events of a running pipeline; request missed ones again."""
     console = Console()
     try:
-        client = EventClient(connect, replay, since=since, camera=camera, label=label, key=key)
-    except KeysError as error:
-        typer.echo(f"error: {error}", err=True)
-        raise typer.Exit(2) from None
+        check(connect, replay, camera)
+        key = key and at_home(key)
+        client = EventClient(
+            home(connect), home(replay), since=since, camera=camera, label=label, key=key
+        )
+    except TwoStreamError as error:
+        for line in str(error).splitlines():
+            typer.echo(f"error: {line}", err=True)
+        raise typer.Exit(error.exit_code) from None
     with client:
         try:
             for event in client:
@@ -42,4 +75,7 @@ def main(
 
 
 if __name__ == "__main__":
+    if stray := stray_address(sys.argv[1:], takes={"--connect", "--replay"}):
+        typer.echo(f"error: {stray}", err=True)
+        raise SystemExit(2)
     typer.run(main)

@@ -6,7 +6,6 @@
 from pathlib import Path
 from typing import Annotated, Literal, Self, TypeVar
 
-import yaml
 from pydantic import (
     BaseModel,
     ConfigDict,
@@ -17,7 +16,8 @@ from pydantic import (
     model_validator,
 )
 
-from pipeline import flow
+from pipeline import errors, flow
+from pipeline.config import yaml_file
 from pipeline.model.labels import Label
 from pipeline.model.pack import (
     Contract,
@@ -52,15 +52,11 @@ class ConfigError(Exception):
 def read_yaml(kind: type[Settings], path: Path) -> Settings:
     """Read a YAML file; raises :class:`ConfigError` with the file, the key and the reason."""
     try:
-        return kind.model_validate(yaml.safe_load(path.read_text("utf-8")))
-    except OSError as error:
-        raise ConfigError(f"{path}: {error.strerror}") from None
-    except yaml.YAMLError as error:
-        raise ConfigError(f"{path}: not YAML: {' '.join(str(error).split())}") from None
+        return kind.model_validate(yaml_file.read(path, "name").data)
+    except errors.ConfigError as error:
+        raise ConfigError(str(error)) from None
     except ValidationError as error:
         raise ConfigError(f"{path}: {first_problem(error)}") from None
-    except UnicodeDecodeError as error:
-        raise ConfigError(f"{path}: not UTF-8: {error}") from None
 
 
 class _Section(BaseModel):

@@ -12,6 +12,7 @@ from typing import NamedTuple
 import numpy as np
 
 from pipeline.arrays import Vector
+from pipeline.config.paths import plain_key
 from pipeline.decision.rules import EventRules, StepTime
 from pipeline.errors import ConfigError
 from pipeline.model.pack import Contract, Threshold
@@ -33,13 +34,16 @@ def thresholds(
 ) -> dict[str, Threshold]:
     """The thresholds of every label: the configured one where there is one, else the pack's.
 
-    Raises :class:`ConfigError` for a label that the pack doesn't have.
+    Raises :class:`ConfigError` with a line for each label that the pack doesn't have.
     """
     configured = configured or {}
     if strange := set(configured) - set(contract.labels):
+        known = ", ".join(contract.labels)
         raise ConfigError(
-            f"events.thresholds.{sorted(strange)[0]}: no such label; the pack has "
-            f"{', '.join(contract.labels)}"
+            "\n".join(
+                f"events.thresholds.{plain_key(label)}: no such label; the pack has {known}"
+                for label in sorted(strange)
+            )
         )
     return {label: configured.get(label) or contract.threshold(label) for label in contract.labels}
 

@@ -8,6 +8,7 @@ then the accuracy of flow; and only then whole steps.
 from collections.abc import Callable, Mapping, Sequence
 
 from pipeline.clock import NS_PER_S
+from pipeline.transport.counters import total
 from pipeline.transport.messages import Pace, Pacing
 
 HURRY_S = 2.0
@@ -96,7 +97,7 @@ class Governor:
     def _newly_skipped(self, counters: Counters) -> bool:
         """Whether a stage has skipped steps since the last call."""
         before = self._skipped
-        self._skipped = {name: counters(name).get("steps_skipped", 0.0) for name in self._stages}
+        self._skipped = {name: total(counters(name), "steps_skipped") for name in self._stages}
         return any(count > before.get(name, 0.0) for name, count in self._skipped.items())
 
     def _move(self, by: int, now_ns: int) -> bool:

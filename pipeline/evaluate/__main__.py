@@ -13,6 +13,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from pipeline.clock import NS_PER_S, SYSTEM_CLOCK
+from pipeline.config.paths import at_home, stray_address
 from pipeline.errors import EXIT_USAGE, EvaluationError, TwoStreamError, needs_extra
 from pipeline.evaluate import tables
 from pipeline.evaluate.clip_list import shown
@@ -66,6 +67,26 @@ def page_writer(folder: Path) -> PageWriter:
     return write
 
 
+def check_together(request: Request, *, protocol_given: bool, seed_given: bool) -> None:
+    """Raise :class:`EvaluationError` for options without effect, one line each."""
+    lines = []
+    if request.data is None and request.negatives:
+        given = {
+            "--protocol": protocol_given,
+            "--fold": request.fold is not None,
+            "--limit": request.limit is not None,
+            "--seed": seed_given,
+        }
+        lines += [f"{name}: without effect without --data" for name in given if given[name]]
+    elif seed_given and request.protocol is Protocol.CLIP:
+        lines.append("--seed: without effect with --protocol clip")
+    named = [path for path in (request.data, *request.negatives) if path is not None]
+    if request.root is not None and named and all(path.is_dir() for path in named):
+        lines.append("--root: without effect for folders; it is for the paths in lists")
+    if lines:
+        raise EvaluationError("\n".join(lines))
+
+
 def main(
     model: Annotated[Path, typer.Option(help="model pack folder")],
     data: Annotated[
@@ -73,8 +94,11 @@ def main(
         typer.Option(help="CSV list (path,label[,group][,fold]) or a folder of class folders"),
     ] = None,
     protocol: Annotated[
-        Protocol, typer.Option(help="clip: a label per clip; stream: events in one long stream")
-    ] = Protocol.CLIP,
+        Protocol | None,
+        typer.Option(
+            help="clip: a label per clip; stream: events in one long stream [default: clip]"
+        ),
+    ] = None,
     negatives: Annotated[
         list[Path] | None,
         typer.Option(help="footage without actions: a video, a folder or a CSV list; repeatable"),
@@ -84,7 +108,9 @@ def main(
     ] = None,
     fold: Annotated[int | None, typer.Option(help="only clips of this fold")] = None,
     limit: Annotated[int | None, typer.Option(min=1, help="at most this many clips")] = None,
-    seed: Annotated[int, typer.Option(min=0, help="stream: seed of the clips' order")] = 0,
+    seed: Annotated[
+        int | None, typer.Option(min=0, help="stream: seed of the clips' order [default: 0]")
+    ] = None,
     threads: Annotated[int, typer.Option(min=1, max=64, help="threads that a network may use")] = 1,
     jobs: Annotated[int, typer.Option(min=1, max=256, help="processes that share the files")] = 1,
     report: Annotated[
@@ -96,18 +122,20 @@ def main(
 ) -> None:
     """Measure a model pack with the same computations as the live pipeline."""
     cv2.setNumThreads(1)  # as in the stages; --jobs uses more cores
-    request = Request(
-        data, protocol, tuple(negatives or ()), root, fold, limit, seed, threads, jobs
-    )
+    data, root, report = (path and at_home(path) for path in (data, root, report))
+    kind, quiet = protocol or Protocol.CLIP, tuple(map(at_home, negatives or ()))
+    request = Request(data, kind, quiet, root, fold, limit, seed or 0, threads, jobs)
     try:
+        check_together(request, protocol_given=protocol is not None, seed_given=seed is not None)
         write = None if report is None else page_writer(report)
-        pack = ModelPack.load(model)
+        pack = ModelPack.load(at_home(model))
         found = footage(request, pack)
         with progress(all_jobs(request, pack, found)) as tick:
             evaluation = evaluate(pack, request, found, tick)
         page = write(evaluation, report) if write is not None and report is not None else None
     except TwoStreamError as error:
-        print(f"error: {shown(str(error))}", file=sys.stderr)
+        for line in str(error).splitlines():
+            print(f"error: {shown(line)}", file=sys.stderr)
         raise typer.Exit(EXIT_USAGE) from None
     if as_json:
         sys.stdout.write(msgspec.json.encode(evaluation.report).decode() + "\n")
@@ -116,4 +144,7 @@ def main(
 
 
 if __name__ == "__main__":
+    if stray := stray_address(sys.argv[1:], takes=()):
+        print(f"error: {stray}", file=sys.stderr)
+        raise SystemExit(EXIT_USAGE)
     typer.run(main)

@@ -52,9 +52,21 @@ def create(name: str) -> FlowMethod:
     try:
         return METHODS[name]()
     except KeyError:
-        raise ValueError(
-            f"unknown flow method {name!r}; must be one of {', '.join(sorted(METHODS))}"
-        ) from None
+        raise ValueError(_unknown(name)) from None
+
+
+def _unknown(name: str) -> str:
+    return f"unknown flow method {name!r}; must be one of {', '.join(sorted(METHODS))}"
+
+
+def check(name: str) -> None:
+    """Raise ValueError or :class:`PackError` if :func:`create` would; opens no network."""
+    if name not in METHODS:
+        raise ValueError(_unknown(name))
+    if name == "deep":
+        from pipeline.flow.deep import verified_network
+
+        verified_network()
 
 
 def create_fast(name: str) -> FlowMethod:

@@ -21,8 +21,8 @@ NETWORK_SHA256 = "4331e15a69dadeba5ad98025e9ffe27222513904e22ec38cc77148731219dc
 MULTIPLE = 64  # the CNN's coarsest layers have a 64th of the frame's sides
 
 
-def load_network(path: Path = NETWORK_FILE) -> UnpackagedNetwork:
-    """Load the network in ``path``; raises :class:`PackError` unless it has the known hash."""
+def verified_network(path: Path = NETWORK_FILE) -> bytes:
+    """The network's bytes; raises :class:`PackError` unless they have the known hash."""
     try:
         model = path.read_bytes()
     except OSError as error:
@@ -33,7 +33,12 @@ def load_network(path: Path = NETWORK_FILE) -> UnpackagedNetwork:
             f"{path}: its SHA-256 is {found}, not {NETWORK_SHA256}: the file is damaged or from "
             "another version; reinstall the package"
         )
-    return UnpackagedNetwork(path, model)
+    return model
+
+
+def load_network(path: Path = NETWORK_FILE) -> UnpackagedNetwork:
+    """Load the network in ``path``; raises :class:`PackError` unless it has the known hash."""
+    return UnpackagedNetwork(path, verified_network(path))
 
 
 # All threads share one session. Several threads may run it at once, and opening another would take

@@ -99,8 +99,8 @@ def check_distinct(labels: Iterable[str]) -> None:
 def _as_text(value: object) -> object:
     if isinstance(value, str):
         return value
-    # YAML reads on, off, yes and no as truth values, and 010 as the number 8.
-    raise ValueError(f"label {value!r} isn't text; put it into quotes, as in 'on' or '10'")
+    # YAML reads 10 as a number and true as a truth value.
+    raise ValueError(f"label {value!r} isn't text; put it into quotes, as in '10' or 'true'")
 
 
 Label = Annotated[str, BeforeValidator(_as_text), AfterValidator(checked)]

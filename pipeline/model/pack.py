@@ -87,6 +87,8 @@ class FusionContract(_Contract):
 class Threshold(_Contract):
     """When a label's event starts and ends."""
 
+    model_config = ConfigDict(allow_inf_nan=False)
+
     start: Score = 0.6
     end: Score = 0.4
     min_duration_s: float = Field(default=0.2, ge=0)

@@ -18,7 +18,7 @@ import numpy.typing as npt
 import onnxruntime as ort
 from pydantic import ValidationError
 
-from pipeline.errors import PackError
+from pipeline.errors import ConfigError, PackError
 from pipeline.model.pack import (
     METADATA_KEY,
     Contract,
@@ -186,6 +186,17 @@ def available_providers() -> list[str]:
     """
     built_in = ort.get_available_providers()
     return [name for name in _PREFERRED if name in built_in and (name != CUDA or _has_driver())]
+
+
+def check_providers(names: Sequence[str]) -> None:
+    """Raise :class:`ConfigError` for providers that this build of onnxruntime doesn't have."""
+    # onnxruntime itself would only warn, and take the next.
+    built_in = ort.get_available_providers()
+    if missing := [name for name in names if name not in built_in]:
+        raise ConfigError(
+            f"runtime.providers: this onnxruntime has no {', '.join(missing)}; "
+            f"it has {', '.join(built_in)}"
+        )
 
 
 @cache

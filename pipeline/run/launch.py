@@ -1,5 +1,7 @@
 """What the supervisor sends to a new stage process."""
 
+from typing import Literal
+
 import msgspec
 
 
@@ -17,3 +19,4 @@ class Launch(msgspec.Struct, frozen=True, kw_only=True):
     """Start of the run, monotonic: step numbers and the demo camera's time count from it."""
     first_segment: int
     log_level: str
+    log_form: Literal["text", "json"]

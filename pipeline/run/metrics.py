@@ -1,54 +1,52 @@
-"""Metrics: the counters of the heartbeats, for Prometheus and for the terminal."""
+"""The counters of the heartbeats, kept by stage; :mod:`pipeline.run.monitor` shows them."""
 
-from collections.abc import Iterable, Mapping
-
-from prometheus_client import CollectorRegistry, start_http_server
-from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
-from prometheus_client.registry import Collector
-
-from pipeline.errors import StartupError
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import NamedTuple
 
 GAUGES = frozenset({"rss_bytes", "private_bytes", "open_files", "late_ms", "pace_level"})
+"""What is no count: it ends with the process that it is of."""
+
+_NOTHING: Mapping[str, float] = MappingProxyType({})
 
 
-class StageMetrics(Collector):
-    """The newest counters of each stage, as ``two_stream_<name>{stage="…"}``."""
+class _Counted(NamedTuple):
+    earlier: Mapping[str, float]
+    """What the stage's processes before the present one have counted."""
+    newest: Mapping[str, float]
+
+
+class StageMetrics:
+    """The newest counters of each stage.
+
+    Other threads may read while the supervisor writes: what is known of a stage is replaced as a
+    whole.
+    """
 
     def __init__(self) -> None:
-        self._counters: dict[str, Mapping[str, float]] = {}
-        self.restarts: dict[str, int] = {}
+        self._stages: dict[str, _Counted] = {}
 
     def update(self, stage: str, counters: Mapping[str, float]) -> None:
-        self._counters[stage] = counters
+        """Take in what a heartbeat brought."""
+        self._stages[stage] = _Counted(self._of(stage).earlier, counters)
+
+    def ended(self, stage: str) -> None:
+        """The stage's process has ended: the next one counts from 0, but totals don't go back."""
+        earlier, newest = self._of(stage)
+        kept = dict(earlier)
+        for name, value in newest.items():
+            if name not in GAUGES:
+                kept[name] = kept.get(name, 0.0) + value
+        self._stages[stage] = _Counted(kept, _NOTHING)
 
     def of(self, stage: str) -> Mapping[str, float]:
-        return self._counters.get(stage, {})
+        """What the stage's present process has counted; empty before its first heartbeat."""
+        return self._of(stage).newest
 
-    def collect(self) -> Iterable[Metric]:
-        families: dict[str, GaugeMetricFamily | CounterMetricFamily] = {}
-        for stage, counters in sorted(self._counters.items()):
-            for name, value in counters.items():
-                kind = GaugeMetricFamily if name in GAUGES else CounterMetricFamily
-                family = families.get(name)
-                if family is None:
-                    text = f"{name.replace('_', ' ')} of a stage"
-                    family = families[name] = kind(f"two_stream_{name}", text, labels=["stage"])
-                family.add_metric([stage], value)
-        restarts = CounterMetricFamily(
-            "two_stream_restarts", "restarts of a stage", labels=["stage"]
-        )
-        for stage, count in sorted(self.restarts.items()):
-            restarts.add_metric([stage], count)
-        return [*families.values(), restarts]
+    def value(self, stage: str, name: str) -> float:
+        """The stage's count of all its processes, or its gauge; 0 when it has none."""
+        earlier, newest = self._of(stage)
+        return newest.get(name, 0.0) + earlier.get(name, 0.0)
 
-    def serve(self, address: str) -> None:
-        """Serve them at ``host:port``; raises :class:`StartupError` when the port is taken."""
-        host, _, port = address.rpartition(":")
-        registry = CollectorRegistry()
-        registry.register(self)
-        try:
-            start_http_server(int(port), host.strip("[]"), registry)
-        except OSError as error:
-            raise StartupError(
-                f"supervisor.metrics: can't serve at {address}: {error.strerror}"
-            ) from None
+    def _of(self, stage: str) -> _Counted:
+        return self._stages.get(stage, _Counted(_NOTHING, _NOTHING))

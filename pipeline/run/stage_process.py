@@ -5,7 +5,6 @@ input, which stays open from then on: its end means that the supervisor is gone.
 """
 
 import ctypes
-import logging
 import os
 import signal
 import sys
@@ -18,6 +17,7 @@ import msgspec
 from pipeline.clock import NS_PER_S, SYSTEM_CLOCK
 from pipeline.config import Config
 from pipeline.errors import EXIT_OK, TwoStreamError
+from pipeline.run import logs
 from pipeline.run.launch import Launch
 from pipeline.stages import create
 from pipeline.stages.base import Context, Stage, Stopped
@@ -109,10 +109,9 @@ def _read_launch() -> Launch:
     return msgspec.json.decode(line, type=Launch)
 
 
-def _context(launch: Launch) -> Context:
+def _context(launch: Launch, spec: StageSpec) -> Context:
     config = Config.model_validate_json(launch.config)
     bus = Bus(Path(launch.run_dir), config.lossless, launch.kind)
-    spec = StageSpec(launch.kind, launch.instance, launch.cameras)
     link = SupervisorLink(bus, spec.name, SYSTEM_CLOCK, config.supervisor.heartbeat_s)
     return Context(
         spec=spec,
@@ -131,14 +130,9 @@ def _context(launch: Launch) -> Context:
 def main() -> int:
     die_with_parent()
     launch = _read_launch()
-    logging.basicConfig(
-        level=launch.log_level,
-        stream=sys.stderr,
-        format=f"%(asctime)s %(levelname)s {launch.kind}:{launch.instance} %(message)s".replace(
-            ": ", " "
-        ),
-    )
-    context = _context(launch)
+    spec = StageSpec(launch.kind, launch.instance, launch.cameras)
+    logs.start(launch.log_level, launch.log_form, spec)
+    context = _context(launch, spec)
     alive = Lifeline(context.bus)
     context.link.hello()
     stage: Stage | None = None

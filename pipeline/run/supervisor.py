@@ -17,11 +17,13 @@ from pipeline.config import Config
 from pipeline.decision.governor import LADDER, Governor
 from pipeline.errors import EXIT_NO_SOURCE, EXIT_OK, EXIT_STAGE, RingError
 from pipeline.public.event_log import log_path
+from pipeline.run import logs
 from pipeline.run.camera_board import CameraBoard
 from pipeline.run.child import Child
 from pipeline.run.launch import Launch
 from pipeline.run.metrics import StageMetrics
 from pipeline.run.outputs.base import MakeOutput, RunView
+from pipeline.run.outputs.monitor import Monitor
 from pipeline.run.restarts import GiveUp, Restart, Restarts
 from pipeline.run.run_folder import RunFolder, default_run_root
 from pipeline.run.shutdown import Shutdown
@@ -113,8 +115,6 @@ class Supervisor:
         target_ms = 0.0 if config.lossless else config.runtime.latency_ms
         self._governor = Governor(target_ms, list(self._children)) if target_ms else None
         self._metrics = StageMetrics()
-        if config.supervisor.metrics:
-            self._metrics.serve(config.supervisor.metrics)
         view = RunView(
             config=config,
             log_path=log_path(folder.path, config.events.log),
@@ -123,7 +123,9 @@ class Supervisor:
             metrics=self._metrics,
             started_ns=self._origin_ns,
         )
-        self._outputs = [make(bus, view) for make in outputs]
+        # First: a port that is taken shows before a table is drawn.
+        monitor: list[MakeOutput] = [Monitor] if config.supervisor.metrics else []
+        self._outputs = [make(bus, view) for make in (*monitor, *outputs)]
 
     def run(self, duration_s: float | None) -> int:
         """Run to the end; returns the exit code."""
@@ -161,6 +163,7 @@ class Supervisor:
             origin_ns=self._origin_ns,
             first_segment=self._cameras.next_segment(spec.instance),
             log_level=logging.getLevelName(log.getEffectiveLevel()),
+            log_form=logs.form(),
         )
 
     def _turn(self) -> None:
@@ -283,6 +286,7 @@ class Supervisor:
         """A stage has died: plan its restart, suspend it, or give up."""
         self._bus.poll(0.0)  # take in its last messages before judging its death
         child.bury()
+        self._metrics.ended(child.name)
         if self._verdict is not None:
             return
         died = f"killed by signal {-code}" if code < 0 else f"exit code {code}"
@@ -295,7 +299,6 @@ class Supervisor:
             return
         child.restart_at_ns = now + int(verdict.after_s * NS_PER_S)
         if isinstance(verdict, Restart):
-            self._metrics.restarts[child.name] = child.restarts.total
             log.warning("%s died (%s); restarting it in %.1f s", child.name, died, verdict.after_s)
             state: CameraState = "offline"
             why = f"died ({died})"

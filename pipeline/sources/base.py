@@ -1,49 +1,21 @@
 """The interface of every source of frames, its options, and what the sources share."""
 
-import re
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
 from pipeline.arrays import Frame
 from pipeline.clock import NS_PER_S, Clock
+from pipeline.sources.address import is_file, redact
 
-_AUTHORITY = re.compile(r"^([a-z][a-z0-9+.-]*://)([^/?#]*)(.*)$", re.IGNORECASE | re.DOTALL)
-_IPV6 = re.compile(r"\[.*\](:\d+)?")
-# Cameras accept keys and passwords in the query, and some in the path (XM: user=x_password=y_…).
-_SECRET_PARAMETER = re.compile(
-    r"((?:password|passwd|passw|pass|pwd|loginpas|token|api_?key|key|secret|auth|signature|sig)=)"
-    r".*?(?=_channel|_stream|[&;\s]|$)",
-    re.IGNORECASE,
-)
-
-
-def is_file(source: str) -> bool:
-    """Whether a source is on disk and ends: a video file or a folder of images."""
-    if source == "demo" or source.startswith("demo:") or source.isdigit():
-        return False
-    return "://" not in source and not source.startswith("/dev/video")
-
-
-def redact(url: str) -> str:
-    """Hide secrets: ``rtsp://user:secret@host/cam`` becomes ``rtsp://user:***@host/cam``.
-
-    Passwords and keys among the parameters are hidden too. A text that isn't a URL is returned
-    unchanged.
-    """
-    match = _AUTHORITY.match(url)
-    if match is None:
-        return url
-    scheme, authority, rest = match.groups()
-    login, at, host = authority.rpartition("@")
-    if "@" in rest and ":" in authority and not _IPV6.fullmatch(authority):
-        # The password holds an unescaped slash, so everything up to the last @ belongs to it.
-        # ``admin:1234/56@host`` could also be a port and a path with an @. Hiding a harmless path
-        # is better than showing a password.
-        secret, at, rest = rest.rpartition("@")
-        login, host = authority + secret, ""
-    if ":" in login:
-        login = f"{login.partition(':')[0]}:***"
-    return f"{scheme}{login}{at}{host}" + _SECRET_PARAMETER.sub(r"\1***", rest)
+__all__ = [
+    "Grab",
+    "MediaTime",
+    "Pacer",
+    "Source",
+    "SourceOptions",
+    "is_file",
+    "redact",
+]
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,6 +10,7 @@ from pipeline.stages.base import Context
 from pipeline.stages.step_stage import StepStage
 from pipeline.steps.flow_fields import FlowSteps
 from pipeline.transport import topics
+from pipeline.transport.counters import key
 from pipeline.transport.frame_ring import FrameOverwritten, RingWriter
 from pipeline.transport.messages import FlowRef, FrameRef, Stamp
 
@@ -52,13 +53,13 @@ class Flow(StepStage[FrameRef, tuple[QuantisedFlow | None, int]]):
             with ring.view(ref.number) as frame:
                 gray = camera.steps.gray(frame)
         except FrameOverwritten:
-            self._context.counters["frames_overwritten"] += 1
+            self._context.counters[key("frames_overwritten", moment.camera)] += 1
             return None
         ring.done(ref.number)
         camera.steps.method = self._method_of_the_pace()
         field, span = camera.steps.field(gray)
         if field is not None:
-            self._context.counters["fields"] += 1
+            self._context.counters[key("fields", moment.camera)] += 1
         return field, span
 
     def _method_of_the_pace(self) -> FlowMethod:

@@ -16,8 +16,10 @@ from pipeline.stages.base import Context
 from pipeline.stages.outbox import Outbox
 from pipeline.stages.quarantine import Quarantine
 from pipeline.stages.step_stage import TOGETHER_S
+from pipeline.stages.step_timings import StepTimings
 from pipeline.steps.join import DecidedStep, StepJoin
 from pipeline.transport import topics
+from pipeline.transport.counters import key
 from pipeline.transport.messages import EndOfStream, Feature, Transition
 
 PATIENCE_STEPS = 2.0
@@ -59,6 +61,7 @@ class Fusion:
         dealer = bus.dealer(topics.TRANSITION, "fusion")
         for socket in (*self._inputs.values(), dealer):
             bus.watch(socket)
+        self._timings = StepTimings(context.counters, cameras)
         self._outbox = Outbox(dealer, context.clock)
         self._scores = bus.push(topics.SCORE)
         self._quarantine = Quarantine.of(context)
@@ -159,8 +162,9 @@ class Fusion:
         if self._recorder is not None:
             self._recorder.advanced([step for _, step in batch], took_ns)
         for _, step in batch:
-            counters["steps"] += 1
-            counters["steps_one_stream"] += _is_one_stream(step)
+            counters[key("steps", step.moment.camera)] += 1
+            if _is_one_stream(step):
+                counters[key("steps_one_stream", step.moment.camera)] += 1
         for decided in decide_batch(
             self._network.run,
             [(camera.decisions, step) for camera, step in batch],
@@ -169,6 +173,7 @@ class Fusion:
             self._quarantine.guard,
         ):
             if decided.scored is not None:
+                self._timings.add(decided.step, took_ns, decided.at_ns)
                 self._note_lateness(decided.step, decided.at_ns)
             self._emit(decided.transitions)
             if decided.scored is not None and self._context.config.publish.scores:
@@ -200,7 +205,6 @@ class Fusion:
             if self._recorder is not None:
                 self._recorder.made(transition)
             self._outbox.send(transition)
-            self._context.counters[f"events_{transition.change.type}"] += 1
 
     def _end_if_over(self, camera: _Camera, now_ns: int) -> None:
         """End the events of a camera whose stream has ended, or that has fallen silent."""

@@ -79,5 +79,7 @@ def _process_gauges() -> dict[str, float]:
         gauges["rss_bytes"] = float(resident * os.sysconf("SC_PAGE_SIZE"))
         # Without the rings, which belong to no single stage.
         gauges["private_bytes"] = float((resident - shared) * os.sysconf("SC_PAGE_SIZE"))
+        user, system = os.times()[:2]
+        gauges["cpu_seconds"] = user + system
         gauges["open_files"] = float(len(os.listdir("/proc/self/fd")))
     return gauges

@@ -20,6 +20,7 @@ from pipeline.public.retention import LogUpkeep
 from pipeline.public.wording import Wording, latency, milliseconds
 from pipeline.stages.base import Context
 from pipeline.transport import topics
+from pipeline.transport.counters import Timing, key
 from pipeline.transport.messages import (
     Accepted,
     BadMessage,
@@ -42,6 +43,10 @@ class Publish:
         config, bus = context.config, context.bus
         self._clock = context.clock
         self._counters = context.counters
+        self._event_latency = {
+            camera: Timing(context.counters, "event_latency", camera)
+            for camera in context.spec.cameras
+        }
         self._states = CameraStates()
         self._pacing: Pacing | None = None
         self._repeat_ns = 0
@@ -121,11 +126,17 @@ class Publish:
             return self._wording.event(transition, seq, known_id, latency_ms, start_time)
 
         self._publish(self._log.append(message.epoch, message.number, transition.key, event))
+        if transition.change.type == "start":
+            now_ns = self._clock.monotonic_ns()
+            self._event_latency[transition.camera].add(now_ns - transition.captured_ns)
         return message.number
 
     def _publish(self, stored: Stored) -> None:
-        self._public.send(records.ACTION.of(stored.event), stored.json)
-        self._counters["events"] += 1
+        event = stored.event
+        self._public.send(records.ACTION.of(event), stored.json)
+        self._counters[key("event_records", event.type)] += 1
+        if event.type == "start":
+            self._counters[key("events", event.camera, event.label)] += 1
 
     def _send(self, topic: PublicTopic, record: msgspec.Struct) -> None:
         self._public.send(topic.of(record), to_json(record))

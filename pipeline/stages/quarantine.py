@@ -12,6 +12,7 @@ from typing import Self
 
 from pipeline.clock import NS_PER_S, Clock
 from pipeline.stages.base import Context, Stopped
+from pipeline.transport.counters import key
 from pipeline.transport.messages import Quarantined
 
 FIRST_S, LONGEST_S = 5.0, 300.0
@@ -114,7 +115,7 @@ class Quarantine:
         if case is not None and now - case.until_ns < WELL_S * NS_PER_S:
             pause_s = min(2 * case.pause_s, LONGEST_S)
         self._cases[camera] = _Case(now + int(pause_s * NS_PER_S), pause_s)
-        self._counters["quarantines"] += 1
+        self._counters[key("quarantines", camera)] += 1
         log.error("camera %s is skipped for %g s: %s", camera, pause_s, why, exc_info=error)
         self._report(camera, why)
 

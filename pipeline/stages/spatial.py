@@ -11,6 +11,7 @@ from pipeline.stages.step_stage import StepStage
 from pipeline.steps.follow import appearance_features, check_finite
 from pipeline.steps.preprocess import spatial_input
 from pipeline.transport import topics
+from pipeline.transport.counters import key
 from pipeline.transport.frame_ring import FrameOverwritten
 from pipeline.transport.messages import FrameRef
 
@@ -38,7 +39,7 @@ class Spatial(StepStage[FrameRef, Frame]):
             with ring.view(ref.number) as frame:
                 picture = spatial_input(frame, self._contract)
         except FrameOverwritten:
-            self._context.counters["frames_overwritten"] += 1
+            self._context.counters[key("frames_overwritten", ref.moment.camera)] += 1
             return None
         ring.done(ref.number)
         return picture
@@ -53,7 +54,8 @@ class Spatial(StepStage[FrameRef, Frame]):
     def finish(self, batch: list[tuple[FrameRef, Frame]], took_ns: int) -> None:
         features = appearance_features(self._network.run, [picture for _, picture in batch])
         check_finite(features)
-        self._context.counters["steps"] += len(batch)
+        for ref, _ in batch:
+            self._context.counters[key("steps", ref.moment.camera)] += 1
         self._context.counters["batches"] += 1
         self._sender.send([ref for ref, _ in batch], features, took_ns)
 

@@ -6,6 +6,7 @@ from typing import Any, Generic, TypeVar
 
 from pipeline.clock import NS_PER_MS, NS_PER_S, Clock
 from pipeline.transport.bus import Bus, Subscriber
+from pipeline.transport.counters import key
 from pipeline.transport.messages import EndOfStream, FlowRef, FrameRef
 from pipeline.transport.topics import MAX_BACKLOG, Drop, Topic
 
@@ -53,10 +54,10 @@ class StepQueue(Generic[Ref]):
             self._drop_oldest()
 
     def _drop_oldest(self) -> None:
-        for waiting in self._waiting.values():
+        for camera, waiting in self._waiting.items():
             surplus = len(waiting) - MAX_BACKLOG
             if surplus > 0:
-                self._counters["steps_skipped"] += surplus
+                self._counters[key("steps_skipped", camera)] += surplus
                 del waiting[:surplus]
 
     def next_batch(self) -> list[Ref]:

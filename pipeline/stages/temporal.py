@@ -11,6 +11,7 @@ from pipeline.stages.step_stage import StepStage
 from pipeline.steps.flow_fields import FlowStack
 from pipeline.steps.follow import check_finite, motion_features
 from pipeline.transport import topics
+from pipeline.transport.counters import key
 from pipeline.transport.frame_ring import FrameOverwritten
 from pipeline.transport.messages import FlowRef
 
@@ -41,7 +42,8 @@ class Temporal(StepStage[FlowRef, FlowStack]):
         stacks = [stack for _, stack in batch]
         features = motion_features(self._network.run, stacks, self._contract)
         check_finite(features)
-        self._context.counters["steps"] += len(batch)
+        for ref, _ in batch:
+            self._context.counters[key("steps", ref.moment.camera)] += 1
         self._context.counters["batches"] += 1
         self._sender.send([ref for ref, _ in batch], features, took_ns)
 
@@ -56,7 +58,7 @@ class Temporal(StepStage[FlowRef, FlowStack]):
             ring = self._rings.get(ref.moment.camera, ref.ring)
             field = ring.read(ref.number)
         except FrameOverwritten:
-            self._context.counters["fields_overwritten"] += 1
+            self._context.counters[key("fields_overwritten", ref.moment.camera)] += 1
             return None
         ring.done(ref.number)
         return field

@@ -19,7 +19,7 @@ from testbed.program import PipelineRun, free_port
 def metric(address: str, name: str, stage: str) -> float:
     with urllib.request.urlopen(f"http://{address}/metrics", timeout=5) as answer:
         text = answer.read().decode()
-    return next(
+    return sum(
         one.value
         for family in text_string_to_metric_families(text)
         for one in family.samples

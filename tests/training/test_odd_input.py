@@ -127,7 +127,7 @@ def test_a_recipe_that_is_none(tmp_path: Path, text: str) -> None:
     (tmp_path / "tiny.yaml").write_bytes(text.encode("latin-1"))
     result = train(tmp_path, tmp_path / "cache")
     assert result.exit_code == 2
-    assert result.stderr.startswith(f"error: {tmp_path / 'tiny.yaml'}: ")
+    assert result.stderr.startswith(f"error: {tmp_path / 'tiny.yaml'}:")
     assert len(result.stderr.splitlines()) == 1
 
 

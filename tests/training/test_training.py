@@ -237,7 +237,7 @@ def test_what_is_held_out_is_held_out_of_the_negatives_too() -> None:
     ("text", "words"),
     [
         ("name: x\nspeed: 3\n", "version"),
-        ("[", "not YAML"),
+        ("[", "1:2: not YAML"),
     ],
 )
 def test_a_bad_configuration_is_refused_with_file_and_key(
@@ -245,7 +245,7 @@ def test_a_bad_configuration_is_refused_with_file_and_key(
 ) -> None:
     path = tmp_path / "bad.yaml"
     path.write_text(text)
-    with pytest.raises(ConfigError, match=rf"bad\.yaml: {words}"):
+    with pytest.raises(ConfigError, match=rf"bad\.yaml:.*{words}"):
         TrainConfig.load(path)
 
 

@@ -61,7 +61,7 @@ def in_a_recipe(label: str) -> None:
 
 def in_a_config(label: str) -> None:
     Config.model_validate({
-        "cameras": {"door": {"source": "demo:"}},
+        "cameras": {"door": {"source": "demo:7"}},
         "events": {"thresholds": {label: {"start": 0.5}}},
     })  # fmt: skip
 
@@ -135,7 +135,7 @@ def recipe(folder: Path, text: str) -> TrainConfig:
     [
         ("[background, push/pull]", r"tiny\.yaml: labels\.1: label 'push/pull' has '/'; a label"),
         ("[background, 'a,b']", r"tiny\.yaml: labels\.1: label 'a,b' has ','; a label"),
-        ("[background, on]", r"tiny\.yaml: labels\.1: label True isn't text; put it into quotes"),
+        ("[background, 10]", r"tiny\.yaml: labels\.1: label 10 isn't text; put it into quotes"),
         ("[background, up, Up]", r"tiny\.yaml: .*labels 'up' and 'Up' look the same"),
     ],
 )
@@ -145,6 +145,10 @@ def test_a_recipe_names_the_label_before_anything_is_read(
     with pytest.raises(ConfigError, match=words) as caught:
         recipe(tmp_path, text)
     assert "\n" not in str(caught.value)
+
+
+def test_yes_and_no_are_text_in_a_recipe(tmp_path: Path) -> None:
+    assert recipe(tmp_path, "[background, on, no]").labels == ("background", "on", "no")
 
 
 def test_a_list_names_its_line_and_what_would_be_right(tmp_path: Path) -> None:

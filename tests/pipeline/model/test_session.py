@@ -1,7 +1,10 @@
 """Sessions: what a network's file declares must agree with the contract."""
 
 import json
+import os
 import shutil
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -340,3 +343,13 @@ def test_networks_of_two_packs_do_not_mix(tiny: Path, tmp_path: Path) -> None:
     pack = rehashed(other, "fusion")
     with pytest.raises(PackError, match=r"fusion\.onnx: disagrees with pack.json about 'window'"):
         Network(pack, "fusion")
+
+
+@pytest.mark.slow
+def test_onnxruntime_reports_to_nobody(tmp_path: Path) -> None:
+    """Its telemetry would keep an identifier and a queue of reports in the user's folder."""
+    environment = {k: v for k, v in os.environ.items() if k != "ORT_DISABLE_TELEMETRY"}
+    environment |= {"HOME": str(tmp_path), "XDG_CACHE_HOME": str(tmp_path)}
+    script = "import time, pipeline.model.session; time.sleep(1)"
+    subprocess.run([sys.executable, "-c", script], env=environment, timeout=120, check=True)
+    assert list(tmp_path.rglob("*")) == []

@@ -434,7 +434,7 @@ def test_the_lossless_demo_gives_every_frame_without_waiting() -> None:
             "ftp://u:***@host/a: unknown scheme 'ftp'; must be one of rtsp://",
         ),
         ("demo:x", "demo:x: the demo's seed must be a whole number"),
-        ("", "the source is empty"),
+        ("", "the source: it is empty"),
     ],
 )
 def test_what_no_source_reads_is_refused(url: str, says: str) -> None:
@@ -466,14 +466,15 @@ def test_options_must_be_positive(field: str) -> None:
         ("rtsp://user:pw@host/cam", "rtsp://user:***@host/cam"),
         ("rtsp://user:p@ss@host:554/cam", "rtsp://user:***@host:554/cam"),
         ("rtsp://user:a/b@host/cam", "rtsp://user:***@host/cam"),
-        ("rtsp://user:@host/cam", "rtsp://user:***@host/cam"),
+        # Without a password the user may be a key.
+        ("rtsp://user:@host/cam", "rtsp://***@host/cam"),
         ("RTSPS://:pw@host/", "RTSPS://:***@host/"),
-        ("rtsp://host/at@home", "rtsp://host/at@home"),
+        ("rtsp://host/at@home", "rtsp://***@home"),
         ("rtsp://[::1]:554/at@home", "rtsp://[::1]:554/at@home"),
         # Either a port and a path, or a password: it is taken for the worse.
         ("rtsp://admin:1234/56@host/cam", "rtsp://admin:***@host/cam"),
         ("rtsp://:000?@host:554/", "rtsp://:***@host:554/"),
-        ("rtsp://user@host/cam", "rtsp://user@host/cam"),
+        ("rtsp://user@host/cam", "rtsp://***@host/cam"),
         ("http://host/video?user=me&pwd=secret&size=2", "http://host/video?user=me&pwd=***&size=2"),
         ("http://host/v?api_key=se_cret", "http://host/v?api_key=***"),
         (

@@ -51,7 +51,7 @@ def test_a_failure_puts_its_camera_aside_and_no_other() -> None:
     assert stage.quarantine.holds("door")
     assert not stage.quarantine.holds("hall")
     assert stage.reports == [("door", "ValueError: no")]
-    assert stage.counters["quarantines"] == 1
+    assert stage.counters["quarantines/door"] == 1
 
 
 def test_pauses_double_up_to_the_longest_and_start_anew_after_a_good_while() -> None:

@@ -1,43 +1,65 @@
-"""Config: one validated object per run, loaded from YAML.
-
-An unknown key or a bad value is an error that names the key's path, the value and what would be
-right. Every section has defaults that suit a small machine, so an empty file runs the demo camera.
-"""
+"""Every key of the config, its default and its bounds."""
 
 import ipaddress
 import json
+import re
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self, get_args
-from urllib.parse import urlsplit
+from typing import Annotated, Any, Literal, Self, get_origin
 
-import yaml
+from annotated_types import MinLen
 from pydantic import (
     BaseModel,
     ConfigDict,
     Field,
-    ValidationError,
+    GetJsonSchemaHandler,
     ValidationInfo,
     field_validator,
     model_validator,
 )
+from pydantic.json_schema import JsonSchemaValue
+from pydantic_core import CoreSchema
 
 from pipeline import flow
-from pipeline.errors import ConfigError
+from pipeline.config.paths import LocalPath, at_home, path_problem
 from pipeline.model.labels import Label
 from pipeline.model.pack import Threshold
-from pipeline.sources.base import is_file, redact
+from pipeline.sources.address import is_file, problem, redact
 
-PROJECT = Path(__file__).resolve().parent.parent
+PROJECT = Path(__file__).resolve().parents[2]
 DEFAULT_MODEL = PROJECT / "models" / "gestures"
 
-CameraName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]{0,31}$")]
+CAMERA_NAME = r"[A-Za-z0-9][A-Za-z0-9_-]{0,31}"
+"""A regular expression; topics that begin with "_" are the program's own, such as _governor."""
+CameraName = Annotated[str, Field(pattern=f"^{CAMERA_NAME}$")]
 Seconds = Annotated[float, Field(ge=0, le=86_400)]
 
 
 class Section(BaseModel):
     """One section of the config: it accepts no other keys and can't be changed."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    # Some inputs hold a password; an error that escapes must not show them.
+    model_config = ConfigDict(
+        extra="forbid", frozen=True, hide_input_in_errors=True, allow_inf_nan=False
+    )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _nothing_is_default(cls, data: Any) -> Any:
+        """A section, a list or a mapping with nothing in it, as after ``events:``, is its default.
+
+        Not the cameras: where somebody has taken out all of them, nobody waits for the demo.
+        """
+        if not isinstance(data, dict):
+            return data
+        empty = {name for name, value in data.items() if value is None and cls._may_be_empty(name)}
+        return {name: value for name, value in data.items() if name not in empty}
+
+    @classmethod
+    def _may_be_empty(cls, name: str) -> bool:
+        field = cls.model_fields.get(name)
+        if field is None or any(isinstance(bound, MinLen) for bound in field.metadata):
+            return False
+        return isinstance(field.default, Section) or get_origin(field.annotation) in (dict, list)
 
 
 class CameraConfig(Section):
@@ -47,6 +69,7 @@ class CameraConfig(Section):
         default="demo",
         min_length=1,
         coerce_numbers_to_str=True,  # YAML reads `source: 0`, the first webcam, as a number
+        repr=False,  # it may hold a password
         description="demo, demo:SEED, a webcam (0 or /dev/video0), rtsp://, http://, "
         "a video file or a folder of images",
     )
@@ -79,6 +102,35 @@ class CameraConfig(Section):
         default=0.6, gt=0, le=60, description="a longer gap between frames starts a new segment"
     )
 
+    @model_validator(mode="before")
+    @classmethod
+    def _source_alone(cls, data: Any) -> Any:
+        """``door: rtsp://…`` is short for ``door: {source: rtsp://…}``."""
+        if data is None:
+            raise ValueError("it is empty; write its source, as in NAME: rtsp://…")
+        is_source = isinstance(data, str | int) and not isinstance(data, bool)
+        return {"source": data} if is_source else data
+
+    @field_validator("source")
+    @classmethod
+    def _good_source(cls, source: str) -> str:
+        if reason := problem(source):
+            raise ValueError(reason)
+        source = source.strip()
+        if is_file(source):
+            if reason := path_problem(source):
+                raise ValueError(reason)
+            return at_home(source)
+        return source
+
+    @classmethod
+    def __get_pydantic_json_schema__(
+        cls, schema: CoreSchema, handler: GetJsonSchemaHandler
+    ) -> JsonSchemaValue:
+        """In a file, the source alone will do."""
+        alone = {"type": ["string", "integer"], "description": "its source alone"}
+        return {"anyOf": [alone, handler(schema)]}
+
 
 class FlowConfig(Section):
     """How optical flow is computed."""
@@ -105,7 +157,7 @@ class EventConfig(Section):
     update_every_s: float = Field(
         default=1.0, gt=0, le=3600, description="time between updates of an active event"
     )
-    log: Path | None = Field(
+    log: LocalPath | None = Field(
         default=None, description="SQLite file; default: one that is deleted when the run ends"
     )
     keep_days: float | None = Field(
@@ -114,6 +166,25 @@ class EventConfig(Section):
     keep_mb: float | None = Field(
         default=None, ge=1, description="delete the oldest events from a log that is larger"
     )
+
+
+# An address, a host's name, an interface or * (all), and a port.
+_TCP = re.compile(r"tcp://(\[[0-9A-Fa-f:.%\w]+\]|[\w.-]+|\*):([0-9]{1,5})")
+_LONGEST_SOCKET_PATH = 107
+"""Bytes; the kernel stores no more of a socket's path."""
+
+
+def _socket_path(path: str) -> str:
+    """The path of an ``ipc://`` endpoint."""
+    if reason := path_problem(path):
+        raise ValueError(reason)
+    path = at_home(path)
+    if len(path.encode()) > _LONGEST_SOCKET_PATH:
+        raise ValueError(
+            f"the path has {len(path.encode())} bytes; a socket's path may have "
+            f"{_LONGEST_SOCKET_PATH}"
+        )
+    return path
 
 
 def _is_loopback(host: str) -> bool:
@@ -128,7 +199,7 @@ def _is_loopback(host: str) -> bool:
 class PublishConfig(Section):
     """The public sockets."""
 
-    keys: Path | None = Field(
+    keys: LocalPath | None = Field(
         default=None,
         description="key folder made by python -m pipeline.keys; then only its clients may connect",
     )
@@ -140,17 +211,13 @@ class PublishConfig(Section):
     @classmethod
     def _endpoint(cls, endpoint: str, info: ValidationInfo) -> str:
         if endpoint.startswith("ipc://") and len(endpoint) > len("ipc://"):
-            return endpoint
-        parts = urlsplit(endpoint)
-        try:
-            port = parts.port
-        except ValueError:
-            port = None
+            return f"ipc://{_socket_path(endpoint.removeprefix('ipc://'))}"
+        match = _TCP.fullmatch(endpoint)
         # Port 0 means any free port: no subscriber could know which.
-        if parts.scheme != "tcp" or not parts.hostname or not port:
+        if match is None or not 0 < int(match[2]) < 65536:
             raise ValueError("must look like tcp://127.0.0.1:5555 or ipc:///path")
         # `keys` is declared before the endpoints, so it is already validated here.
-        if not _is_loopback(parts.hostname) and info.data.get("keys") is None:
+        if not _is_loopback(match[1]) and info.data.get("keys") is None:
             raise ValueError(
                 "binds beyond this machine, where anyone could listen; either bind to 127.0.0.1 "
                 "and forward events through a tunnel or your own broker, or make keys "
@@ -194,10 +261,10 @@ class RuntimeConfig(Section):
         default_factory=list,
         description="onnxruntime providers, best first; default: the best available",
     )
-    run_dir: Path | None = Field(
+    run_dir: LocalPath | None = Field(
         default=None, description="folder in which each run makes its private folder"
     )
-    record: Path | None = Field(
+    record: LocalPath | None = Field(
         default=None, description="new folder for a recording, which --replay decides again"
     )
 
@@ -232,18 +299,28 @@ class SupervisorConfig(Section):
     first_source_s: Seconds = Field(
         default=30.0, description="exit with code 3 when no source opened by then; 0: never"
     )
+    metrics_open: bool = Field(
+        default=False,
+        description="allow an address of metrics that other machines reach; there is no login",
+    )
     metrics: str | None = Field(
-        default=None, description="host:port for Prometheus, for example 127.0.0.1:9108"
+        default=None,
+        description="host:port of metrics and health pages, for example 127.0.0.1:9108",
     )
 
     @field_validator("metrics")
     @classmethod
-    def _host_port(cls, value: str | None) -> str | None:
+    def _host_port(cls, value: str | None, info: ValidationInfo) -> str | None:
         if value is None:
             return None
         host, _, port = value.rpartition(":")
-        if not port.isdecimal() or not 0 < int(port) < 65536 or not _is_loopback(host):
-            raise ValueError("must be a loopback address and a port, for example 127.0.0.1:9108")
+        # `metrics_open` is declared before, so it is already validated here.
+        near = _is_loopback(host) or info.data.get("metrics_open")
+        if not port.isdecimal() or not 0 < int(port) < 65536 or not host or not near:
+            raise ValueError(
+                "must be a loopback address and a port, for example 127.0.0.1:9108; "
+                "supervisor.metrics_open allows other addresses"
+            )
         return value
 
 
@@ -253,7 +330,7 @@ class Config(Section):
     cameras: dict[CameraName, CameraConfig] = Field(
         default_factory=lambda: {"demo": CameraConfig()}, min_length=1, max_length=256
     )
-    model: Path = Field(
+    model: LocalPath = Field(
         default=DEFAULT_MODEL,
         description="the pack's folder; by default models/gestures beside the program",
         # Without this the schema would hold the absolute path of this installation.
@@ -280,102 +357,6 @@ class Config(Section):
         return self
 
 
-def load(path: Path) -> Config:
-    """Read a YAML config; its relative paths start from the folder that it is in.
-
-    Raises :class:`ConfigError` with one line per problem.
-    """
-    try:
-        text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        reason = getattr(error, "strerror", None) or error
-        raise ConfigError(f"{path}: can't be read: {reason}") from None
-    try:
-        data = yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        where = getattr(error, "problem_mark", None)
-        line = f" line {where.line + 1}:" if where else ""
-        raise ConfigError(f"{path}:{line} not YAML: {getattr(error, 'problem', error)}") from None
-    if data is None:
-        data = {}
-    if not isinstance(data, dict):
-        raise ConfigError(f"{path}: must hold keys such as 'cameras:', not {type(data).__name__}")
-    return _from_folder(validate(data, origin=str(path)), path.resolve().parent)
-
-
-def validate(data: dict[str, Any], origin: str = "config") -> Config:
-    """Make a :class:`Config` from plain data; :class:`ConfigError` names each bad key."""
-    try:
-        return Config.model_validate(data)
-    except ValidationError as error:
-        raise ConfigError("\n".join(_lines(error, origin))) from None
-
-
 def json_schema() -> str:
     """Return the config's JSON schema: the content of ``configs/schema.json``."""
     return json.dumps(Config.model_json_schema(), indent=2, default=str) + "\n"
-
-
-def _from_folder(config: Config, folder: Path) -> Config:
-    """Resolve the config's relative paths against ``folder``, the config file's own."""
-    cameras = {
-        name: camera.model_copy(update={"source": str(folder / camera.source)})
-        if is_file(camera.source)
-        else camera
-        for name, camera in config.cameras.items()
-    }
-    log = config.events.log
-    events = config.events.model_copy(update={"log": folder / log if log else None})
-    keys = config.publish.keys
-    publish = config.publish.model_copy(update={"keys": folder / keys if keys else None})
-    run_dir = config.runtime.run_dir
-    record = config.runtime.record
-    runtime = config.runtime.model_copy(
-        update={
-            "run_dir": folder / run_dir if run_dir else None,
-            "record": folder / record if record else None,
-        }
-    )
-    return config.model_copy(
-        update={
-            "cameras": cameras,
-            "publish": publish,
-            "events": events,
-            "model": folder / config.model,
-            "runtime": runtime,
-        }
-    )
-
-
-def _lines(error: ValidationError, origin: str) -> list[str]:
-    """One line per problem: origin, key, what is wrong, and the value if it holds no secret."""
-    lines = []
-    for problem in error.errors():
-        # pydantic ends the path with "[key]" when the key itself is bad. A key may hold a secret
-        # too, when somebody writes a URL in its place.
-        where = ".".join(redact(str(part)) for part in problem["loc"] if part != "[key]")
-        message = problem["msg"].removeprefix("Value error, ")
-        if problem["type"] == "extra_forbidden":
-            message = f"unknown key{_suggestion(problem['loc'])}"
-        elif problem["type"] not in ("missing", "value_error") and _is_plain(problem["input"]):
-            message += f" (got {problem['input']!r})"
-        lines.append(f"{origin}: {where}: {message}" if where else f"{origin}: {message}")
-    return lines
-
-
-def _is_plain(value: object) -> bool:
-    # A URL may hold a password, so a message never repeats a value that could be a URL.
-    if isinstance(value, str):
-        return "@" not in value and "://" not in value
-    return isinstance(value, int | float)
-
-
-def _suggestion(location: tuple[int | str, ...]) -> str:
-    """The keys that are known where ``location`` has an unknown one."""
-    section: Any = Config
-    for part in location[:-1]:
-        fields = getattr(section, "model_fields", None)
-        # A part of the path is a section, or a mapping whose values are sections.
-        section = fields[part].annotation if fields is not None else get_args(section)[-1]
-    known = sorted(getattr(section, "model_fields", {}))
-    return f"; known here: {', '.join(known)}" if known else ""

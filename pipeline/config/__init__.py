@@ -1,0 +1,34 @@
+"""Config: one validated object per run, loaded from YAML.
+
+An unknown key or a bad value is an error that names the key's path, the value and what would be
+right. Every section has defaults that suit a small machine, so an empty file runs the demo camera.
+"""
+
+from pipeline.config.loading import load, validate
+from pipeline.config.schema import (
+    DEFAULT_MODEL,
+    PROJECT,
+    CameraConfig,
+    Config,
+    EventConfig,
+    FlowConfig,
+    PublishConfig,
+    RuntimeConfig,
+    SupervisorConfig,
+    json_schema,
+)
+
+__all__ = [
+    "DEFAULT_MODEL",
+    "PROJECT",
+    "CameraConfig",
+    "Config",
+    "EventConfig",
+    "FlowConfig",
+    "PublishConfig",
+    "RuntimeConfig",
+    "SupervisorConfig",
+    "json_schema",
+    "load",
+    "validate",
+]

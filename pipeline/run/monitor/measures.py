@@ -1,0 +1,220 @@
+"""The table of what stages count: its name in heartbeats, as a metric, and what it means.
+
+A metric's labels are out of these: ``stage`` (its kind), ``camera``, ``label``, ``type`` of an
+event's record, and ``worker``, a flow process's number. Every value of each is known when the
+program starts, so every series exists from then on, and there are never more.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import product
+from typing import Literal
+
+from pipeline.topology import StageSpec
+from pipeline.transport.counters import key
+from pipeline.transport.topics import STAGES
+
+PREFIX = "two_stream_"
+PROCESS = ("stage", "camera", "worker")
+"""The labels of what belongs to one process. ``camera`` is empty where it serves several."""
+RECORD_TYPES = ("start", "update", "end")
+
+_STEP_STAGES = ("flow", "spatial", "temporal")
+
+
+@dataclass(frozen=True, slots=True)
+class Measure:
+    """A counter or gauge of some kinds of stage."""
+
+    name: str
+    """In heartbeats."""
+    metric: str
+    help: str
+    stages: Sequence[str]
+    labels: tuple[str, ...] = ()
+    kind: Literal["counter", "gauge"] = "counter"
+    scale: float = 1.0
+
+    def entries(
+        self, spec: StageSpec, known: Mapping[str, Sequence[str]]
+    ) -> Iterator[tuple[tuple[str, ...], str]]:
+        """The label values of each of a stage's series, and the name of its count in heartbeats.
+
+        ``known`` are the values of ``label`` and ``type``. Capture serves one camera and so does
+        not name it.
+        """
+        if self.labels == PROCESS:
+            yield process_labels(spec), self.name
+            return
+        axes: dict[str, Sequence[str]] = {"stage": (spec.kind,), "camera": spec.cameras, **known}
+        counted = [label for label in self.labels if label != "stage"]
+        for values in product(*(axes[label] for label in self.labels)):
+            at = dict(zip(self.labels, values, strict=True))
+            bare = spec.kind == "capture"
+            yield values, self.name if bare else key(self.name, *(at[label] for label in counted))
+
+
+@dataclass(frozen=True, slots=True)
+class Histogram:
+    """A timing of one kind of stage (:class:`pipeline.transport.counters.Timing`)."""
+
+    name: str
+    metric: str
+    help: str
+    stage: str
+    label: Literal["stage", "camera"]
+
+
+def process_labels(spec: StageSpec) -> tuple[str, str, str]:
+    """The values of :data:`PROCESS`."""
+    camera = spec.instance if spec.kind == "capture" else ""
+    worker = spec.instance if spec.kind == "flow" else ""
+    return spec.kind, camera, worker
+
+
+_OF_CAMERA = ("camera",)
+_OF_STEP = ("stage", "camera")
+
+MEASURES = (
+    Measure(
+        "frames", "frames_total",
+        "Frames taken from a camera. Its rate is the camera's frame rate.",
+        ("capture",), _OF_CAMERA,
+    ),
+    Measure(
+        "source_failures", "source_failures_total",
+        "Times that a camera could not be opened, or was lost.",
+        ("capture",), _OF_CAMERA,
+    ),
+    Measure(
+        "steps", "steps_total",
+        "Steps of a camera that a stage has processed.",
+        ("capture", "spatial", "temporal", "fusion"), _OF_STEP,
+    ),
+    Measure(
+        "fields", "flow_fields_total",
+        "Flow fields computed between two steps of a camera.",
+        ("flow",), _OF_CAMERA,
+    ),
+    Measure(
+        "batches", "batches_total",
+        "Batches that a network was run on. Steps over batches is the mean number of cameras.",
+        ("spatial", "temporal"), ("stage",),
+    ),
+    Measure(
+        "steps_skipped", "steps_skipped_total",
+        "Steps that a stage skipped because newer ones waited: the machine is too slow.",
+        _STEP_STAGES, _OF_STEP,
+    ),
+    Measure(
+        "frames_overwritten", "frames_overwritten_total",
+        "Frames that were overwritten before a stage had read them: the machine is too slow.",
+        ("flow", "spatial"), _OF_STEP,
+    ),
+    Measure(
+        "fields_overwritten", "flow_fields_overwritten_total",
+        "Flow fields that were overwritten before temporal had read them.",
+        ("temporal",), _OF_CAMERA,
+    ),
+    Measure(
+        "steps_one_stream", "steps_one_stream_total",
+        "Steps decided without appearance or without motion.",
+        ("fusion",), _OF_CAMERA,
+    ),
+    Measure(
+        "quarantines", "quarantines_total",
+        "Times that a stage failed on a camera's data and skipped the camera for a while.",
+        (*_STEP_STAGES, "fusion"), _OF_STEP,
+    ),
+    Measure(
+        "events", "events_total",
+        "Events that began, stored in the event log.",
+        ("publish",), ("camera", "label"),
+    ),
+    Measure(
+        "event_records", "event_records_total",
+        "Records stored and published: an event has a start, updates and an end.",
+        ("publish",), ("type",),
+    ),
+    Measure(
+        "events_lost", "events_lost_total",
+        "Events lost because the event log could not be written for too long.",
+        ("fusion",),
+    ),
+    Measure(
+        "events_forgotten", "event_records_deleted_total",
+        "Records deleted from the event log by events.keep_days or events.keep_mb.",
+        ("publish",),
+    ),
+    Measure(
+        "log_failures", "event_log_failures_total",
+        "Times that the event log could not be written; what failed is tried again.",
+        ("publish",),
+    ),
+    Measure(
+        "requests_refused", "requests_refused_total",
+        "Requests on the replay socket that made no sense.",
+        ("publish",),
+    ),
+    Measure(
+        "clients_refused", "clients_refused_total",
+        "Clients turned away for lack of a known key.",
+        ("publish",),
+    ),
+    Measure(
+        "messages_refused", "messages_refused_total",
+        "Internal messages that a stage could not read.",
+        STAGES, ("stage",),
+    ),
+    Measure(
+        "messages_dropped", "messages_dropped_total",
+        "Internal messages that a stage dropped because the queue of their reader was full.",
+        STAGES, ("stage",),
+    ),
+    Measure(
+        "cpu_seconds", "stage_cpu_seconds_total",
+        "CPU time that a stage has used, user and system.",
+        STAGES, PROCESS,
+    ),
+    Measure(
+        "rss_bytes", "stage_resident_memory_bytes",
+        "Memory that a stage holds, with the shared memory that it has touched.",
+        STAGES, PROCESS, "gauge",
+    ),
+    Measure(
+        "private_bytes", "stage_private_memory_bytes",
+        "Memory that a stage holds by itself; supervisor.memory_mb limits it.",
+        STAGES, PROCESS, "gauge",
+    ),
+    Measure(
+        "open_files", "stage_open_fds",
+        "File descriptors that a stage holds.",
+        STAGES, PROCESS, "gauge",
+    ),
+    Measure(
+        "late_ms", "latency_smoothed_seconds",
+        "Recent mean time from a frame's grab to its scores, which the governor goes by.",
+        ("fusion",), (), "gauge", 0.001,
+    ),
+)  # fmt: skip
+
+HISTOGRAMS = (
+    Histogram(
+        "step_time", "step_duration_seconds",
+        "Time from when a stage took a step until it passed the step on.",
+        "fusion", "stage",
+    ),
+    Histogram(
+        "score_latency", "score_latency_seconds",
+        "Time from the grab of a frame to its scores.",
+        "fusion", "camera",
+    ),
+    Histogram(
+        "event_latency", "event_latency_seconds",
+        "Time from the grab of the frame that began an event until the event was published.",
+        "publish", "camera",
+    ),
+)  # fmt: skip
+
+UNSHOWN = frozenset({"steps_timed"})
+"""Counters that only the governor reads; the histograms tell more."""

@@ -1,0 +1,301 @@
+"""Before the start: all that can be known without opening a camera.
+
+Each check yields what it finds, so that a user sees all problems at once, not one a start.
+"""
+
+import ipaddress
+import os
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+
+from pipeline import flow
+from pipeline.config import CameraConfig, Config
+from pipeline.decision.decisions import thresholds
+from pipeline.decision.recording import check_new
+from pipeline.errors import (
+    EXIT_NO_SOURCE,
+    EXIT_USAGE,
+    BusError,
+    ConfigError,
+    EventLogError,
+    PackError,
+    RecordingError,
+    SourceError,
+    StartupError,
+    TwoStreamError,
+)
+from pipeline.model.pack import NETWORKS, ModelPack
+from pipeline.public.key_folder import KeyFolder
+from pipeline.sources.address import is_file, kind, parse, redact
+from pipeline.transport.sockets import check_bind
+
+_SQLITE = b"SQLite format 3\0"
+
+
+@dataclass
+class Findings:
+    """What was found: the pack where it is good, problems, and what has no effect."""
+
+    pack: ModelPack | None = None
+    problems: list[TwoStreamError] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
+
+    def exit_code(self, cameras: int) -> int:
+        """3 where nothing is wrong but that none of the ``cameras`` is there, else 2."""
+        missing = [problem for problem in self.problems if isinstance(problem, SourceError)]
+        only = len(missing) == len(self.problems) == cameras
+        return EXIT_NO_SOURCE if only else EXIT_USAGE
+
+
+def examine(config: Config, *, thorough: bool) -> Findings:
+    """Look for all that would end a run before it begins.
+
+    ``thorough``: open the pack's graphs, too, and look for sources that aren't there. A run does
+    without: its stages open the graphs, and one missing file doesn't keep it from the others.
+    """
+    found = Findings()
+    try:
+        found.pack = ModelPack.load(config.model)
+    except PackError as error:
+        found.problems.append(error)
+    found.problems += _of_pack(config, found.pack, thorough)
+    found.problems += _of_endpoints(config)
+    found.problems += _of_folders(config)
+    if thorough or config.lossless:
+        found.problems += _of_sources(config)
+    found.warnings += _without_effect(config)
+    return found
+
+
+def _of_pack(config: Config, pack: ModelPack | None, thorough: bool) -> Iterator[TwoStreamError]:
+    providers = config.runtime.providers
+    if providers:
+        # Only here: it imports onnxruntime, which the supervisor's process can do without.
+        from pipeline.model.session import check_providers
+
+        strange = list(_raised(partial(check_providers, providers)))
+        yield from strange
+        providers = [] if strange else providers
+    if pack is None:
+        return
+    yield from _raised(partial(thresholds, pack.contract, config.events.thresholds))
+    yield from _raised(partial(_check_flow, config, pack))
+    if thorough:
+        from pipeline.model.session import Network
+
+        for name in NETWORKS:
+            opened = partial(Network, pack, name, config.runtime.threads, providers)
+            yield from _raised(opened)
+
+
+def _check_flow(config: Config, pack: ModelPack) -> None:
+    method = config.flow.method or pack.contract.temporal.method
+    try:
+        flow.check(method)
+    except ValueError as error:
+        where = "flow.method" if config.flow.method else f"model pack {pack.folder}"
+        raise ConfigError(f"{where}: {error}") from None
+
+
+def _of_endpoints(config: Config) -> Iterator[TwoStreamError]:
+    """Endpoints that are in use, or that two settings share."""
+    wanted = {"publish.events": config.publish.events, "publish.replay": config.publish.replay}
+    if config.supervisor.metrics:
+        wanted["supervisor.metrics"] = f"tcp://{config.supervisor.metrics}"
+    taken: dict[str, str] = {}
+    for key, endpoint in wanted.items():
+        other = next((name for name, theirs in taken.items() if _collide(endpoint, theirs)), None)
+        if other is not None:
+            yield ConfigError(f"{key}: {endpoint} is the endpoint of {other} already")
+            continue
+        taken[key] = endpoint
+        try:
+            check_bind(endpoint)
+        except BusError as error:
+            kind = StartupError if key == "supervisor.metrics" else BusError
+            yield kind(f"{key}: {error}")
+    if config.publish.keys is not None:
+        yield from _raised(KeyFolder(config.publish.keys).server)
+
+
+def _collide(one: str, other: str) -> bool:
+    """Whether two endpoints can't be bound side by side."""
+    if one.startswith("ipc://") or other.startswith("ipc://"):
+        return one == other or os.path.abspath(one[6:]) == os.path.abspath(other[6:])
+    (host, port), (host_2, port_2) = _tcp(one), _tcp(other)
+    return port == port_2 and (host == host_2 or "all" in (host, host_2))
+
+
+def _tcp(endpoint: str) -> tuple[str, int]:
+    """(host, port); hosts that are the same are written the same."""
+    host, _, port = endpoint.removeprefix("tcp://").rpartition(":")
+    host = host.strip("[]").lower()
+    try:
+        address = ipaddress.ip_address(host)
+    except ValueError:
+        address = None
+    if host == "*" or (address is not None and address.is_unspecified):
+        host = "all"
+    elif host == "localhost":
+        host = "127.0.0.1"
+    return host, int(port)
+
+
+def _of_folders(config: Config) -> Iterator[TwoStreamError]:
+    log, record, run_dir = config.events.log, config.runtime.record, config.runtime.run_dir
+    if log is not None:
+        where = f"events.log: {log}"
+        if reason := _why_no_log(log):
+            yield EventLogError(f"{where}: {reason}")
+    if record is not None:
+        yield from _raised(partial(check_new, record))
+        if reason := _why_no_folder(record):
+            yield RecordingError(f"runtime.record: {record}: {reason}")
+    if run_dir is not None and (reason := _why_no_folder(run_dir)):
+        yield ConfigError(f"runtime.run_dir: {run_dir}: {reason}")
+
+
+def _why_no_log(path: Path) -> str | None:
+    """Why no event log can be written at ``path``."""
+    if not path.exists():
+        return _why_no_folder(path.parent)
+    if not path.is_file():
+        return "it isn't a file"
+    if not os.access(path, os.R_OK | os.W_OK):
+        return "it can't be written"
+    if not os.access(path.parent, os.W_OK | os.X_OK):
+        return "SQLite needs a folder that can be written, for the files beside it"
+    with path.open("rb") as file:
+        head = file.read(len(_SQLITE))
+    return "it isn't an event log" if head and head != _SQLITE else None
+
+
+def _why_no_folder(path: Path) -> str | None:
+    """Why ``path`` can't be a folder that this program writes into, or makes."""
+    there = path
+    while not there.exists():
+        if there.parent == there:
+            break
+        there = there.parent
+    if not there.is_dir():
+        return f"{'it' if there == path else there} isn't a folder"
+    if not os.access(there, os.W_OK | os.X_OK):
+        return f"{'it' if there == path else f'the folder {there}'} can't be written"
+    return None
+
+
+def _of_sources(config: Config) -> Iterator[TwoStreamError]:
+    for name, camera in config.cameras.items():
+        where = f"cameras.{name}.source"
+        what = kind(camera.source)
+        if what == "webcam":
+            number = camera.source.isdecimal()
+            device = Path(f"/dev/video{camera.source}" if number else camera.source)
+            if not device.exists():
+                yield _missing(f"{where}: webcam {device} doesn't exist")
+        elif what == "file":
+            path = Path(camera.source)
+            try:
+                there = path.exists()
+            except OSError as error:
+                yield _missing(f"{where}: {path}: {error.strerror}")
+                continue
+            if not there:
+                yield _missing(f"{where}: {path} doesn't exist")
+            elif not os.access(path, os.R_OK):
+                yield _missing(f"{where}: {path} can't be read")
+
+
+def _missing(what: str) -> SourceError:
+    return SourceError(what, kind="not_found", permanent=True)
+
+
+def _without_effect(config: Config) -> Iterator[str]:
+    """Keys that are set and do nothing."""
+    for name, camera in config.cameras.items():
+        idle = sorted(camera.model_fields_set & keys_without_effect(camera))
+        if idle:
+            what = what_it_is(camera.source)
+            yield f"cameras.{name}: {', '.join(idle)}: without effect for {what}"
+    if config.flow.workers > len(config.cameras):
+        yield (
+            f"flow.workers: {config.flow.workers}, but no more are started than there are "
+            f"cameras ({len(config.cameras)})"
+        )
+
+
+def keys_without_effect(camera: CameraConfig) -> set[str]:
+    """The keys of a camera that do nothing for its kind of source."""
+    network = {"transport", "open_timeout_s", "read_timeout_s", "login_retry_max_s"}
+    picture = {"width", "height", "fps"}
+    what = kind(camera.source)
+    if what == "address":
+        address = parse(camera.source)
+        streams = address is not None and address.scheme in ("rtsp", "rtsps")
+        return picture | ({"loop"} if streams else {"transport"})
+    if what == "webcam":
+        return network | {"loop"}
+    if what == "demo":
+        return network | {"loop", "retry_max_s"}
+    if Path(camera.source).is_dir():
+        return network | {"frozen_s", "width", "height"}
+    return network | {"frozen_s", *picture}
+
+
+def what_it_is(source: str) -> str:
+    """A source's kind in words."""
+    what = kind(source)
+    if what == "address":
+        address = parse(source)
+        return f"{address.scheme}://" if address is not None else "an address"
+    names = {"demo": "the demo camera", "webcam": "a webcam"}
+    folder = what == "file" and Path(source).is_dir()
+    return names.get(what, "a folder of images" if folder else "a file")
+
+
+def summary(config: Config, pack: ModelPack) -> list[tuple[str, str]]:
+    """What ``--check`` found, as (what, how it is) in the order to be read. Without secrets."""
+    contract = pack.contract
+    rows = [
+        (f"camera {name}", f"{redact(camera.source)}{_options(camera)}")
+        for name, camera in config.cameras.items()
+    ]
+    labels = len(contract.labels) - len(contract.background)
+    rows.append(
+        ("pack", f"{contract.name} {contract.version}: {labels} labels, {pack.folder.resolve()}")
+    )
+    who = "clients with keys" if config.publish.keys else "any program on this machine"
+    rows.append(("events", f"{config.publish.events}, for {who}"))
+    rows.append(("replay", config.publish.replay))
+    rows.append(("log", str(config.events.log or "none that stays: it is deleted after the run")))
+    if config.supervisor.metrics:
+        rows.append(("metrics", f"http://{config.supervisor.metrics}/metrics"))
+    if config.runtime.record:
+        rows.append(("record", str(config.runtime.record)))
+    if config.lossless:
+        rows.append(("delivery", "lossless: every step of the files"))
+    return rows
+
+
+def _options(camera: CameraConfig) -> str:
+    """What is set for a camera and has an effect, for the summary."""
+    keys = sorted(camera.model_fields_set - {"source"} - keys_without_effect(camera))
+    return "".join(f", {key} {getattr(camera, key)}" for key in keys)
+
+
+def holds_secret(config: Config) -> bool:
+    """Whether an address of the config has a login or another part that must not be shown."""
+    return any(
+        not is_file(camera.source) and redact(camera.source) != camera.source
+        for camera in config.cameras.values()
+    )
+
+
+def _raised(check: Callable[[], object]) -> Iterator[TwoStreamError]:
+    """The error that ``check`` raises, if it does."""
+    try:
+        check()
+    except TwoStreamError as error:
+        yield error
