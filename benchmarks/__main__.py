@@ -8,6 +8,7 @@ import inspect
 import json
 import sys
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass, is_dataclass
 from importlib import import_module
 from inspect import Parameter
@@ -17,7 +18,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from pipeline.errors import TwoStreamError
+from pipeline.errors import TwoStreamError, needs_extra
 
 
 @dataclass(frozen=True)
@@ -78,6 +79,14 @@ BENCHMARKS = {
 }
 """Command → its row. The command ``NAME`` is the module ``benchmarks.NAME``."""
 
+EXTRAS = {
+    "dev": ("psutil", "av"),
+    "report": ("matplotlib",),
+    "training": ("torch",),
+    "peers": ("imagezmq", "vidgear"),
+}
+"""Extra of two-stream → the packages that benchmarks need of it."""
+
 Json = Annotated[bool, typer.Option("--json", help="print JSON on standard output")]
 
 
@@ -102,13 +111,16 @@ def load(name: str) -> Any:
 def command_function(name: str) -> Callable[..., None]:
     """A function that measures and prints. Its parameters are those of ``measure`` and the options
     that the table adds."""
-    module, row = import_module(f"benchmarks.{name}"), BENCHMARKS[name]
+    with one_line():
+        module = import_module(f"benchmarks.{name}")
+    row = BENCHMARKS[name]
 
     def run(*, json_output: bool, picture: Path | None = None, **options: Any) -> None:
         # A missing matplotlib must show now and not after hours of measuring.
-        draw = getattr(import_module("benchmarks.pictures"), name) if picture is not None else None
-        failed = False
-        try:
+        failed, draw = False, None
+        with one_line():
+            if picture is not None:
+                draw = getattr(import_module("benchmarks.pictures"), name)
             for result in results(module.measure(**options)):
                 if json_output:
                     print_json(result, row.one_line)
@@ -117,15 +129,25 @@ def command_function(name: str) -> Callable[..., None]:
                 if draw is not None:
                     draw(result, picture)
                 failed |= getattr(result, "failed", False)
-        except TwoStreamError as error:
-            typer.echo(str(error), err=True)
-            raise typer.Exit(error.exit_code) from None
         if failed:
             raise typer.Exit(1)
 
     own = inspect.signature(module.measure, eval_str=True).parameters.values()
     run.__signature__ = inspect.Signature([*own, *added_options(row)])  # type: ignore[attr-defined]
     return run
+
+
+@contextmanager
+def one_line() -> Iterator[None]:
+    """Around a benchmark: the program's errors and a missing package are one line, not a trace."""
+    try:
+        with ExitStack() as extras:
+            for extra, packages in EXTRAS.items():
+                extras.enter_context(needs_extra(extra, packages))
+            yield
+    except TwoStreamError as error:
+        typer.echo(str(error), err=True)
+        raise typer.Exit(error.exit_code) from None
 
 
 def added_options(row: Benchmark) -> Iterator[Parameter]:

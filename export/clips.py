@@ -2,7 +2,7 @@
 
 import logging
 import re
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +12,7 @@ from training.clip_list_formats import DataError, Entry
 from training.config import TrainConfig
 from training.data import Stepped, labelled_entries, step_clip, video_frames
 from training.model import CheckpointError, TwoStream, load_checkpoint
+from training.terminal import Lines
 
 log = logging.getLogger(__name__)
 
@@ -24,14 +25,22 @@ Adapt = Callable[[TwoStream, TrainConfig], TrainConfig]
 """Changes a loaded model, and returns the configuration that describes it."""
 
 
-def read_clips(entries: Iterable[Labelled], config: TrainConfig) -> Iterator[tuple[int, Stepped]]:
-    """Yield each clip in steps with the number of its label; unreadable clips are logged."""
-    for entry, label in entries:
-        try:
-            frames = video_frames(entry.path, entry.start_s, entry.end_s)
-            yield label, step_clip(frames, config)
-        except DataError as error:
-            log.warning("skipped: %s: %s", entry.path, error)
+def read_clips(
+    entries: Sequence[Labelled], config: TrainConfig, what: str
+) -> Iterator[tuple[int, Stepped]]:
+    """Yield each clip in steps with the number of its label; unreadable clips are logged.
+
+    So is the progress, under the name ``what``.
+    """
+    with Lines(log.info) as progress:
+        task = progress.add_task(what, total=len(entries))
+        for entry, label in entries:
+            try:
+                frames = video_frames(entry.path, entry.start_s, entry.end_s)
+                yield label, step_clip(frames, config)
+            except DataError as error:
+                log.warning("skipped: %s: %s", entry.path, error)
+            progress.advance(task)
 
 
 def evenly(entries: Sequence[Labelled], count: int) -> list[Labelled]:
@@ -46,7 +55,7 @@ def sample_clips(config: TrainConfig, data: Path, per_label: int) -> list[Steppe
     for entry, label in labelled_entries(config, data, config.clips):
         taken.setdefault(label, []).append((entry, label))
     entries = [pair for label in sorted(taken) for pair in taken[label][:per_label]]
-    return [clip for _, clip in read_clips(entries, config)]
+    return [clip for _, clip in read_clips(entries, config, "clips to compare on")]
 
 
 def fold_checkpoints(folder: Path) -> dict[int, Path]:
@@ -90,14 +99,14 @@ def _held_out(
     fold: int, model: TwoStream, config: TrainConfig, entries: Sequence[Labelled]
 ) -> Trial:
     held_out = [pair for pair in entries if pair[0].fold == fold]
-    log.info("fold %d: %d clips", fold, len(held_out))
     rest = evenly([pair for pair in entries if pair[0].fold != fold], CALIBRATION_CLIPS)
-    calibration = [clip for _, clip in read_clips(rest, config)]
-    return Trial(model, config, calibration, read_clips(held_out, config))
+    calibration = [clip for _, clip in read_clips(rest, config, f"fold {fold}, to calibrate on")]
+    return Trial(model, config, calibration, read_clips(held_out, config, f"fold {fold}"))
 
 
 def own_trial(model: TwoStream, config: TrainConfig, data: Path) -> Iterator[Trial]:
     """The model itself with all clips of the list, including those that it was trained on."""
     entries = labelled_entries(config, data, config.clips)
-    calibration = [clip for _, clip in read_clips(evenly(entries, CALIBRATION_CLIPS), config)]
-    yield Trial(model, config, calibration, read_clips(entries, config))
+    some = evenly(entries, CALIBRATION_CLIPS)
+    calibration = [clip for _, clip in read_clips(some, config, "clips to calibrate on")]
+    yield Trial(model, config, calibration, read_clips(entries, config, "clips to measure on"))

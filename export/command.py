@@ -8,7 +8,7 @@ import typer
 from export import SMALL_NETWORKS
 from pipeline.errors import MissingPackageError, TwoStreamError, needs_extra
 
-PACKAGES = ("torch", "onnx", "safetensors")
+PACKAGES = ("torch", "onnx", "safetensors", "threadpoolctl")
 
 
 class UsageError(TwoStreamError):

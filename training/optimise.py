@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -25,6 +25,7 @@ from training.batches import Prepared, batches_from
 from training.config import ConfigError, OptimiserConfig, TrainConfig
 from training.fusion import StepLogits
 from training.model import TwoStream, new_model
+from training.processor import has_bfloat16
 from training.resume import Identity, read_state, write_state
 from training.sequences import Composer
 
@@ -106,7 +107,15 @@ def half_precision(kind: str) -> torch.dtype:
     return torch.float16 if emulated else torch.bfloat16
 
 
-def accelerator_for(device: str, half: bool = True) -> Accelerator:
+def is_half(setting: bool | Literal["auto"], kind: str) -> bool:
+    """Whether convolutions on a ``kind`` of device are in half precision.
+
+    ``setting`` is ``optimiser.bfloat16``.
+    """
+    return setting if isinstance(setting, bool) else kind != "cpu" or has_bfloat16()
+
+
+def accelerator_for(device: str, half: bool | Literal["auto"] = "auto") -> Accelerator:
     """The accelerator for ``device`` (auto, cpu or cuda), in a single process or one of several.
 
     Raises ConfigError for cuda if torch finds no CUDA device.
@@ -115,7 +124,7 @@ def accelerator_for(device: str, half: bool = True) -> Accelerator:
         raise ConfigError("--device cuda: torch finds no CUDA device; use auto or cpu")
     cpu = device == "cpu" or not torch.cuda.is_available()
     # features_of decides where autocast applies; "fp16" here only scales the loss for float16.
-    scaled = half and not cpu and half_precision("cuda") is torch.float16
+    scaled = is_half(half, "cuda") and not cpu and half_precision("cuda") is torch.float16
     return Accelerator(
         cpu=cpu, mixed_precision="fp16" if scaled else "no",
         kwargs_handlers=[InitProcessGroupKwargs(timeout=LONGEST_WAIT)],
@@ -124,10 +133,12 @@ def accelerator_for(device: str, half: bool = True) -> Accelerator:
 
 def features_of(model: TwoStream, batch: Prepared, config: TrainConfig) -> tuple[Tensor, Tensor]:
     """Both streams' features of a batch, (N, T, d) float32 each, after its random variations."""
-    kind, half = batch.grid.device.type, config.optimiser.bfloat16
+    kind = batch.grid.device.type
+    half = is_half(config.optimiser.bfloat16, kind)
     planes = planes_of(batch.fields, model)
     planes = jittered(planes, batch.warp, batch.gain, config.composition.noise)
     # bfloat16 halves the time of convolutions on CPUs that have it, but not that of the fusion.
+    # CPUs without it imitate it, and take many times as long.
     with torch.autocast(kind, half_precision(kind), enabled=half):
         spatial, temporal = model.step_features(batch.grid.float(), planes)
     return spatial.float()[batch.scene], temporal.float()

@@ -1,5 +1,6 @@
 """Pictures of a run: learning curves and the confusion matrix."""
 
+import io
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -9,6 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
+from training.files import write_whole
 from training.optimise import Curves
 
 SMOOTHING = 0.95
@@ -56,11 +58,10 @@ def confusion_matrix(counts: npt.NDArray[np.int64], labels: Sequence[str], title
 
 
 def save(figure: Figure, path: Path) -> None:
-    """Write a figure as PNG; the file is replaced atomically."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = path.with_suffix(".partial")
-    figure.savefig(unfinished, format="png", dpi=120)
-    unfinished.replace(path)
+    """Write a figure as PNG; the file is there whole or not at all."""
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", dpi=120)
+    write_whole(path, buffer.getvalue())
 
 
 def _figure(title: str, width: float, height: float) -> tuple[Figure, Axes]:

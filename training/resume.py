@@ -1,12 +1,13 @@
 """The state file that an interrupted run resumes from; it is written whole or not at all."""
 
-import os
 import pickle
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
+
+from training.files import tensors, write_whole
 
 STATE_FORMAT = 1
 NAMED_CHANGES = 6
@@ -26,13 +27,8 @@ class Identity(NamedTuple):
 
 def write_state(path: Path, identity: Identity, state: Mapping[str, Any]) -> None:
     """Replace ``path`` atomically: a reader gets either the old state or the new one."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = path.with_suffix(".partial")
-    with unfinished.open("wb") as file:
-        torch.save({"format": STATE_FORMAT, **identity._asdict(), "state": state}, file)
-        file.flush()
-        os.fsync(file.fileno())
-    unfinished.replace(path)
+    content = {"format": STATE_FORMAT, **identity._asdict(), "state": state}
+    write_whole(path, tensors(content))
 
 
 def read_state(path: Path, identity: Identity) -> dict[str, Any]:

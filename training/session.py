@@ -26,6 +26,7 @@ from training.crossvalidation import (
     summary,
     trainer_for,
 )
+from training.files import write_whole
 from training.linear import LinearTrainer
 from training.model import TwoStream, load_checkpoint, save_checkpoint
 from training.optimise import Curves, Interrupted, Report, Run, Trainer, identity_of, settings_of
@@ -87,9 +88,7 @@ class TrainingFolder:
     ) -> None:
         """Write a finished model and delete its state."""
         run = {"data": wanted.data, "processes": wanted.processes}
-        unfinished = self.path / f"{name}.partial"
-        save_checkpoint(unfinished, model, config, {**metrics, "run": run})
-        unfinished.replace(self.checkpoint(name))
+        save_checkpoint(self.checkpoint(name), model, config, {**metrics, "run": run})
         self.state(name).unlink(missing_ok=True)
 
     def save_curves(self, name: str, curves: Curves) -> None:
@@ -97,9 +96,8 @@ class TrainingFolder:
 
     def save_metrics(self, config: TrainConfig, metrics: Metrics) -> None:
         """Write ``metrics.json``, and ``confusion.png`` if a fold was measured."""
-        self.path.mkdir(parents=True, exist_ok=True)
         text = json.dumps(metrics, indent=2, ensure_ascii=False) + "\n"
-        self.metrics.write_text(text, "utf-8")
+        write_whole(self.metrics, text.encode("utf-8", "replace"))
         if "confusion" in metrics:
             counts = np.array(metrics["confusion"], np.int64)
             title = f"{config.name}: {counts.sum()} held-out clips"

@@ -21,6 +21,7 @@ from pydantic_core import CoreSchema
 
 from pipeline import flow
 from pipeline.config.paths import LocalPath, at_home, path_problem
+from pipeline.model.labels import Label
 from pipeline.model.pack import Threshold
 from pipeline.sources.address import is_file, problem, redact
 from pipeline.sources.base import Decoder
@@ -159,7 +160,7 @@ class FlowConfig(Section):
 class EventConfig(Section):
     """When events start and end, and where they are stored."""
 
-    thresholds: dict[str, Threshold] = Field(
+    thresholds: dict[Label, Threshold] = Field(
         default_factory=dict, description="per label; these replace the pack's own"
     )
     update_every_s: float = Field(

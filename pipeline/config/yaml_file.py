@@ -71,8 +71,11 @@ class Document:
     places: Mapping[KeyPath, Place] = field(default_factory=dict)
 
 
-def read(path: Path) -> Document:
-    """Read a YAML file that holds keys; raises :class:`ConfigError`, one line per problem."""
+def read(path: Path, example: str = "cameras") -> Document:
+    """Read a YAML file that holds keys; raises :class:`ConfigError`, one line per problem.
+
+    ``example`` is a key that such a file has, for the message.
+    """
     text = _text(path)
     node = _composed(path, text)
     if node is None:
@@ -86,7 +89,7 @@ def read(path: Path) -> Document:
         return Document({})
     if not isinstance(data, dict):
         what = "a list" if isinstance(data, list) else "a single value"
-        raise ConfigError(f"{path}: must hold keys such as 'cameras:', not {what}")
+        raise ConfigError(f"{path}: must hold keys such as '{example}:', not {what}")
     return Document(data, builder.places)
 
 

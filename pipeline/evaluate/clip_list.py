@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pipeline.errors import EvaluationError
+from pipeline.model.labels import RULE, alike, normal, problem_of
 
 SUFFIXES = frozenset({".avi", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".ts", ".webm"})
 
@@ -60,20 +61,21 @@ def _from_list(path: Path, root: Path) -> list[Entry]:
 
 def _entry(row: dict[str, str], root: Path, where: str) -> Entry:
     for name in ("path", "label"):
-        if not row[name]:
+        if not (row[name] or "").strip():
             raise EvaluationError(f"{where}: {name} is empty")
     text = row.get("fold")
     try:
         fold = int(text) if text else None
     except ValueError:
         raise EvaluationError(f"{where}: fold must be a whole number, got {text!r}") from None
-    return Entry(root / row["path"], row["label"], row.get("group") or None, fold, where)
+    label = normal(row["label"].strip())
+    return Entry(root / row["path"], label, row.get("group") or None, fold, where)
 
 
 def _from_folder(folder: Path) -> list[Entry]:
     classes = sorted(path for path in folder.iterdir() if path.is_dir())
     entries = [
-        Entry(path, directory.name, where=str(directory))
+        Entry(path, normal(directory.name), where=str(directory))
         for directory in classes
         for path in _videos(directory)
     ]
@@ -129,10 +131,16 @@ def check_labels(entries: Sequence[Entry], labels: Sequence[str]) -> None:
         return
     named = ", ".join(f"{label!r} ({where})" for label, where in unknown.items())
     hint = ""
-    if all(label.lstrip("-").isdecimal() for label in unknown):
+    first = next(iter(unknown))
+    meant = {alike(label): label for label in labels}.get(alike(first))
+    if meant is not None:
+        hint = f"; write {meant!r}"
+    elif all(label.lstrip("-").isdecimal() for label in unknown):
         hint = "; use names, because numbers may count from 0 or from 1"
-    elif near := difflib.get_close_matches(next(iter(unknown)), labels, 1):
+    elif near := difflib.get_close_matches(first, labels, 1):
         hint = f"; did you mean {near[0]!r}?"
+    elif problem := problem_of(first):
+        hint = f"; {first!r} {problem}: {RULE}"
     raise EvaluationError(
         f"labels that the pack does not have: {named}; it has {', '.join(labels)}{hint}"
     )

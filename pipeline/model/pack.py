@@ -32,6 +32,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from pipeline.errors import PackError
+from pipeline.model.labels import Label, check_distinct
 
 CONTRACT_FILE = "pack.json"
 METADATA_KEY = "two_stream_pack"
@@ -42,8 +43,6 @@ Pixels = Annotated[int, Field(ge=1, le=4096)]
 Size = Annotated[tuple[Pixels, Pixels], Field(description="(height, width) in pixels")]
 Score = Annotated[float, Field(ge=0.0, le=1.0)]
 Precision = Literal["float32", "float16", "int8"]
-# A label is part of a topic, action/<camera>/<label>/, so it may not contain a slash.
-Label = Annotated[str, Field(pattern=r"^[\w.+-][\w .+-]{0,63}$")]
 
 
 class _Contract(BaseModel):
@@ -177,14 +176,14 @@ class Contract(_Contract):
     licence: str
     provenance: str = Field(description="what the weights were trained on, and its licence")
     labels: tuple[Label, ...] = Field(min_length=2)
-    background: tuple[str, ...] = Field(description="labels of no action, which start no event")
+    background: tuple[Label, ...] = Field(description="labels of no action, which start no event")
     step_hz: float = Field(gt=0, le=120)
     window: int = Field(ge=1, le=1024, description="T, steps in a window")
     feature_size: int = Field(ge=1, le=16384, description="d")
     spatial: SpatialContract
     temporal: TemporalContract
     fusion: FusionContract
-    thresholds: dict[str, Threshold]
+    thresholds: dict[Label, Threshold]
     precision: Precisions = Precisions()
     parity: Parity
     quantised: Quantised | None = Field(default=None, description="only with 8-bit networks")
@@ -194,8 +193,7 @@ class Contract(_Contract):
 
     @model_validator(mode="after")
     def _labels(self) -> Self:
-        if len(set(self.labels)) != len(self.labels):
-            raise ValueError("labels must differ from one another")
+        check_distinct(self.labels)
         if unknown := set(self.background) - set(self.labels):
             raise ValueError(f"background names labels that 'labels' omits: {sorted(unknown)}")
         if unknown := set(self.thresholds) - set(self.labels):
@@ -221,6 +219,13 @@ class Contract(_Contract):
     def metadata_json(self) -> str:
         """The contract as each ONNX file holds it: without the hashes of the files."""
         return self.model_dump_json(exclude={"sha256"})
+
+
+def first_problem(error: ValidationError) -> str:
+    """The first of pydantic's errors as one line: the key and what is wrong with it."""
+    first = error.errors()[0]
+    where = ".".join(str(part) for part in first["loc"]) or "whole file"
+    return f"{where}: {first['msg'].removeprefix('Value error, ')}"
 
 
 def network_file(network: str) -> str:
@@ -263,9 +268,7 @@ class ModelPack:
         except OSError as error:
             raise PackError(f"model pack {folder}: {path.name}: {error.strerror}") from None
         except ValidationError as error:
-            first = error.errors()[0]
-            where = ".".join(str(part) for part in first["loc"]) or "whole file"
-            raise PackError(f"{path}: {where}: {first['msg']}") from None
+            raise PackError(f"{path}: {first_problem(error)}") from None
         pack = cls(folder, contract)
         pack._verify_hashes()
         return pack

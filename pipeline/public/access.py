@@ -27,7 +27,7 @@ class ClientAccess:
         self._counters = counters
         self._keys = KeyFolder(folder)
         self._look_ns = 0
-        self._seen_ns = _changed_ns(folder / CLIENTS)
+        self._seen = entries(folder / CLIENTS)
         self._known = self._keys.allowed()
         try:
             server = self._keys.server()
@@ -43,9 +43,9 @@ class ClientAccess:
         if now < self._look_ns:
             return (self._look_ns - now) / NS_PER_S
         self._look_ns = now + int(LOOK_S * NS_PER_S)
-        changed_ns = _changed_ns(self._keys.path / CLIENTS)
-        if changed_ns != self._seen_ns:
-            self._seen_ns = changed_ns
+        seen = entries(self._keys.path / CLIENTS)
+        if seen != self._seen:
+            self._seen = seen
             self._reload()
         return LOOK_S
 
@@ -62,8 +62,17 @@ class ClientAccess:
         return self._keys.allowed().get(public)
 
 
-def _changed_ns(folder: Path) -> int:
+def entries(folder: Path) -> frozenset[tuple[str, int, int, int]]:
+    """What is in a folder, and when each file was last changed.
+
+    The folder's own time isn't enough: two changes within its resolution look like one, and a file
+    that is written again in place doesn't change it.
+    """
+    found = []
     try:
-        return os.stat(folder).st_mtime_ns
+        for entry in os.scandir(folder):
+            about = entry.stat(follow_symlinks=False)
+            found.append((entry.name, about.st_ino, about.st_mtime_ns, about.st_ctime_ns))
     except OSError:
-        return 0
+        pass  # it is being changed, or gone: the next look will tell
+    return frozenset(found)

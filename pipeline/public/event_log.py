@@ -5,15 +5,25 @@ used twice, whoever is killed when.
 """
 
 import fcntl
+import logging
 import os
 import sqlite3
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import NamedTuple
 
 from pipeline.clock import NS_PER_S, SYSTEM_CLOCK, Clock
 from pipeline.errors import EventLogError
+from pipeline.public.log_time import (
+    UNSET_BEFORE_NS,
+    LogTime,
+    Look,
+    Trust,
+    later,
+    look,
+    says_something,
+)
 from pipeline.public.records import Event, event_from_json, to_json
 
 _SCHEMA = """
@@ -39,9 +49,17 @@ CREATE TABLE IF NOT EXISTS accepted (
     epoch TEXT PRIMARY KEY,
     number INTEGER NOT NULL
 ) STRICT;
-PRAGMA user_version = 2;
+CREATE TABLE IF NOT EXISTS log_time (
+    one INTEGER PRIMARY KEY CHECK (one = 1),
+    now_ns INTEGER NOT NULL,
+    wall_ns INTEGER NOT NULL,
+    ahead_ns INTEGER NOT NULL,
+    steady_ns INTEGER NOT NULL,
+    doubt_seq INTEGER NOT NULL
+) STRICT;
+PRAGMA user_version = 3;
 """
-_VERSION = 2
+_VERSION = 3
 # Version 1 has no stored_ns; the time of the migration takes its place.
 _FROM_VERSION_1 = """
 BEGIN IMMEDIATE;
@@ -50,9 +68,18 @@ UPDATE events SET stored_ns = {now_ns};
 PRAGMA user_version = 2;
 COMMIT;
 """
+# Version 2 stored wall times, which become log times: the newest event says what time it was. What
+# an event can't have been stored at, it wasn't: then its clock was wrong.
+_FROM_VERSION_2 = """
+UPDATE events SET stored_ns = {now_ns} WHERE NOT stored_ns BETWEEN {set_ns} AND {now_ns};
+"""
 DELETE_AT_ONCE = 500
 """Most events that one call of :meth:`EventLog.delete_old` deletes: it must not hold up others."""
 _MAX_INTEGER = (1 << 63) - 1
+_SAVE_NS = 600 * NS_PER_S
+"""How often log time is stored without an event; each time takes a sync of the disk."""
+
+log = logging.getLogger(__name__)
 
 
 class Stored(NamedTuple):
@@ -67,7 +94,6 @@ class EventLog:
 
     def __init__(self, path: Path, clock: Clock = SYSTEM_CLOCK) -> None:
         self.path = path
-        self._clock = clock
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             self._lock = path.open("ab")
@@ -85,6 +111,7 @@ class EventLog:
                 self._db.executescript(_FROM_VERSION_1.format(now_ns=clock.wall_ns()))
             self._db.executescript(_SCHEMA)
             self.identity = self._identify()
+            self._time = _TimeKeeper(self._db, clock, path)
         except (sqlite3.Error, OSError) as error:
             raise EventLogError(f"event log {path}: {error}") from None
 
@@ -154,7 +181,7 @@ class EventLog:
                 "SELECT id FROM open_events WHERE epoch <> ?", (epoch,)
             ).fetchall()
             for (event_id,) in rows:
-                ended.append(self._store(make_end(self.last_seq() + 1, self._last_of(event_id))))
+                ended.append(self._store(make_end(self.last_seq() + 1, self.last_of(event_id))))
             self._db.execute("DELETE FROM open_events WHERE epoch <> ?", (epoch,))
             self._db.execute("DELETE FROM accepted WHERE epoch <> ?", (epoch,))
             self._accept(epoch, number)
@@ -163,14 +190,15 @@ class EventLog:
     def delete_old(self, keep_s: float | None, keep_bytes: int | None) -> int:
         """Delete the oldest events: those stored longer ago, and those over the size.
 
-        Deletes at most :data:`DELETE_AT_ONCE` and returns how many; call again when it returns
-        that many. The newest event stays, because the numbers go on from it, and so do all events
-        of an action that goes on.
+        Ages are counted in log time (:mod:`pipeline.public.log_time`), so call this every few
+        seconds, also where all events are kept. Deletes at most :data:`DELETE_AT_ONCE` and returns
+        how many; call again when it returns that many. The newest event stays, because the numbers
+        go on from it, and so do all events of an action that goes on.
         """
         conditions = []
+        self._time.look(keep_s)
         if keep_s is not None:
-            oldest_ns = self._clock.wall_ns() - int(keep_s * NS_PER_S)
-            conditions.append(f"stored_ns < {oldest_ns}")
+            conditions.append(f"stored_ns < {self._time.now_ns() - int(keep_s * NS_PER_S)}")
         with self._named_errors():
             if keep_bytes is not None and self.size() > keep_bytes:
                 conditions.append("true")
@@ -216,6 +244,9 @@ class EventLog:
         return [bytes(row[0]) for row in rows]
 
     def close(self) -> None:
+        # Only to be exact: the next run takes the time since the last save for time between runs.
+        with suppress(sqlite3.Error):
+            self._time.save()
         self._db.close()
         # Only now: closing any of a process's files of a path drops SQLite's locks on it.
         self._lock.close()
@@ -239,12 +270,14 @@ class EventLog:
                 event.label,
                 event.type,
                 stored.json,
-                self._clock.wall_ns(),
+                self._time.now_ns(),
             ),
         )
+        self._time.save()
         return stored
 
-    def _last_of(self, event_id: str) -> Event:
+    def last_of(self, event_id: str) -> Event:
+        """The last record of an event that has started and not ended."""
         row = self._db.execute(
             "SELECT json FROM events WHERE id = ? ORDER BY seq DESC LIMIT 1", (event_id,)
         ).fetchone()
@@ -256,6 +289,102 @@ class EventLog:
             "ON CONFLICT (epoch) DO UPDATE SET number = max(number, excluded.number)",
             (epoch, number),
         )
+
+
+class _TimeKeeper:
+    """Log time on the system's clocks, and its row in the log."""
+
+    def __init__(self, db: sqlite3.Connection, clock: Clock, path: Path) -> None:
+        self._db, self._clock, self._path = db, clock, path
+        self._last_seq = int(db.execute("SELECT max(seq) FROM events").fetchone()[0] or 0)
+        self._at_ns = self._saved_ns = clock.monotonic_ns()
+        self._believed_ns = 0
+        row = db.execute(
+            "SELECT now_ns, wall_ns, ahead_ns, steady_ns, doubt_seq FROM log_time"
+        ).fetchone()
+        self._time = LogTime(*row) if row else self._first()
+
+    def _first(self) -> LogTime:
+        """The time of a log that has none yet: a new one, or one of an earlier version."""
+        wall_ns = self._clock.wall_ns()
+        newest = self._db.execute(
+            "SELECT stored_ns FROM events WHERE seq = ?", (self._last_seq,)
+        ).fetchone()
+        said = [wall_ns, *(newest or ())]
+        now_ns = min(filter(says_something, said), default=UNSET_BEFORE_NS)
+        time = LogTime(now_ns, now_ns if any(map(says_something, said)) else 0)
+        with _Transaction(self._db):
+            if newest is not None:
+                self._db.execute(_FROM_VERSION_2.format(now_ns=now_ns, set_ns=UNSET_BEFORE_NS))
+            self._write(time)
+        return time
+
+    def now_ns(self) -> int:
+        return self._now().now_ns
+
+    def _elapsed_ns(self) -> int:
+        return self._clock.monotonic_ns() - self._at_ns
+
+    def _now(self) -> LogTime:
+        return later(self._time, self._elapsed_ns())
+
+    def save(self) -> None:
+        """Store log time, in the transaction that is open if there is one."""
+        self._write(self._now())
+        self._saved_ns = self._clock.monotonic_ns()
+
+    def _write(self, time: LogTime) -> None:
+        self._db.execute("REPLACE INTO log_time VALUES (1, ?, ?, ?, ?, ?)", time)
+
+    def look(self, keep_s: float | None) -> None:
+        """Look whether more time has passed than the monotonic clock knows: between two runs."""
+        trust = Trust.of(keep_s)
+        left = trust._replace(at_once_ns=trust.at_once_ns - self._believed_ns)
+        now_ns, before = self._clock.monotonic_ns(), self._time
+        found = look(before, now_ns - self._at_ns, self._clock.wall_ns(), left, self._last_seq)
+        turned = bool(found.time.ahead_ns) != bool(before.ahead_ns)
+        if turned or found.older_ns or now_ns - self._saved_ns >= _SAVE_NS:
+            try:
+                self._store(found)
+            except sqlite3.Error:
+                # On a full disk. Nothing is believed then; the next event will tell.
+                return
+            self._saved_ns = now_ns
+        if found.older_ns and found.older_ns <= left.at_once_ns:
+            self._believed_ns += found.older_ns
+        self._time, self._at_ns = found.time, now_ns
+        if turned and keep_s is not None:
+            self._report(found, trust)
+
+    def _store(self, found: Look) -> None:
+        with _Transaction(self._db):
+            if found.older_ns:
+                # Log time has moved on; the events after these keep their age.
+                self._db.execute(
+                    "UPDATE events SET stored_ns = stored_ns + ? WHERE seq > ?",
+                    (found.older_ns, found.up_to_seq),
+                )
+            self._write(found.time)
+
+    def _report(self, found: Look, trust: Trust) -> None:
+        if found.time.ahead_ns:
+            log.warning(
+                "event log %s: the clock is %s ahead of what the log knows; events.keep_days "
+                "deletes nothing for that before the clock has kept to it for %s",
+                self._path, _span(found.time.ahead_ns), _span(trust.patience_ns),
+            )  # fmt: skip
+        elif found.older_ns:
+            log.warning(
+                "event log %s: the clock has kept to it; events are %s older",
+                self._path, _span(found.older_ns),
+            )  # fmt: skip
+        else:
+            log.warning("event log %s: the clock went back; no event was deleted", self._path)
+
+
+def _span(ns: int) -> str:
+    hours = ns / (3600 * NS_PER_S)
+    return f"{hours / 24:.0f} days" if hours >= 48 else f"{hours:.1f} hours"
 
 
 def log_path(run_folder: Path, configured: Path | None) -> Path:

@@ -58,10 +58,11 @@ class LogUpkeep:
             log.warning("the event log %s can be written again", self._events.path)
             self._changed()
 
-    def delete_old(self) -> float | None:
-        """Delete some old events; returns the seconds until there may be more to delete."""
-        if self._keep_s is None and self._keep_bytes is None:
-            return None
+    def delete_old(self) -> float:
+        """Delete some old events; returns the seconds until there may be more to delete.
+
+        Where all events are kept, this still keeps the log's time.
+        """
         now = self._clock.monotonic_ns()
         if now < self._due_ns:
             return (self._due_ns - now) / NS_PER_S

@@ -3,12 +3,16 @@
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
-from pipeline.clock import NS_PER_MS, NS_PER_S, isoformat
+import msgspec
+
+from pipeline.clock import NS_PER_MS, NS_PER_S, from_isoformat, isoformat
 from pipeline.public import records
 from pipeline.transport import messages
 from pipeline.transport.messages import Stamp, Transition
 
 _ALPHABET = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
+_TIME_DIGITS = 10
+_LAST_TIME = 32**_TIME_DIGITS - 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,20 +28,33 @@ class Wording:
     media_timed: bool
 
     def event(
-        self, transition: Transition, seq: int, known_id: str | None, latency_ms: dict[str, float]
+        self,
+        transition: Transition,
+        seq: int,
+        known_id: str | None,
+        latency_ms: dict[str, float],
+        start_time: str | None = None,
     ) -> records.Event:
-        """The public event of a transition; ``known_id`` is the action's id if it has one."""
+        """The public event of a transition; ``known_id`` is the action's id if it has one.
+
+        ``start_time`` is what the action's first event said: all of them tell the time by the
+        clock as it was then, so that none ends before it starts when the clock is set.
+        """
         change, streams = transition.change, transition.streams
+        began_ns = self.wall_ns(change.start_ns)
+        if start_time is not None:
+            began_ns = from_isoformat(start_time)
+        lasted_ns = None if change.end_ns is None else change.end_ns - change.start_ns
         return records.Event(
             seq=seq,
-            id=known_id or self._new_id(transition, seq),
+            id=known_id or self._new_id(transition, began_ns, seq),
             type=change.type,
             camera=transition.camera,
             label=change.label,
             score=rounded(change.score),
             top_score=rounded(change.top_score),
-            start_time=self._time(change.start_ns),
-            end_time=None if change.end_ns is None else self._time(change.end_ns),
+            start_time=isoformat(began_ns),
+            end_time=None if lasted_ns is None else isoformat(began_ns + lasted_ns),
             media_time=(seconds(change.start_pts_ns), seconds(change.end_pts_ns)),
             reason=change.reason,
             window=window(transition.window),
@@ -49,6 +66,17 @@ class Wording:
             latency_ms=latency_ms,
             model=self.model,
             log=self.log,
+        )
+
+    def interrupted(self, last: records.Event, seq: int, now_ns: int) -> records.Event:
+        """The end of an action whose ``last`` record was made by a fusion process that is gone.
+
+        ``now_ns`` is monotonic.
+        """
+        # The clock may have been set back since. Times of this form sort as they follow.
+        end_time = max(self._time(now_ns), last.start_time)
+        return msgspec.structs.replace(
+            last, seq=seq, type="end", reason="interrupted", end_time=end_time
         )
 
     def camera_status(self, status: messages.CameraStatus) -> records.CameraStatus:
@@ -98,13 +126,16 @@ class Wording:
     def _time(self, monotonic_ns: int) -> str:
         return isoformat(self.wall_ns(monotonic_ns))
 
-    def _new_id(self, transition: Transition, seq: int) -> str:
-        """Sorts by time within a camera, like a ULID."""
-        change = transition.change
-        start_ns = change.start_pts_ns if self.media_timed else None
-        if start_ns is None:
-            start_ns = self.wall_ns(change.start_ns)
-        return f"{transition.camera}-{base32(start_ns // NS_PER_MS, 10)}{base32(seq, 6)}"
+    def _new_id(self, transition: Transition, began_ns: int, seq: int) -> str:
+        """Sorts by time within a camera, like a ULID.
+
+        The time fills its ten digits whatever a clock or a file says; the sequence number keeps ids
+        apart.
+        """
+        media_ns = transition.change.start_pts_ns if self.media_timed else None
+        start_ns = began_ns if media_ns is None else media_ns
+        start_ms = min(max(0, start_ns // NS_PER_MS), _LAST_TIME)
+        return f"{transition.camera}-{base32(start_ms, _TIME_DIGITS)}{base32(seq, 6)}"
 
 
 def window(info: messages.WindowInfo) -> records.Window:
@@ -122,7 +153,9 @@ def latency(stamps: Iterable[Stamp]) -> dict[str, float]:
 
 
 def base32(number: int, digits: int) -> str:
-    """Crockford's base 32, as ULIDs use it."""
+    """Crockford's base 32, as ULIDs use it. ``number`` is 0 or more; raises ValueError."""
+    if number < 0:
+        raise ValueError(f"must be 0 or more, got {number}")
     text = ""
     while number or len(text) < digits:
         number, digit = divmod(number, 32)

@@ -8,7 +8,7 @@ from typing import cast
 
 import msgspec
 
-from pipeline.clock import NS_PER_S, isoformat
+from pipeline.clock import NS_PER_S
 from pipeline.errors import EventLogError
 from pipeline.model.pack import ModelPack
 from pipeline.public import records
@@ -57,7 +57,7 @@ class Publish:
         authenticator = self._access.authenticator if self._access is not None else None
         self._public = bus.public_publisher(config.publish.events, authenticator)
         self._router = bus.public_router(config.publish.replay, authenticator)
-        self._log = EventLog(log_path(context.run_dir, config.events.log))
+        self._log = EventLog(log_path(context.run_dir, config.events.log), context.clock)
         self._wording = Wording(
             log=self._log.identity,
             model=_model(ModelPack.load(config.model)),
@@ -122,7 +122,8 @@ class Publish:
 
         def event(seq: int, known_id: str | None) -> Event:
             latency_ms = self._latency(transition.captured_ns, transition.trail, took_ns)
-            return self._wording.event(transition, seq, known_id, latency_ms)
+            start_time = None if known_id is None else self._log.last_of(known_id).start_time
+            return self._wording.event(transition, seq, known_id, latency_ms, start_time)
 
         self._publish(self._log.append(message.epoch, message.number, transition.key, event))
         if transition.change.type == "start":
@@ -142,13 +143,7 @@ class Publish:
 
     def _interrupted(self, seq: int, last: Event) -> Event:
         """The end of an event whose fusion process is gone."""
-        return msgspec.structs.replace(
-            last,
-            seq=seq,
-            type="end",
-            reason="interrupted",
-            end_time=isoformat(self._clock.wall_ns()),
-        )
+        return self._wording.interrupted(last, seq, self._clock.monotonic_ns())
 
     def _wall_ns(self, monotonic_ns: int) -> int:
         return self._clock.wall_ns() - (self._clock.monotonic_ns() - monotonic_ns)

@@ -157,3 +157,40 @@ def test_a_clip_that_cant_be_read_is_left_out_and_named(
     clips = sample_clips(tiny_config(), tmp_path, 2)
     assert len(clips) == 5
     assert "left0.mp4" in caplog.text
+
+
+def test_a_checkpoint_with_a_label_that_no_pack_holds_is_one_line(
+    run: Path, data: Path, tmp_path: Path
+) -> None:
+    """As earlier versions trained it. Nothing is decoded for it."""
+    config = tiny_config(spatial=SHALLOW).model_copy(
+        update={"labels": ("background", "left", "push/pull"), "swaps": {}, "reversals": {}}
+    )
+    save_checkpoint(tmp_path / "final.pt", model_of(config), config, METRICS)
+    result = call(tmp_path, tmp_path / "tiny", data)
+    assert result.exit_code == 2
+    assert "final.pt: its configuration can't be used: labels.2: label 'push/pull' has '/'" in (
+        result.stderr
+    )
+    assert len(result.stderr.splitlines()) == 1
+
+
+def test_a_folder_that_cannot_be_written_is_one_line(run: Path, data: Path, tmp_path: Path) -> None:
+    (tmp_path / "tiny").write_text("a file")
+    result = call(run, tmp_path / "tiny", data)
+    assert result.exit_code == 1
+    assert result.stderr.splitlines() == [f"error: {tmp_path / 'tiny'}: File exists"]
+
+
+def test_progress_is_told_in_lines(
+    run: Path, data: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO", "export")
+    assert call(run, tmp_path / "tiny", data, "--int8", "temporal", "--folds", run).exit_code == 0
+    told = [record.getMessage() for record in caplog.records if record.name == "export.clips"]
+    for words in (
+        "clips to compare on: 6 of 6",
+        "fold 0, to calibrate on: 3 of 3",
+        "fold 1: 3 of 3",
+    ):
+        assert words in told

@@ -15,6 +15,7 @@ from typer.testing import CliRunner
 
 from pipeline.errors import KeysError
 from pipeline.keys import app
+from pipeline.public.access import entries
 from pipeline.public.key_folder import ClientKeys, KeyFolder, read_client_keys
 from pipeline.transport.bus import Bus
 from pipeline.transport.zap import new_key_pair
@@ -102,6 +103,26 @@ def test_the_command_line(tmp_path: Path) -> None:
     assert runner.invoke(app, ["revoke", "roof", *folder]).exit_code == 0
     assert "roof" not in runner.invoke(app, ["list", *folder]).stdout
     assert runner.invoke(app, ["revoke", "roof", *folder]).exit_code == 2
+
+
+def test_each_change_of_a_key_folder_is_noticed(tmp_path: Path) -> None:
+    """Also two within the resolution of the folder's time, and a file written again in place."""
+    folder = KeyFolder(tmp_path)
+    folder.new("roof")
+    clients, seen = tmp_path / "clients", []
+    seen.append(entries(clients))
+    folder.new("hall")
+    seen.append(entries(clients))
+    folder.revoke("roof")
+    about = clients.stat()
+    os.utime(clients, ns=(about.st_atime_ns, 0))
+    seen.append(entries(clients))
+    path = clients / "hall.json"
+    path.write_bytes(path.read_bytes())
+    seen.append(entries(clients))
+    assert entries(clients) == seen[-1]
+    assert len(set(seen)) == 4
+    assert entries(tmp_path / "none") == frozenset()
 
 
 class Guarded:

@@ -13,7 +13,7 @@ from training.linear import FixedStreams
 def decoded(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A cache that holds the clips of ``write_data``, for any folder they are written to.
 
-    A cache finds a clip by its path within the data and by its size.
+    A cache finds a clip by its content, wherever its file lies.
     """
     folder = tmp_path_factory.mktemp("decoded")
     load_data(tiny_config(), write_data(folder / "data", clips=4), folder / "cache")

@@ -1,26 +1,43 @@
 """``python -m training.flow``: train and export the network of the flow method ``deep``."""
 
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated
 
 import numpy as np
 import typer
-from rich.progress import Progress
 
-from training.config import ConfigError
-from training.flow.config import FlowTrainConfig
-from training.flow.export import FlowExportError, export_flow
-from training.flow.scenes import Scenes, render_many
-from training.flow.textures import Gray, PhotoError, clip_frames, load_photos
-from training.flow.train import (
-    FlowCheckpointError,
-    load_checkpoint,
-    mean_error,
-    save_checkpoint,
-    train_flow,
-)
-from training.terminal import EXIT_REFUSED, fail, progress_bar, set_threads
+from pipeline.errors import MissingPackageError, needs_extra
+from training.__main__ import PACKAGES
+
+try:
+    with needs_extra("training", PACKAGES):
+        from training.config import ConfigError
+        from training.flow.config import FlowTrainConfig
+        from training.flow.export import FlowExportError, export_flow
+        from training.flow.scenes import Scenes, render_many
+        from training.flow.textures import Gray, PhotoError, clip_frames, load_photos
+        from training.flow.train import (
+            FlowCheckpointError,
+            load_checkpoint,
+            mean_error,
+            save_checkpoint,
+            train_flow,
+        )
+        from training.processor import set_threads
+        from training.session import StopRequest
+        from training.terminal import (
+            EXIT_REFUSED,
+            EXIT_SIGNAL,
+            Bar,
+            fail,
+            print_line,
+            progress_bar,
+        )
+except MissingPackageError as missing:
+    print(f"error: {missing}", file=sys.stderr)
+    sys.exit(missing.exit_code)
 
 HELD_OUT_PHOTOS = 10  # every tenth photograph is used for validation alone
 
@@ -41,11 +58,11 @@ def backgrounds(config: FlowTrainConfig, photos: Path, data: Path | None) -> lis
     return found
 
 
-def scenes_of(config: FlowTrainConfig, photos: list[Gray], bar: Progress) -> tuple[Scenes, Scenes]:
+def scenes_of(config: FlowTrainConfig, photos: list[Gray], bar: Bar) -> tuple[Scenes, Scenes]:
     """Scenes to train on and scenes to validate on, rendered with different photographs."""
     held_out = photos[::HELD_OUT_PHOTOS]
     kept = [photo for index, photo in enumerate(photos) if index % HELD_OUT_PHOTOS] or held_out
-    task = bar.add_task("rendering", total=config.scenes + config.held_out, note="")
+    task = bar.add_task("rendering", total=config.scenes + config.held_out)
 
     def advance() -> None:
         bar.advance(task)
@@ -54,8 +71,8 @@ def scenes_of(config: FlowTrainConfig, photos: list[Gray], bar: Progress) -> tup
     return render_many(config.seed + 2, kept, config.scene, config.scenes, advance), validation
 
 
-def reporter(bar: Progress, iterations: int) -> Callable[[int, float], None]:
-    task = bar.add_task("training", total=iterations, note="")
+def reporter(bar: Bar, iterations: int) -> Callable[[int, float], None]:
+    task = bar.add_task("training", total=iterations)
     smooth = {"loss": 0.0}
 
     def report(iteration: int, loss: float) -> None:
@@ -81,13 +98,19 @@ def train(
     try:
         settings = FlowTrainConfig.load(config)
         found = backgrounds(settings, photos, data)
+        out.mkdir(parents=True, exist_ok=True)
+        with StopRequest() as stop, progress_bar() as bar:
+            scenes, held_out = scenes_of(settings, found, bar)
+            network = train_flow(settings, scenes, reporter(bar, settings.iterations), stop)
+        error_px = mean_error(network, held_out)
+        save_checkpoint(out / "deep.pt", network, settings, error_px)
     except (ConfigError, PhotoError) as error:
         raise fail(error) from None
-    with progress_bar() as bar:
-        scenes, held_out = scenes_of(settings, found, bar)
-        network = train_flow(settings, scenes, reporter(bar, settings.iterations))
-    error_px = mean_error(network, held_out)
-    save_checkpoint(out / "deep.pt", network, settings, error_px)
+    except (FloatingPointError, OSError) as error:
+        raise fail(error, EXIT_REFUSED) from None
+    if stop():
+        print_line(f"stopped early: {out / 'deep.pt'} has what was learned until then")
+        raise typer.Exit(EXIT_SIGNAL + stop.number)
     typer.echo(f"{out / 'deep.pt'}: {error_px:.3f} px on {len(held_out.frames)} held-out scenes")
 
 

@@ -12,6 +12,7 @@ from torch import Tensor
 from torch.nn import functional
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
+from training.files import tensors, write_whole
 from training.flow.camera import filmed
 from training.flow.config import CameraConfig, FlowTrainConfig
 from training.flow.network import DeepFlow
@@ -86,11 +87,13 @@ def train_flow(
     config: FlowTrainConfig,
     scenes: Scenes,
     report: Callable[[int, float], object],
+    stop: Callable[[], bool] = lambda: False,
 ) -> DeepFlow:
     """Train on rendered scenes; returns the averaged network in evaluation mode.
 
-    ``report`` is called with iteration and loss. Raises FloatingPointError when the loss is no
-    longer finite.
+    ``report`` is called with iteration and loss. ``stop`` is called after each iteration; true ends
+    training, and the network is what it has become by then. Raises FloatingPointError when the
+    loss is no longer finite.
     """
     torch.manual_seed(config.seed)
     rng = np.random.default_rng(config.seed)
@@ -119,6 +122,8 @@ def train_flow(
         if not math.isfinite(value):
             raise FloatingPointError(f"the loss is {value} at iteration {iteration}")
         report(iteration, value)
+        if stop():
+            break
     averaged = average.module.eval()
     assert isinstance(averaged, DeepFlow)
     return averaged
@@ -128,16 +133,13 @@ def save_checkpoint(
     path: Path, network: DeepFlow, config: FlowTrainConfig, error_px: float
 ) -> None:
     """Weights, configuration and error in one file, readable with ``weights_only=True``."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    torch.save(
-        {
-            "format": CHECKPOINT_FORMAT,
-            "config": config.model_dump_json(),
-            "error_px": error_px,
-            "weights": network.state_dict(),
-        },
-        path,
-    )
+    content = {
+        "format": CHECKPOINT_FORMAT,
+        "config": config.model_dump_json(),
+        "error_px": error_px,
+        "weights": network.state_dict(),
+    }
+    write_whole(path, tensors(content))
 
 
 def load_checkpoint(path: Path) -> tuple[DeepFlow, FlowTrainConfig, float]:

@@ -189,9 +189,9 @@ def test_what_is_no_log_is_refused_by_name(tmp_path: Path) -> None:
 def test_a_newer_version_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "log"
     with sqlite3.connect(path) as db:
-        db.execute("PRAGMA user_version = 3")
+        db.execute("PRAGMA user_version = 4")
     db.close()
-    with pytest.raises(EventLogError, match=r"newer version \(3\)"):
+    with pytest.raises(EventLogError, match=r"newer version \(4\)"):
         EventLog(path)
 
 
