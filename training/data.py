@@ -312,8 +312,8 @@ def _made_by() -> tuple[object, ...]:
     ]
     code = code_digest(
         arrays, flow, *methods, demo, follow, sampling, flow_fields, preprocess, media_time, pixels,
-        stream, video_file, photometric, lite0, frozen, SpatialNetwork, video_frames, step_clip, Backbone, motion_of,
-        appearance_of, _stepped_episode, _drawn,
+        stream, video_file, photometric, lite0, frozen, SpatialNetwork, video_frames, step_clip,
+        Backbone, motion_of, appearance_of, _stepped_episode, _drawn,
     )  # fmt: skip
     return CACHE_VERSION, code, library_versions(*LIBRARIES)
 
