@@ -145,8 +145,7 @@ def test_a_port_that_is_taken_is_one_line(scratch: Path, tiny: Path, pages: Page
     ):
         assert run.process.wait(60) == 2
         assert run.log().splitlines() == [
-            f"error: supervisor.metrics: can't serve at {pages.address}: Address already in use; "
-            "choose another port, or stop what uses it"
+            f"error: supervisor.metrics: can't bind tcp://{pages.address}: already in use"
         ]
 
 
