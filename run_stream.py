@@ -14,14 +14,19 @@ from pipeline.decision.recheck import Recheck
 from pipeline.decision.recording import Recording, check_new
 from pipeline.errors import (
     EXIT_OK,
+    EXIT_STAGE,
+    EXIT_USAGE,
     TwoStreamError,
+    os_reason,
 )
 from pipeline.model.pack import NETWORKS, ModelPack
 from pipeline.public.key_folder import KeyFolder
 from pipeline.public.records import to_json
+from pipeline.run.log_lines import LineHandler, log_crash, log_uncaught
 from pipeline.run.outputs.base import MakeOutput
 from pipeline.run.outputs.lines import EventLines, as_json, as_text
 from pipeline.run.outputs.table import LiveTable
+from pipeline.run.standard_streams import open_missing_streams, say, show
 from pipeline.run.supervisor import run
 from pipeline.transport.sockets import check_bind
 
@@ -76,7 +81,7 @@ def start_logging(level_name: str, table: bool) -> None:
     # The table shows the state of the cameras; log lines would break it up.
     logging.basicConfig(
         level=max(level, logging.ERROR) if table else level,
-        stream=sys.stderr,
+        handlers=[LineHandler()],
         format="%(asctime)s %(levelname)s %(message)s",
     )
 
@@ -87,13 +92,28 @@ def replayed(folder: Path, model: Path | None, form: Callable[[bytes], str]) -> 
         recording = Recording(folder)
         again = Recheck(recording, ModelPack.load(model or Path(recording.about.model)))
         for event in again:
-            print(form(to_json(event)))
-    except TwoStreamError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return error.exit_code
+            show(form(to_json(event)))
+    except BrokenPipeError:
+        return EXIT_OK  # `| head` has seen enough
+    except OSError as error:
+        say(f"error: standard output can't be written: {os_reason(error)}")
+        return EXIT_USAGE
     if again.differing:
-        print(f"{again.differing} decisions differ from those recorded", file=sys.stderr)
+        say(f"{again.differing} decisions differ from those recorded")
     return 1 if again.differing else EXIT_OK
+
+
+def with_last_words(work: Callable[[], int]) -> int:
+    """The exit code of ``work``; what ends it is said in one line for each problem."""
+    try:
+        return work()
+    except TwoStreamError as error:
+        for line in str(error).splitlines():
+            say(f"error: {line}")
+        return error.exit_code
+    except Exception as error:
+        log_crash(log, "ended by an unexpected error", error)
+        return EXIT_STAGE
 
 
 def main(
@@ -127,6 +147,7 @@ def main(
     log_level: Annotated[str, typer.Option(help="DEBUG, INFO, WARNING or ERROR")] = "INFO",
 ) -> None:
     """Recognise actions in live video. Without arguments: run the built-in demo camera."""
+    missing = open_missing_streams()
     table = not json and sys.stdout.isatty() and not check_only
     overrides: dict[str, Any] = {
         "model": str(model) if model else None,
@@ -138,20 +159,21 @@ def main(
         fields = {"source": source, "transport": transport, "loop": loop or None}
         overrides["cameras"] = {camera: {k: v for k, v in fields.items() if v is not None}}
     start_logging(log_level, table)
-    if replay is not None:
-        raise typer.Exit(replayed(replay, model, as_json if json else as_text))
-    try:
+    log_uncaught()
+
+    def work() -> int:
+        if replay is not None:
+            return replayed(replay, model, as_json if json else as_text)
         settings = build_config(config, overrides)
         check(settings, verify_graphs=check_only)
         if check_only:
-            cameras = ", ".join(settings.cameras)
-            print(f"config, pack and endpoints are fine; cameras: {cameras}", file=sys.stderr)
-            raise typer.Exit(EXIT_OK)
-        raise typer.Exit(run(settings, outputs(json), duration))
-    except TwoStreamError as error:
-        for line in str(error).splitlines():
-            print(f"error: {line}", file=sys.stderr)
-        raise typer.Exit(error.exit_code) from None
+            say(f"config, pack and endpoints are fine; cameras: {', '.join(settings.cameras)}")
+            return EXIT_OK
+        if "stdout" in missing:
+            log.warning("standard output is closed: events are not printed")
+        return run(settings, [] if "stdout" in missing else outputs(json), duration)
+
+    raise typer.Exit(with_last_words(work))
 
 
 if __name__ == "__main__":
