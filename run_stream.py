@@ -18,13 +18,17 @@ from pipeline.decision.recording import Recording
 from pipeline.errors import (
     EXIT_NO_SOURCE,
     EXIT_OK,
+    EXIT_STAGE,
     EXIT_USAGE,
     ConfigError,
     TwoStreamError,
+    os_reason,
 )
 from pipeline.model.pack import ModelPack
 from pipeline.public.records import to_json
 from pipeline.run import logs
+from pipeline.run.limits import make_room
+from pipeline.run.log_lines import log_crash
 from pipeline.run.look import Look, look_at_cameras
 from pipeline.run.outputs.base import MakeOutput
 from pipeline.run.outputs.lines import EventLines, as_json, as_text
@@ -36,6 +40,7 @@ from pipeline.run.preflight import (
     summary,
     what_it_is,
 )
+from pipeline.run.standard_streams import open_missing_streams, say, show
 from pipeline.run.supervisor import run
 from pipeline.sources.address import problem
 
@@ -95,23 +100,24 @@ def checked(config: Config, path: Path | None, look: bool) -> int:
     if path is not None and holds_secret(config) and path.stat().st_mode & 0o077:
         warnings.append(f"{path} holds a password and others may read it; run chmod 600 {path}")
     for warning in warnings:
-        print(f"warning: {warning}", file=sys.stderr)
+        say(f"warning: {warning}")
     if found.problems or found.pack is None:
         return EXIT_USAGE
+    make_room(config)
     rows = summary(config, found.pack)
     width = max(len(what) for what, _ in rows)
     for what, how in rows:
-        print(f"{what:{width}}  {how}", file=sys.stderr)
-    print("config, pack and endpoints are fine", file=sys.stderr)
+        say(f"{what:{width}}  {how}")
+    say("config, pack and endpoints are fine")
     return shown_cameras(look_at_cameras(config, found.pack)) if look else EXIT_OK
 
 
 def shown_cameras(looks: list[Look]) -> int:
     """Print what each camera sends and what would be better; returns the exit code."""
     for look in looks:
-        print(look.error or f"{look.camera}: {look.sends}", file=sys.stderr)
+        say(str(look.error) if look.error else f"{look.camera}: {look.sends}")
         for remedy in look.remedies:
-            print(f"    {remedy}", file=sys.stderr)
+            say(f"    {remedy}")
     return EXIT_NO_SOURCE if any(look.error for look in looks) else EXIT_OK
 
 
@@ -138,10 +144,16 @@ def replayed(folder: Path, model: Path | None, form: Callable[[bytes], str]) -> 
     """Decide a recording again and print its events; returns 1 when a decision differs."""
     recording = Recording(folder)
     again = Recheck(recording, ModelPack.load(model or Path(recording.about.model)))
-    for event in again:
-        print(form(to_json(event)))
+    try:
+        for event in again:
+            show(form(to_json(event)))
+    except BrokenPipeError:
+        return EXIT_OK  # `| head` has seen enough
+    except OSError as error:
+        say(f"error: standard output can't be written: {os_reason(error)}")
+        return EXIT_USAGE
     if again.differing:
-        print(f"{again.differing} decisions differ from those recorded", file=sys.stderr)
+        say(f"{again.differing} decisions differ from those recorded")
     return 1 if again.differing else EXIT_OK
 
 
@@ -196,6 +208,7 @@ def source_settings(
 def act(given: dict[str, Any]) -> int:
     """Do what the options say that are ``given``; returns the exit code."""
     json, only_check = "--json" in given, "--check" in given
+    missing = open_missing_streams()
     table = not json and sys.stdout.isatty() and not only_check
     start_logging(given["--log-level"], given["--log-format"], table)
     check_together(given)
@@ -218,7 +231,21 @@ def act(given: dict[str, Any]) -> int:
     config = build_config(path, overrides)
     if only_check:
         return checked(config, path, "--open" in given)
-    return started(config, outputs(json), given.get("--duration"))
+    if "stdout" in missing:
+        log.warning("standard output is closed: events are not printed")
+    return started(config, [] if "stdout" in missing else outputs(json), given.get("--duration"))
+
+
+def with_last_words(work: Callable[[], int]) -> int:
+    """The exit code of ``work``; what ends it is one line for each problem."""
+    try:
+        return work()
+    except TwoStreamError as error:
+        logs.fail(error, logs.form())
+        return error.exit_code
+    except Exception as error:
+        log_crash(log, "ended by an unexpected error", error)
+        return EXIT_STAGE
 
 
 def main(
@@ -273,12 +300,7 @@ def main(
         for name, value in asked
         if value is not None and value is not False
     }
-    try:
-        code = act(given)
-    except TwoStreamError as error:
-        logs.fail(error, logs.form())
-        code = error.exit_code
-    raise typer.Exit(code)
+    raise typer.Exit(with_last_words(partial(act, given)))
 
 
 def cli() -> None:

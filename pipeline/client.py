@@ -22,6 +22,7 @@ from typing import Any, Self
 import msgspec
 import zmq
 
+from pipeline.errors import BusError
 from pipeline.public.key_folder import ClientKeys, read_client_keys
 from pipeline.public.records import Event, event_from_json
 from pipeline.transport.messages import BadMessage
@@ -63,7 +64,7 @@ class _Connection:
         for socket, endpoint in ((self._events, events), (self._replay, replay)):
             socket.setsockopt(zmq.LINGER, 0)
             _show_key(socket, key)
-            socket.connect(endpoint)
+            _connect(socket, endpoint)
             self._poller.register(socket, zmq.POLLIN)
         self.since = time.monotonic()
 
@@ -81,6 +82,16 @@ class _Connection:
         self._replay.close()
 
 
+def _connect(socket: "zmq.Socket[bytes]", endpoint: str) -> None:
+    try:
+        socket.connect(endpoint)
+    except zmq.ZMQError as error:
+        raise BusError(
+            f"can't connect to {endpoint}: {error.strerror}; an endpoint looks like "
+            "tcp://127.0.0.1:5555 or ipc:///path, and such a path has at most 107 bytes"
+        ) from None
+
+
 def _show_key(socket: "zmq.Socket[bytes]", key: ClientKeys | None) -> None:
     if key is not None:
         socket.setsockopt(zmq.CURVE_PUBLICKEY, key.public.encode())
@@ -94,7 +105,8 @@ class EventClient:
     ``since``: deliver everything after that ``seq`` first; None: begin with what comes next.
     ``camera`` and ``label`` filter what is delivered. ``key`` is the file that
     ``python -m pipeline.keys new`` made for this client, where the server asks for one; raises
-    :class:`pipeline.errors.KeysError` when it can't be used.
+    :class:`pipeline.errors.KeysError` when it can't be used, and
+    :class:`pipeline.errors.BusError` for an endpoint that can't be one.
     """
 
     def __init__(

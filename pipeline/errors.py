@@ -5,14 +5,22 @@ holds a secret. ``run_stream.py`` and a stage's process catch :class:`TwoStreamE
 end with its :attr:`~TwoStreamError.exit_code`.
 """
 
+import errno
+import traceback
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import ClassVar, Literal
 
 EXIT_OK, EXIT_USAGE, EXIT_NO_SOURCE, EXIT_STAGE = 0, 2, 3, 4
-"""Done or stopped; bad usage or config; no source could be opened; a stage kept failing."""
+"""Done or stopped; bad usage or config; no source could be opened; a stage, or the program itself,
+kept failing."""
 
 SourceErrorKind = Literal["not_found", "unreadable", "unreachable", "unauthorised", "stalled"]
+
+
+PLACES_SHOWN = 6
+"""Calls that :func:`in_one_line` names, the innermost first."""
 
 
 class TwoStreamError(Exception):
@@ -30,7 +38,7 @@ class PackError(TwoStreamError):
 
 
 class BusError(TwoStreamError):
-    """A socket that can't be bound; names the endpoint and the reason."""
+    """A socket that can't be bound or connected; names the endpoint and the reason."""
 
 
 class KeysError(TwoStreamError):
@@ -99,3 +107,24 @@ class SourceError(TwoStreamError):
         self.reason = reason or message
         self.kind: SourceErrorKind = kind
         self.permanent = permanent
+
+
+def in_one_line(error: BaseException) -> str:
+    """What went wrong and where, without a traceback.
+
+    ``KeyError: 'door' (fusion.py:88 in work < stage_process.py:40 in run_loop)``. A
+    :class:`TwoStreamError` says all that in its own words.
+    """
+    text = " ".join(str(error).split())
+    if isinstance(error, TwoStreamError):
+        return text
+    frames = reversed(traceback.extract_tb(error.__traceback__)[-PLACES_SHOWN:])
+    places = " < ".join(f"{Path(f.filename).name}:{f.lineno} in {f.name}" for f in frames)
+    kind = type(error).__name__
+    return f"{kind}: {text}" + (f" ({places})" if places else "")
+
+
+def os_reason(error: OSError) -> str:
+    """The reason in words, without number and file name: ``Read-only file system``."""
+    limit = " (ulimit -f, LimitFSIZE=)" if error.errno == errno.EFBIG else ""
+    return (error.strerror or str(error)) + limit

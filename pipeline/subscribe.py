@@ -1,5 +1,6 @@
 """``python -m pipeline.subscribe``: print events on the terminal as they arrive."""
 
+import io
 import re
 import sys
 from pathlib import Path
@@ -11,9 +12,10 @@ from rich.console import Console
 from pipeline.client import DEFAULT_EVENTS, DEFAULT_REPLAY, EventClient
 from pipeline.config.paths import at_home, stray_address
 from pipeline.config.schema import CAMERA_NAME
-from pipeline.errors import ConfigError, TwoStreamError
+from pipeline.errors import ConfigError, TwoStreamError, os_reason
 from pipeline.public.event_line import event_line
 from pipeline.public.records import to_json
+from pipeline.run.standard_streams import open_missing_streams, say, show
 
 _ENDPOINT = re.compile(r"tcp://(\[[0-9A-Fa-f:.%\w]+\]|[\w.-]+):([0-9]{1,5})|ipc://.+")
 
@@ -51,6 +53,9 @@ def main(
     json: Annotated[bool, typer.Option("--json", help="print one JSON object per line")] = False,
 ) -> None:
     """Print the events of a running pipeline; request missed ones again."""
+    open_missing_streams()
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # α on a terminal that knows ASCII alone
     console = Console()
     try:
         check(connect, replay, camera)
@@ -60,22 +65,24 @@ def main(
         )
     except TwoStreamError as error:
         for line in str(error).splitlines():
-            typer.echo(f"error: {line}", err=True)
+            say(f"error: {line}")
         raise typer.Exit(error.exit_code) from None
     with client:
         try:
             for event in client:
                 if json:
-                    sys.stdout.write(to_json(event).decode() + "\n")
-                    sys.stdout.flush()
+                    show(to_json(event).decode())
                 else:
                     console.print(event_line(event))
         except (KeyboardInterrupt, BrokenPipeError):
             raise typer.Exit(0) from None
+        except OSError as error:
+            say(f"error: standard output can't be written: {os_reason(error)}")
+            raise typer.Exit(2) from None
 
 
 if __name__ == "__main__":
     if stray := stray_address(sys.argv[1:], takes={"--connect", "--replay"}):
-        typer.echo(f"error: {stray}", err=True)
+        say(f"error: {stray}")
         raise SystemExit(2)
     typer.run(main)

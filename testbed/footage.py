@@ -1,6 +1,7 @@
 """Clips for tests and benchmarks: drawn here, or from the shared footage."""
 
 import os
+import struct
 from pathlib import Path
 
 import cv2
@@ -26,6 +27,17 @@ def panning_clip(
         left = round(offset)
         writer.write(np.ascontiguousarray(texture[:, left : left + width]))
     writer.release()
+    return path
+
+
+def turned_clip(clip: Path, path: Path) -> Path:
+    """Copy an MP4 file and note in it that its pictures stand on their side, as phones do."""
+    data = bytearray(clip.read_bytes())
+    place = data.index(b"tkhd") + 4 + 40  # the matrix in the track's header, version 0
+    height = 240
+    matrix = (0, 1 << 16, 0, -1 << 16, 0, 0, height << 16, 0, 1 << 30)
+    data[place : place + 36] = struct.pack(">9i", *matrix)
+    path.write_bytes(data)
     return path
 
 

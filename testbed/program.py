@@ -41,12 +41,16 @@ class PipelineRun:
     """``run_stream.py`` as a process of its own, and a plain SUB socket that receives its messages.
 
     ``settings`` is the config as plain data. Public endpoints and the run folder are in ``folder``
-    unless ``settings`` has others. Leaving the context stops the program.
+    unless ``settings`` has others; a ``run_dir`` of None leaves it out. ``wrapper`` is a command
+    that executes the program in its own place, such as ``prlimit --nofile=64``. Leaving the context
+    stops the program.
     """
 
     folder: Path
     settings: dict[str, Any]
     arguments: tuple[str, ...] = ()
+    wrapper: tuple[str, ...] = ()
+    environment: dict[str, str] = field(default_factory=dict)
     heard: list[Heard] = field(default_factory=list)
 
     def __enter__(self) -> Self:
@@ -60,6 +64,7 @@ class PipelineRun:
         publish |= self.settings.get("publish", {})
         self.endpoints = publish
         runtime = {"run_dir": str(self.runs), **self.settings.get("runtime", {})}
+        self.runs = Path(runtime["run_dir"] or self.folder / "runs")
         config = {**self.settings, "publish": publish, "runtime": runtime}
         path = self.folder / "config.yaml"
         path.write_text(yaml.safe_dump(config))
@@ -67,11 +72,12 @@ class PipelineRun:
         self._stop_listening = threading.Event()
         self._listener = threading.Thread(target=self._listen, daemon=True)
         self._listener.start()
+        program = [sys.executable, str(PROJECT / "run_stream.py"), "-c", str(path), "--json"]
         self.process = subprocess.Popen(
-            [sys.executable, str(PROJECT / "run_stream.py"), "-c", path, "--json", *self.arguments],
+            [*self.wrapper, *program, *self.arguments],
             stdout=subprocess.PIPE,
             stderr=self._errors,
-            env={**os.environ, _MARK: str(self.folder)},
+            env={**os.environ, _MARK: str(self.folder), **self.environment},
         )
         self._known_run = ""
         self._lines: queue.Queue[bytes] = queue.Queue()

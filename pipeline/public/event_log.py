@@ -4,6 +4,7 @@
 used twice, whoever is killed when.
 """
 
+import contextlib
 import fcntl
 import logging
 import os
@@ -11,10 +12,10 @@ import sqlite3
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from pipeline.clock import NS_PER_S, SYSTEM_CLOCK, Clock
-from pipeline.errors import EventLogError
+from pipeline.errors import EventLogError, os_reason
 from pipeline.public.log_time import (
     UNSET_BEFORE_NS,
     LogTime,
@@ -75,6 +76,8 @@ UPDATE events SET stored_ns = {now_ns} WHERE NOT stored_ns BETWEEN {set_ns} AND 
 """
 DELETE_AT_ONCE = 500
 """Most events that one call of :meth:`EventLog.delete_old` deletes: it must not hold up others."""
+MAX_PATH = 507
+"""Bytes of the path of a file that SQLite opens, with room for its journal's ending."""
 _MAX_INTEGER = (1 << 63) - 1
 _SAVE_NS = 600 * NS_PER_S
 """How often log time is stored without an event; each time takes a sync of the disk."""
@@ -94,6 +97,7 @@ class EventLog:
 
     def __init__(self, path: Path, clock: Clock = SYSTEM_CLOCK) -> None:
         self.path = path
+        _check_length(path)
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             self._lock = path.open("ab")
@@ -112,7 +116,9 @@ class EventLog:
             self._db.executescript(_SCHEMA)
             self.identity = self._identify()
             self._time = _TimeKeeper(self._db, clock, path)
-        except (sqlite3.Error, OSError) as error:
+        except OSError as error:
+            raise EventLogError(f"event log {path}: {os_reason(error)}") from None
+        except sqlite3.Error as error:
             raise EventLogError(f"event log {path}: {error}") from None
 
     def _claim(self) -> None:
@@ -392,24 +398,39 @@ def log_path(run_folder: Path, configured: Path | None) -> Path:
     return configured or run_folder / "events.sqlite"
 
 
-def read_since(path: Path, seq: int) -> list[bytes]:
-    """JSON of all events after ``seq``, from a log whose writer may be gone.
+def _check_length(path: Path) -> None:
+    length = len(os.fsencode(os.path.abspath(path)))
+    if length > MAX_PATH:
+        raise EventLogError(
+            f"event log {path}: its path has {length} bytes; SQLite opens at most {MAX_PATH}"
+        )
+
+
+def read_since(path: Path, seq: int, limit: int = -1) -> list[bytes]:
+    """JSON of the events after ``seq``, from a log whose writer may be gone; -1: of all of them.
 
     Empty when the file does not exist, or its writer has not made the tables yet.
     Raises :class:`EventLogError` for a file that is no event log.
     """
+    words = "SELECT json FROM events WHERE seq > ? ORDER BY seq LIMIT ?"
+    return [bytes(row[0]) for row in _read(path, words, (seq, limit))]
+
+
+def newest_seq(path: Path) -> int:
+    """The newest ``seq`` of such a log; 0 when there is none. Raises :class:`EventLogError`."""
+    return int(next(iter(_read(path, "SELECT max(seq) FROM events", ())), (0,))[0] or 0)
+
+
+def _read(path: Path, words: str, values: tuple[int, ...]) -> list[tuple[Any, ...]]:
     if not path.is_file():
         return []
-    db = sqlite3.connect(path, timeout=5.0)
     try:
-        if not db.execute("SELECT 1 FROM sqlite_master WHERE name = 'events'").fetchone():
-            return []
-        rows = db.execute("SELECT json FROM events WHERE seq > ? ORDER BY seq", (seq,)).fetchall()
+        with contextlib.closing(sqlite3.connect(path, timeout=5.0)) as db:
+            if not db.execute("SELECT 1 FROM sqlite_master WHERE name = 'events'").fetchone():
+                return []
+            return db.execute(words, values).fetchall()
     except sqlite3.Error as error:
         raise EventLogError(f"event log {path}: {error}") from None
-    finally:
-        db.close()
-    return [bytes(row[0]) for row in rows]
 
 
 class _Transaction:

@@ -5,6 +5,7 @@ from collections.abc import Callable
 
 from pipeline.clock import Clock
 from pipeline.config import Config
+from pipeline.errors import EXIT_NO_SOURCE, EXIT_OK
 from pipeline.public.camera_states import CameraStates
 from pipeline.sources.base import is_file
 from pipeline.transport.messages import CameraState, CameraStatus, Quarantined
@@ -23,9 +24,10 @@ class CameraBoard:
         self._publish = publish
         self._stalled: set[str] = set()
         self._segments: dict[str, int] = {}
+        self._troubled: set[str] = set()
         self.states = CameraStates()
         self.any_opened = False
-        """Whether any camera has been online."""
+        """Whether any camera has given a frame."""
 
     def note(self, report: Report) -> None:
         """Take in a stage's report."""
@@ -43,6 +45,21 @@ class CameraBoard:
         return len(states) == len(self._config.cameras) and all(
             state in ("ended", "failed") for state in states
         )
+
+    def verdict(self, elapsed_s: float, at_end: bool) -> int | None:
+        """The exit code with which the cameras end the run after ``elapsed_s``; None: not yet.
+
+        ``at_end``: the run ends now. Then it counts whether something is wrong with every camera.
+        """
+        if self.all_over():
+            return EXIT_OK if self.any_opened else EXIT_NO_SOURCE
+        patience_s = self._config.supervisor.first_source_s
+        impatient = 0 < patience_s < elapsed_s
+        all_troubled = at_end and self._troubled >= self._config.cameras.keys()
+        if self.any_opened or not (impatient or all_troubled):
+            return None
+        log.error("no source could be opened within %g s", patience_s if impatient else elapsed_s)
+        return EXIT_NO_SOURCE
 
     def set_state(self, camera: str, state: CameraState, reason: str | None) -> None:
         """Report a state in the place of a capture that can't."""
@@ -88,7 +105,10 @@ class CameraBoard:
             return
         status = self.states.get(report.camera)
         assert status is not None
-        self.any_opened |= status.state == "online"
+        # Without a size it is open and has given no frame, or there is no room for its frames.
+        self.any_opened |= status.state == "online" and status.size is not None
+        if status.state not in ("connecting", "online"):
+            self._troubled.add(status.camera)
         if status.segment is not None:
             self._segments[status.camera] = status.segment
         if before is None or before.state != status.state:

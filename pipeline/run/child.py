@@ -12,6 +12,8 @@ from pipeline.clock import NS_PER_S, Clock
 from pipeline.config import PROJECT
 from pipeline.run.launch import Launch
 from pipeline.run.restarts import Restarts
+from pipeline.run.signals import terminal_held_back
+from pipeline.run.standard_streams import STDERR
 from pipeline.topology import StageSpec
 from pipeline.transport.bus import Bus
 
@@ -42,6 +44,7 @@ class Child:
         self.spec = spec
         self.restarts = restarts
         self.ready = False
+        self.ever_ready = False
         self.suspended = False
         self.private_bytes = 0.0
         self.restart_at_ns = 0
@@ -70,21 +73,27 @@ class Child:
         return self._process is not None
 
     def spawn(self, launch: Launch) -> None:
-        """Start the process and tell it over its standard input what to do."""
+        """Start the process and tell it over its standard input what to do.
+
+        Raises OSError where the system has no process left to give.
+        """
         environment = {**os.environ, **dict.fromkeys(_THREAD_VARIABLES, "1")}
         environment["PYTHONPATH"] = os.pathsep.join(
             filter(None, (str(PROJECT), os.environ.get("PYTHONPATH")))
         )
         self.suspended = self.ready = False
-        process = self._process = subprocess.Popen(
-            [sys.executable, "-m", "pipeline.run.stage_process", self.name],
-            stdin=subprocess.PIPE,
-            stdout=sys.stderr.fileno(),
-            env=environment,
-        )
+        with terminal_held_back():
+            process = self._process = subprocess.Popen(
+                [sys.executable, "-m", "pipeline.run.stage_process", self.name],
+                stdin=subprocess.PIPE,
+                stdout=STDERR,
+                bufsize=0,
+                env=environment,
+            )
         assert process.stdin is not None
-        process.stdin.write(msgspec.json.encode(launch) + b"\n")
-        process.stdin.flush()
+        # It may have been killed already, which is noticed as any other death is.
+        with contextlib.suppress(BrokenPipeError):
+            _write_all(process.stdin.fileno(), msgspec.json.encode(launch) + b"\n")
         self._watch_end(process.pid)
         self.heard_ns = self._clock.monotonic_ns()
 
@@ -128,3 +137,8 @@ class Child:
             with contextlib.suppress(OSError):
                 self._end_fd = os.pidfd_open(pid)
                 self._bus.watch(self._end_fd, self._on_end)
+
+
+def _write_all(number: int, data: bytes) -> None:
+    while data:
+        data = data[os.write(number, data) :]

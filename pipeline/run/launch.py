@@ -18,5 +18,7 @@ class Launch(msgspec.Struct, frozen=True, kw_only=True):
     origin_ns: int
     """Start of the run, monotonic: step numbers and the demo camera's time count from it."""
     first_segment: int
+    first: bool
+    """Whether the stage has not been ready in this run yet."""
     log_level: str
     log_form: Literal["text", "json"]

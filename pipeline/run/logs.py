@@ -12,10 +12,11 @@ import re
 import sys
 import threading
 from collections.abc import Mapping
-from types import TracebackType
 from typing import Any, Literal
 
 from pipeline.clock import isoformat
+from pipeline.run.log_lines import LineHandler, log_uncaught
+from pipeline.run.standard_streams import say
 from pipeline.topology import StageSpec
 
 LogForm = Literal["text", "json"]
@@ -39,16 +40,13 @@ def start(level: int | str, form: LogForm, spec: StageSpec | None = None) -> Non
     program itself, which has no ``spec``, also turns into records what it and its stages write
     to standard error without the log.
     """
-    handler: logging.Handler = logging.NullHandler()
-    if sys.stderr is not None:  # it is None when the program was started with it closed
-        if form == "json" and spec is None:
-            _Pump().start()
-        handler = logging.StreamHandler(sys.stderr)
+    if form == "json" and spec is None:
+        _Pump().start()
+    handler = LineHandler()
     handler.setFormatter(JsonForm(spec) if form == "json" else TextForm(spec))
     logging.basicConfig(level=level, handlers=[handler], force=True)
     logging.captureWarnings(True)
-    sys.excepthook = _uncaught
-    threading.excepthook = lambda args: _uncaught(args.exc_type, args.exc_value, args.exc_traceback)
+    log_uncaught()
 
 
 def fail(error: Exception, form: LogForm) -> None:
@@ -57,7 +55,7 @@ def fail(error: Exception, form: LogForm) -> None:
         if form == "json":
             log.error("%s", line)
         else:
-            print(f"error: {line}", file=sys.stderr)
+            say(f"error: {line}")
 
 
 def form() -> LogForm:
@@ -130,13 +128,6 @@ def _cut(text: str, room: int) -> str:
 
 def _time(record: logging.LogRecord) -> str:
     return isoformat(int(record.created * 1e9))
-
-
-def _uncaught(
-    kind: type[BaseException], error: BaseException | None, trace: TracebackType | None
-) -> None:
-    if error is not None and not issubclass(kind, KeyboardInterrupt | SystemExit):
-        log.critical("stopped by %s: %s", kind.__name__, error, exc_info=(kind, error, trace))
 
 
 class _Pump:

@@ -5,6 +5,7 @@ input, which stays open from then on: its end means that the supervisor is gone.
 """
 
 import ctypes
+import logging
 import os
 import signal
 import sys
@@ -16,9 +17,12 @@ import msgspec
 
 from pipeline.clock import NS_PER_S, SYSTEM_CLOCK
 from pipeline.config import Config
-from pipeline.errors import EXIT_OK, TwoStreamError
+from pipeline.errors import EXIT_OK, EXIT_STAGE, TwoStreamError
 from pipeline.run import logs
 from pipeline.run.launch import Launch
+from pipeline.run.log_lines import log_crash, turn_log
+from pipeline.run.signals import ignore_terminal
+from pipeline.run.standard_streams import open_missing_streams
 from pipeline.stages import create
 from pipeline.stages.base import Context, Stage, Stopped
 from pipeline.stages.link import SupervisorLink
@@ -30,6 +34,10 @@ from pipeline.transport.run_identity import RunIdentity
 DRAIN_LIVE_S = 0.4
 BUSY_POLL_S = 0.05
 """A stage that always has work polls its control socket this often."""
+EXIT_CRASHED = 1
+"""A stage's own exit code after an exception that nobody expected."""
+
+log = logging.getLogger(__name__)
 
 
 def run_loop(stage: Stage, context: Context, alive: "Lifeline") -> None:
@@ -47,6 +55,7 @@ def run_loop(stage: Stage, context: Context, alive: "Lifeline") -> None:
         if context.bus.dropped:
             context.counters["messages_dropped"] = context.bus.dropped
         link.heartbeat(context.counters)
+        turn_log()
         if link.stop_requested or alive.terminated:
             link.stop_requested = True
             now = context.clock.monotonic_ns()
@@ -70,8 +79,6 @@ class Lifeline:
         self.terminated = False
         self._orphaned = False
         signal.signal(signal.SIGTERM, self._on_signal)
-        # Control-C reaches the whole foreground group; the supervisor decides what it means.
-        signal.signal(signal.SIGINT, signal.SIG_IGN)
         bus.watch(sys.stdin.fileno(), self._on_stdin)
 
     def __bool__(self) -> bool:
@@ -128,13 +135,27 @@ def _context(launch: Launch, spec: StageSpec) -> Context:
 
 
 def main() -> int:
+    """Run one stage to its end; returns the exit code of the process."""
     die_with_parent()
+    ignore_terminal()
+    open_missing_streams()
     launch = _read_launch()
     spec = StageSpec(launch.kind, launch.instance, launch.cameras)
     logs.start(launch.log_level, launch.log_form, spec)
     context = _context(launch, spec)
     alive = Lifeline(context.bus)
     context.link.hello()
+    try:
+        return _work(context, alive, first=launch.first)
+    finally:
+        context.bus.close()
+
+
+def _work(context: Context, alive: "Lifeline", *, first: bool) -> int:
+    """Make the stage and have it work; its errors become messages and exit codes.
+
+    ``first``: the stage has not been ready in this run yet.
+    """
     stage: Stage | None = None
     try:
         limit_threads()
@@ -146,12 +167,20 @@ def main() -> int:
     except TwoStreamError as error:
         context.link.send(Failed(reason=str(error), exit_code=error.exit_code))
         return error.exit_code
+    except Exception as error:
+        log_crash(log, "stopped by an unexpected error", error)
+        if stage is None and first and context.spec.kind != "capture":
+            # What fails before anything has arrived would fail again.
+            context.link.send(Failed(reason="it can't start", exit_code=EXIT_STAGE))
+        return EXIT_CRASHED
     finally:
         if stage is not None:
             stage.close()
-        context.bus.close()
     return EXIT_OK
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    # By its own name: what is defined here must be the same thing to all who import it.
+    from pipeline.run import stage_process
+
+    sys.exit(stage_process.main())

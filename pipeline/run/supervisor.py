@@ -5,28 +5,29 @@ separate from liveness (its work loop sends heartbeats). A start-up failure is n
 Anything else is, with growing pauses, until the budget is used up.
 """
 
+import contextlib
 import logging
-import signal
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Sequence
 from functools import partial
-from types import FrameType
 
 from pipeline.clock import NS_PER_S, SYSTEM_CLOCK, Clock
 from pipeline.config import Config
 from pipeline.decision.governor import LADDER, Governor
-from pipeline.errors import EXIT_NO_SOURCE, EXIT_OK, EXIT_STAGE, RingError
+from pipeline.errors import EXIT_OK, EXIT_STAGE, RingError, os_reason
 from pipeline.public.event_log import log_path
 from pipeline.run import logs
 from pipeline.run.camera_board import CameraBoard
 from pipeline.run.child import Child
 from pipeline.run.launch import Launch
+from pipeline.run.limits import make_room
+from pipeline.run.log_lines import EACH, turn_log
 from pipeline.run.metrics import StageMetrics
-from pipeline.run.outputs.base import MakeOutput, RunView
+from pipeline.run.outputs.base import MakeOutput, Outputs, RunView
 from pipeline.run.outputs.monitor import Monitor
 from pipeline.run.restarts import GiveUp, Restart, Restarts
-from pipeline.run.run_folder import RunFolder, default_run_root
+from pipeline.run.run_folder import RunFolder, make_run_folder
 from pipeline.run.shutdown import Shutdown
+from pipeline.run.signals import StopSignals
 from pipeline.topology import StageSpec, stages
 from pipeline.transport import topics
 from pipeline.transport.bus import Bus
@@ -52,7 +53,8 @@ LOOK_S = 0.25
 TOGETHER_S = 0.02
 """Heartbeats that follow each other this closely are taken in together."""
 MEBI = 1 << 20
-_SIGNALS = (signal.SIGINT, signal.SIGTERM)
+STOOD_STILL_S = 1.5
+"""A turn that takes longer means that the program itself was stopped: ^Z, a frozen container."""
 
 log = logging.getLogger(__name__)
 
@@ -67,19 +69,21 @@ def run(
 
     Raises :class:`pipeline.errors.TwoStreamError` for what fails before a stage is started.
     """
-    root = config.runtime.run_dir or default_run_root()
-    for name in RunFolder.remove_dead(root):
-        log.info("removed what the dead run %s had left", name)
-    identity = RunIdentity.new()
-    folder = RunFolder(root, identity)
-    rings = RingOwner(identity)
-    bus = Bus(folder.path, config.lossless, topics.SUPERVISOR)
+    signals = StopSignals()
     try:
-        return Supervisor(config, identity, folder, rings, bus, outputs, clock).run(duration_s)
+        make_room(config)
+        identity = RunIdentity.new()
+        with contextlib.ExitStack() as closing:
+            folder = make_run_folder(config.runtime.run_dir, identity)
+            closing.callback(folder.close)
+            rings = RingOwner(identity)
+            closing.callback(rings.close)
+            bus = Bus(folder.path, config.lossless, topics.SUPERVISOR)
+            closing.callback(bus.close)
+            supervisor = Supervisor(config, identity, folder, rings, bus, outputs, signals, clock)
+            return supervisor.run(duration_s)
     finally:
-        bus.close()
-        rings.close()
-        folder.close()
+        signals.restore()
 
 
 class Supervisor:
@@ -93,6 +97,7 @@ class Supervisor:
         rings: RingOwner,
         bus: Bus,
         outputs: Sequence[MakeOutput],
+        signals: StopSignals,
         clock: Clock,
     ) -> None:
         self._config = config
@@ -101,9 +106,10 @@ class Supervisor:
         self._rings = rings
         self._bus = bus
         self._clock = clock
-        self._signals = 0
+        self._signals = signals
         self._one_ended = False
         self._look_ns = 0
+        self._turned_ns = clock.monotonic_ns()
         self._verdict: int | None = None
         self._pacing: Pacing | None = None
         self._origin_ns = clock.monotonic_ns()
@@ -122,27 +128,27 @@ class Supervisor:
             cameras=self._cameras.states,
             metrics=self._metrics,
             started_ns=self._origin_ns,
+            stopped=lambda: self._signals.count > 0,
         )
         # First: a port that is taken shows before a table is drawn.
         monitor: list[MakeOutput] = [Monitor] if config.supervisor.metrics else []
-        self._outputs = [make(bus, view) for make in (*monitor, *outputs)]
+        self._outputs = Outputs([*monitor, *outputs], bus, view)
 
     def run(self, duration_s: float | None) -> int:
         """Run to the end; returns the exit code."""
-        with _handled(self._on_signal):
-            try:
-                for child in self._children.values():
-                    child.spawn(self._launch(child.spec))
-                while not self._over(duration_s):
-                    self._turn()
-                self._stop()
-            finally:
-                for child in self._children.values():
-                    child.kill()
-                for child in self._children.values():
-                    child.bury()
-                for output in self._outputs:
-                    output.close()
+        try:
+            for child in self._children.values():
+                self._spawn(child)
+            self._turned_ns = self._clock.monotonic_ns()
+            while not self._over(duration_s):
+                self._turn()
+            self._stop()
+        finally:
+            for child in self._children.values():
+                child.kill()
+            for child in self._children.values():
+                child.bury()
+            self._outputs.close()
         return self._verdict if self._verdict is not None else EXIT_OK
 
     def _child(self, spec: StageSpec) -> Child:
@@ -162,6 +168,7 @@ class Supervisor:
             run_dir=str(self._folder.path),
             origin_ns=self._origin_ns,
             first_segment=self._cameras.next_segment(spec.instance),
+            first=not self._children[spec.name].ever_ready,
             log_level=logging.getLevelName(log.getEffectiveLevel()),
             log_form=logs.form(),
         )
@@ -169,35 +176,30 @@ class Supervisor:
     def _turn(self) -> None:
         """Look after the stages, show what has arrived, and sleep until there is more to do."""
         now = self._clock.monotonic_ns()
+        turn_log()
+        if now - self._turned_ns > STOOD_STILL_S * NS_PER_S:
+            # What stopped this process has stopped the stages too: their silence says nothing.
+            log.warning("the program stood still for %.1f s", (now - self._turned_ns) / NS_PER_S)
+            for child in self._children.values():
+                child.heard()
         if self._one_ended or now >= self._look_ns:
             self._one_ended = False
             for child in self._children.values():
                 self._look_after(child)
             restarts = [c.restart_at_ns for c in self._children.values() if not c.started]
             self._look_ns = min([now + int(LOOK_S * NS_PER_S), *restarts])
-        for output in self._outputs:
-            output.tick()
+        self._outputs.tick()
         if self._bus.poll(max(0, self._look_ns - self._clock.monotonic_ns()) / NS_PER_S):
             self._clock.sleep(TOGETHER_S)
+        self._turned_ns = now
 
     def _over(self, duration_s: float | None) -> bool:
-        if self._verdict is not None or self._signals:
+        if self._verdict is not None or self._signals.count:
             return True
         elapsed_s = (self._clock.monotonic_ns() - self._origin_ns) / NS_PER_S
-        if duration_s is not None and elapsed_s >= duration_s:
-            return True
-        if self._cameras.all_over():
-            self._verdict = EXIT_OK if self._cameras.any_opened else EXIT_NO_SOURCE
-            return True
-        patience_s = self._config.supervisor.first_source_s
-        if patience_s and not self._cameras.any_opened and elapsed_s > patience_s:
-            log.error("no source could be opened within %g s", patience_s)
-            self._verdict = EXIT_NO_SOURCE
-            return True
-        return False
-
-    def _on_signal(self, _number: int, _frame: FrameType | None) -> None:
-        self._signals += 1
+        at_end = duration_s is not None and elapsed_s >= duration_s
+        self._verdict = self._cameras.verdict(elapsed_s, at_end)
+        return at_end or self._verdict is not None
 
     def _on_end(self) -> None:
         self._one_ended = True
@@ -236,8 +238,8 @@ class Supervisor:
                 self._set_pace(pacing)
 
     def _on_ready(self, child: Child) -> None:
-        child.ready = True
-        log.info("%s is ready", child.name)
+        child.ready = child.ever_ready = True
+        log.info("%s is ready", child.name, extra=EACH)
         if self._pacing is not None:
             self._control.send(child.name, self._pacing)
         if child.spec.kind == "publish":
@@ -261,11 +263,12 @@ class Supervisor:
         now = self._clock.monotonic_ns()
         if not child.started:
             if now >= child.restart_at_ns:
-                child.spawn(self._launch(child.spec))
+                self._spawn(child)
             return
         code = child.ended()
         if code is not None:
-            self._on_death(child, code, now)
+            died = f"killed by signal {-code}" if code < 0 else f"exit code {code}"
+            self._on_death(child, died, now)
             return
         silent_s = child.silent_s(now)
         if child.spec.kind == "capture":
@@ -282,14 +285,21 @@ class Supervisor:
             log.error("%s is %s: silent for %.1f s; killing it", child.name, state, silent_s)
             child.kill()
 
-    def _on_death(self, child: Child, code: int, now: int) -> None:
+    def _spawn(self, child: Child) -> None:
+        """Start a stage's process. That it can't be started counts as its death."""
+        try:
+            child.spawn(self._launch(child.spec))
+        except OSError as error:
+            died = f"its process can't be started: {os_reason(error)}"
+            self._on_death(child, died, self._clock.monotonic_ns())
+
+    def _on_death(self, child: Child, died: str, now: int) -> None:
         """A stage has died: plan its restart, suspend it, or give up."""
         self._bus.poll(0.0)  # take in its last messages before judging its death
         child.bury()
         self._metrics.ended(child.name)
         if self._verdict is not None:
             return
-        died = f"killed by signal {-code}" if code < 0 else f"exit code {code}"
         verdict = child.restarts.died(
             now, dispensable=_is_dispensable(child, self._children.values())
         )
@@ -299,7 +309,8 @@ class Supervisor:
             return
         child.restart_at_ns = now + int(verdict.after_s * NS_PER_S)
         if isinstance(verdict, Restart):
-            log.warning("%s died (%s); restarting it in %.1f s", child.name, died, verdict.after_s)
+            text = "%s died (%s); restarting it in %.1f s"
+            log.warning(text, child.name, died, verdict.after_s, extra=EACH)
             state: CameraState = "offline"
             why = f"died ({died})"
         else:
@@ -312,20 +323,19 @@ class Supervisor:
         self._cameras.stage_died(child.name, now)
 
     def _stop(self) -> None:
-        finished = self._config.lossless and self._verdict == EXIT_OK and not self._signals
+        finished = self._config.lossless and self._verdict == EXIT_OK and not self._signals.count
         Shutdown(
             clock=self._clock,
             stop_s=None if finished else self._config.supervisor.stop_s,
             send_stop=lambda child: self._control.send(child.name, Stop()),
             turn=self._turn_while_stopping,
             patience_s=partial(patience_s, self._config),
-            signals=lambda: self._signals,
+            signals=lambda: self._signals.count,
         ).run(list(self._children.values()))
 
     def _turn_while_stopping(self) -> None:
         self._bus.poll(0.01)
-        for output in self._outputs:
-            output.tick()
+        self._outputs.tick()
 
 
 def patience_s(config: Config, child: Child) -> float:
@@ -357,14 +367,3 @@ def _granted(rings: RingOwner, request: RingRequest, slots: int) -> RingGrant:
     except RingError as error:
         reason = str(error)
     return RingGrant(camera=request.camera, content=request.content, ring=ring, reason=reason)
-
-
-@contextmanager
-def _handled(handler: "signal._HANDLER") -> Iterator[None]:
-    """Have ``handler`` take SIGINT and SIGTERM meanwhile."""
-    previous = [signal.signal(number, handler) for number in _SIGNALS]
-    try:
-        yield
-    finally:
-        for number, before in zip(_SIGNALS, previous, strict=True):
-            signal.signal(number, before)

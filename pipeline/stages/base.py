@@ -1,9 +1,11 @@
 """What a stage is, and what it is given."""
 
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
+
+import msgspec
 
 from pipeline.clock import NS_PER_S, Clock
 from pipeline.config import Config
@@ -38,6 +40,7 @@ class Context:
     first_segment: int
     counters: "Counter[str]"
     _status: Push | None = None
+    _reported: dict[tuple[str, str], CameraStatus | Quarantined] = field(default_factory=dict)
 
     @property
     def lossless(self) -> bool:
@@ -67,7 +70,15 @@ class Context:
         raise RingError(f"the supervisor did not answer for {camera} within {RING_GRANT_S:g} s")
 
     def status(self, status: CameraStatus | Quarantined) -> None:
-        """Report to the supervisor, and to publish, which tells subscribers."""
+        """Report to the supervisor, and to publish, which tells subscribers.
+
+        What was reported already, apart from the time, is not sent again.
+        """
+        key = (status.camera, getattr(status, "stage", ""))
+        timeless = msgspec.structs.replace(status, at_ns=0)
+        if self._reported.get(key) == timeless:
+            return
+        self._reported[key] = timeless
         if self._status is None:
             self._status = self.bus.push(topics.STATUS)
         self.link.send(status)

@@ -26,6 +26,7 @@ from pipeline.transport.messages import (
 
 FIRST_RETRY_S = 0.5
 FIRST_LOGIN_RETRY_S = 10.0
+RING_RETRY_S = 3.0
 STEADY_S = 10.0
 """A camera that was online for this long is tried again at once when it is lost."""
 _STATES: dict[SourceErrorKind, CameraState] = {
@@ -51,6 +52,7 @@ class Capture:
         self._ring: RingWriter | None = None
         self._retry_s = FIRST_RETRY_S
         self._retry_at_ns = 0
+        self._no_room_until_ns = 0
         self._over = False
         self._was_open = False
         self._opened_ns: int | None = None
@@ -98,9 +100,7 @@ class Capture:
             self._finish()
             return None
         except RingError as error:
-            log.error("camera %s: %s", self._camera, error)
-            self._end("failed", str(error))
-            return None
+            self._no_room(error)
         return 0.0
 
     def drained(self) -> bool:
@@ -167,6 +167,22 @@ class Capture:
         self._retry_s = 2 * pause_s
         return pause_s
 
+    def _no_room(self, error: RingError) -> None:
+        """Try again for a ring in a while; frames are dropped meanwhile.
+
+        Lossless, a hole in the steps ends the run, and a file without any step has failed.
+        """
+        log.error("camera %s: %s", self._camera, error)
+        if not self._context.lossless:
+            pause_ns = int(RING_RETRY_S * NS_PER_S)
+            self._no_room_until_ns = self._context.clock.monotonic_ns() + pause_ns
+            if self._state != "offline":
+                self._report("offline", str(error))
+        elif self._context.counters["steps"]:
+            raise error
+        else:
+            self._end("failed", str(error))
+
     def _finish(self) -> None:
         stopped = self._context.link.stop_requested
         self._end("ended", "stopped" if stopped else "the source came to its end")
@@ -185,6 +201,8 @@ class Capture:
         due = self._steps.due(grab, self._note(source, grab))
         if due is None or due.step_id % self._context.link.pace.step_every:
             return
+        if self._ring is None and self._context.clock.monotonic_ns() < self._no_room_until_ns:
+            return
         slot = self._ring.reserve() if self._ring is not None else None
         frame = source.retrieve(slot)
         if self._frozen.is_frozen(frame, grab.captured_ns):
@@ -193,7 +211,7 @@ class Capture:
             return
         in_place = frame is slot
         del slot  # _write may close the ring, which can't be while a view of it is alive
-        fresh = self._state == "frozen" or not (in_place or self._fits(frame))
+        fresh = self._state in ("frozen", "offline") or not (in_place or self._fits(frame))
         moment = self._steps.moment(due, fresh=fresh)
         ring = self._write(frame) if self._ring is None or not in_place else self._ring
         self._publish(moment, ring)
@@ -238,8 +256,8 @@ class Capture:
             name = self._context.request_ring(self._camera, "frame", shape)
             wait = self._wait if self._context.lossless else None
             ring = self._ring = RingWriter(name, self._context.run, wait)
+            self._report("online", None, picture_size(shape))
         ring.reserve()[:] = frame
-        self._report("online", None, picture_size(shape))
         return ring
 
     def _publish(self, moment: Moment, ring: RingWriter) -> None:

@@ -48,6 +48,7 @@ class Publish:
             for camera in context.spec.cameras
         }
         self._states = CameraStates()
+        self._shown: dict[str, CameraStatus] = {}
         self._pacing: Pacing | None = None
         self._repeat_ns = 0
         keys = config.publish.keys
@@ -162,8 +163,15 @@ class Publish:
                 self._send_pacing(message)
             elif isinstance(message, CameraStatus | Quarantined) and self._states.note(message):
                 status = self._states.get(message.camera)
-                if status is not None:
+                if status is not None and self._is_news(status):
                     self._send_status(status)
+
+    def _is_news(self, status: CameraStatus) -> bool:
+        """Whether subscribers don't know it yet. Time and segment change all the time."""
+        shown = self._shown.get(status.camera)
+        return shown is None or (shown.state, shown.reason, shown.size) != (
+            status.state, status.reason, status.size,
+        )  # fmt: skip
 
     def _repeat_statuses(self) -> float:
         """Send all states again now and then, for new subscribers; seconds until the next time."""
@@ -179,6 +187,7 @@ class Publish:
         return (self._repeat_ns - now) / NS_PER_S
 
     def _send_status(self, status: CameraStatus) -> None:
+        self._shown[status.camera] = status
         self._send(records.STATUS, self._wording.camera_status(status))
 
     def _send_pacing(self, pacing: Pacing) -> None:

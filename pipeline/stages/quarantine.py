@@ -11,11 +11,13 @@ from types import TracebackType
 from typing import Self
 
 from pipeline.clock import NS_PER_S, Clock
+from pipeline.errors import RingError, TwoStreamError, in_one_line
 from pipeline.stages.base import Context, Stopped
 from pipeline.transport.counters import key
 from pipeline.transport.messages import Quarantined
 
 FIRST_S, LONGEST_S = 5.0, 300.0
+LONGEST_FOR_ROOM_S = 10.0
 WELL_S = 60.0
 """A camera that gave no trouble for this long starts again with the shortest pause."""
 
@@ -109,14 +111,18 @@ class Quarantine:
         return True
 
     def _suspend(self, camera: str, error: Exception) -> None:
-        why = f"{type(error).__name__}: {error}"
+        known = isinstance(error, TwoStreamError)
+        why = str(error) if known else f"{type(error).__name__}: {error}"
         now = self._clock.monotonic_ns()
         case, pause_s = self._cases.get(camera), FIRST_S
         if case is not None and now - case.until_ns < WELL_S * NS_PER_S:
-            pause_s = min(2 * case.pause_s, LONGEST_S)
+            # Room in shared memory comes back without notice.
+            longest_s = LONGEST_FOR_ROOM_S if isinstance(error, RingError) else LONGEST_S
+            pause_s = min(2 * case.pause_s, longest_s)
         self._cases[camera] = _Case(now + int(pause_s * NS_PER_S), pause_s)
         self._counters[key("quarantines", camera)] += 1
-        log.error("camera %s is skipped for %g s: %s", camera, pause_s, why, exc_info=error)
+        log.error("camera %s is skipped for %g s: %s", camera, pause_s, in_one_line(error))
+        log.debug("camera %s: its traceback", camera, exc_info=error)
         self._report(camera, why)
 
     def _report(self, camera: str, reason: str | None) -> None:

@@ -7,7 +7,9 @@ keeps the oldest); a lossless publisher waits until all its readers have subscri
 drops what has no subscriber yet).
 """
 
+import contextlib
 import logging
+import os
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
@@ -32,12 +34,19 @@ from pipeline.transport.public_sockets import (
     PublicRouter,
     PublicSubscriber,
 )
-from pipeline.transport.sockets import LINGER_MS, Socket, Wrapped, bind, frames, multiparts
+from pipeline.transport.sockets import (
+    LINGER_MS,
+    MAX_IPC_PATH,
+    Socket,
+    Wrapped,
+    bind,
+    frames,
+    multiparts,
+    short_path,
+)
 from pipeline.transport.topics import Topic, Wire
 from pipeline.transport.zap import ENDPOINT, FAILED_HANDSHAKES, Authenticator
 
-# Linux keeps a socket's path in 108 bytes, the terminating zero included.
-MAX_IPC_PATH = 107
 _OWN_PUBLIC = "own-public"
 
 log = logging.getLogger(__name__)
@@ -58,6 +67,8 @@ class Bus:
         self._folder = folder
         self._lossless = lossless
         self._member = member
+        self._closing = contextlib.ExitStack()
+        self._short: str | None = None
         self._context = zmq.Context(io_threads=1)
         self._poller = zmq.Poller()
         self._callbacks: dict[object, Callable[[], None]] = {}
@@ -67,12 +78,20 @@ class Bus:
         """Messages that could not be sent because the queue was full."""
 
     def endpoint(self, name: str) -> str:
-        """The address of a private socket; raises :class:`BusError` when it gets too long."""
-        path = self._folder / f"{name.replace('/', '-')}.sock"
-        if len(str(path).encode()) > MAX_IPC_PATH:
+        """The address of a private socket in this process.
+
+        Raises :class:`BusError` when it gets too long.
+        """
+        file = f"{name.replace('/', '-')}.sock"
+        path = f"{self._folder}/{file}"
+        if len(os.fsencode(path)) > MAX_IPC_PATH:
+            if self._short is None:
+                self._short = self._closing.enter_context(short_path(self._folder))
+            path = f"{self._short}/{file}"
+        if len(os.fsencode(path)) > MAX_IPC_PATH:
             raise BusError(
-                f"socket path {path} is longer than {MAX_IPC_PATH} bytes; "
-                "set runtime.run_dir to a shorter folder"
+                f"socket path {path} is longer than {MAX_IPC_PATH} bytes, and there is no /proc to "
+                "shorten it; set runtime.run_dir to a shorter folder"
             )
         return f"ipc://{path}"
 
@@ -225,6 +244,7 @@ class Bus:
         """Close all sockets. What was sent still goes out, within a second."""
         self._callbacks.clear()
         self._context.destroy()
+        self._closing.close()
 
     def _check(self, topic: Topic, wire: Wire, members: tuple[str, ...]) -> None:
         if topic.wire is not wire:

@@ -34,7 +34,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from pipeline.errors import RingError, RingGone
+from pipeline.errors import RingError, RingGone, os_reason
 from pipeline.transport.run_identity import RunIdentity
 
 Image = npt.NDArray[np.uint8]
@@ -155,17 +155,31 @@ def _allocated(name: str, size: int) -> shared_memory.SharedMemory:
     Without this, a full ``/dev/shm`` (64 MiB in a container) shows only when the writer touches
     one page too many, and then as a SIGBUS.
     """
-    memory = shared_memory.SharedMemory(name=name, create=True, size=size)
+    if not SHM_FOLDER.is_dir():
+        return shared_memory.SharedMemory(name=name, create=True, size=size)
     path = SHM_FOLDER / name
-    if path.exists():
-        try:
-            with path.open("r+b") as file:
-                os.posix_fallocate(file.fileno(), 0, size)
-        except OSError:
-            memory.close()
-            memory.unlink()
-            raise
-    return memory
+    # Not by SharedMemory itself: where it fails, Python's resource tracker prints a traceback.
+    number = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+    try:
+        os.posix_fallocate(number, 0, size)
+        return shared_memory.SharedMemory(name=name)
+    except OSError:
+        path.unlink()
+        raise
+    finally:
+        os.close(number)
+
+
+def _no_room(camera: str, size: int, slots: int, shape: Shape, error: OSError) -> str:
+    text = (
+        f"no shared memory for {slots} images of {shape[1]}×{shape[0]} of camera {camera} "
+        f"({size / 2**20:.1f} MiB): {os_reason(error)}"
+    )
+    with contextlib.suppress(OSError):
+        disk = os.statvfs(SHM_FOLDER)
+        free, whole = (n * disk.f_frsize / 2**20 for n in (disk.f_bavail, disk.f_blocks))
+        text += f"; {free:.1f} of {whole:.1f} MiB are free in {SHM_FOLDER}"
+    return f"{text}; make it larger (docker run --shm-size) or lower runtime.ring_slots"
 
 
 class RingOwner:
@@ -198,9 +212,7 @@ class RingOwner:
         try:
             memory = _allocated(name, size)
         except OSError as error:
-            raise RingError(
-                f"shared memory for {key[0]} ({size / 2**20:.0f} MiB): {error.strerror or error}"
-            ) from None
+            raise RingError(_no_room(key[0], size, slots, shape, error)) from None
         words = np.frombuffer(_buffer(memory), np.int64, _PAGE // 8)
         words[_RUN : _RUN + 2] = self._run.words()
         words[_SLOTS], words[_READERS] = slots, readers

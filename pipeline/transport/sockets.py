@@ -1,8 +1,10 @@
 """What all sockets share: binding with the reason in words, and draining."""
 
+import contextlib
 import errno
 import os
 import socket as socketlib
+import stat
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TypeVar
@@ -12,6 +14,8 @@ import zmq
 from pipeline.errors import BusError
 
 LINGER_MS = 1000
+# Linux keeps a socket's path in 108 bytes, the terminating zero included.
+MAX_IPC_PATH = 107
 Socket = zmq.Socket[bytes]
 
 _Received = TypeVar("_Received")
@@ -27,9 +31,8 @@ class Wrapped:
 
 def bind(socket: Socket, endpoint: str) -> None:
     """Bind, or raise :class:`BusError` with the reason in words."""
-    # ZeroMQ would take the path away from the process that listens there.
-    if endpoint.startswith("ipc://") and _is_served(endpoint.removeprefix("ipc://")):
-        raise BusError(f"can't bind {endpoint}: already in use")
+    if endpoint.startswith("ipc://"):
+        _check_path(endpoint, endpoint.removeprefix("ipc://"))
     if "[" in endpoint:
         socket.setsockopt(zmq.IPV6, 1)
     try:
@@ -66,12 +69,41 @@ def check_bind(endpoint: str) -> None:
 
 
 def _check_path(endpoint: str, path: str) -> None:
+    """Raise :class:`BusError` where no socket can be made at ``path``."""
+    length = len(os.fsencode(path))
+    if length > MAX_IPC_PATH:
+        raise BusError(
+            f"can't bind {endpoint}: its path has {length} bytes; "
+            f"the path of a socket has at most {MAX_IPC_PATH}"
+        )
+    # ZeroMQ would take the path away from the process that listens there.
     if _is_served(path):
         raise BusError(f"can't bind {endpoint}: already in use")
+    if path.startswith("@"):
+        return
+    # It would also remove whatever is there.
+    if os.path.lexists(path) and not stat.S_ISSOCK(os.lstat(path).st_mode):
+        what = "folder" if Path(path).is_dir() else "file"
+        raise BusError(f"can't bind {endpoint}: {path} is a {what}")
     folder = Path(path).parent
-    if not path.startswith("@") and not os.access(folder, os.W_OK | os.X_OK):
+    if not os.access(folder, os.W_OK | os.X_OK):
         what = "can't be written" if folder.is_dir() else "doesn't exist"
         raise BusError(f"can't bind {endpoint}: the folder {folder} {what}")
+
+
+@contextlib.contextmanager
+def short_path(folder: Path) -> Iterator[str]:
+    """A short path of a folder, however long its own is; it leads there until the block ends."""
+    try:
+        number = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    except OSError:
+        yield str(folder)
+        return
+    try:
+        short = f"/proc/self/fd/{number}"
+        yield short if os.path.isdir(short) else str(folder)
+    finally:
+        os.close(number)
 
 
 def _is_served(path: str) -> bool:

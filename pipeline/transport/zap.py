@@ -96,4 +96,5 @@ class Authenticator(Wrapped):
         who = f"{address}: {why}"
         if who not in self._logged and len(self._logged) < MAX_LOGGED_REFUSALS:
             self._logged.add(who)
-            log.warning("a client %s was refused: %s", f"at {address}" if address else "", why)
+            # The reason first: lines with the same first value are summed up when they are many.
+            log.warning("a client was refused: %s%s", why, f" (at {address})" if address else "")

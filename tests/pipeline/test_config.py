@@ -15,7 +15,6 @@ from pipeline.config import (
     validate,
 )
 from pipeline.errors import ConfigError
-from pipeline.run.run_folder import default_run_root
 from pipeline.sources.base import is_file
 
 PROJECT = Path(__file__).resolve().parents[2]
@@ -243,16 +242,6 @@ def test_what_is_a_file(source: str, file: bool) -> None:
 def test_a_config_survives_the_way_to_a_stage() -> None:
     config = validate({"cameras": {"door": {"source": URL}}, "events": {"log": "/x/y"}})
     assert Config.model_validate_json(config.model_dump_json()) == config
-
-
-def test_the_run_folder_follows_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("XDG_RUNTIME_DIR", "/run/user/7")
-    monkeypatch.setenv("TMPDIR", "/scratch")
-    assert default_run_root() == Path("/run/user/7")
-    monkeypatch.delenv("XDG_RUNTIME_DIR")
-    assert default_run_root() == Path("/scratch")
-    monkeypatch.delenv("TMPDIR")
-    assert default_run_root() == Path("/tmp")
 
 
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda p: p.name)

@@ -1,7 +1,7 @@
 """The live table on a terminal: what each camera shows now, and the newest events."""
 
 from collections import deque
-from typing import Any
+from typing import Any, TextIO, cast
 
 import msgspec
 from rich.console import Console, Group
@@ -14,6 +14,7 @@ from pipeline.clock import NS_PER_S, SYSTEM_CLOCK
 from pipeline.public.event_line import event_line
 from pipeline.public.records import ACTION, SCORE, event_from_json
 from pipeline.run.outputs.base import RunView
+from pipeline.run.standard_streams import STDOUT, Outlet, OutletText
 from pipeline.transport.bus import Bus
 from pipeline.transport.messages import BadMessage
 
@@ -26,6 +27,8 @@ class LiveTable:
     """Redraws four times a second; costs nothing to the stages."""
 
     def __init__(self, bus: Bus, view: RunView, console: Console | None = None) -> None:
+        # What redraws it is a thread; a terminal that hangs or is gone must not hold up the end.
+        self._terminal = OutletText(Outlet(STDOUT), STDOUT)
         self._scores: dict[str, dict[str, Any]] = {}
         self._active: dict[str, str] = {}
         self._recent: deque[Text] = deque(maxlen=_SHOWN_EVENTS)
@@ -34,7 +37,9 @@ class LiveTable:
         self._socket = bus.public_subscriber([ACTION.name, SCORE.name])
         bus.watch(self._socket)
         self._live = Live(
-            console=console or Console(),
+            console=console or Console(file=cast(TextIO, self._terminal)),
+            redirect_stdout=False,
+            redirect_stderr=False,
             get_renderable=self.render,
             refresh_per_second=4,
             transient=False,
@@ -42,6 +47,9 @@ class LiveTable:
         self._live.start()
 
     def tick(self) -> None:
+        if self._terminal.failure is not None:
+            self._live.stop()
+            raise OSError(None, self._terminal.failure)
         for topic, body in self._socket.drain():
             if topic.startswith(f"{SCORE.name}/"):
                 scores = msgspec.json.decode(body)

@@ -1,8 +1,12 @@
 """What the program prints: every event once, even those that the socket dropped."""
 
+import contextlib
 import io
 import json
+import os
+import time
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import msgspec
@@ -16,9 +20,10 @@ from pipeline.public.event_line import event_line
 from pipeline.public.event_log import EventLog
 from pipeline.public.records import Event, to_json
 from pipeline.run.metrics import StageMetrics
-from pipeline.run.outputs.base import RunView
-from pipeline.run.outputs.lines import EventLines, as_json, as_text
+from pipeline.run.outputs.base import Outputs, RunView
+from pipeline.run.outputs.lines import EventLines, as_json, as_text, encoded
 from pipeline.run.outputs.table import LiveTable
+from pipeline.run.standard_streams import Outlet
 from pipeline.topology import stages
 from pipeline.transport.bus import Bus
 from pipeline.transport.messages import CameraStatus, StreamScores
@@ -70,25 +75,46 @@ def wire(tmp_path: Path) -> Iterator[Wire]:
     made.bus.close()
 
 
-def shown(stream: io.StringIO) -> list[int]:
-    return [json.loads(line)["seq"] for line in stream.getvalue().splitlines()]
+class Reader:
+    """A pipe: the output writes to ``outlet``, and what it wrote is read here."""
+
+    def __init__(self) -> None:
+        self._end, write_end = os.pipe()
+        os.set_blocking(self._end, False)
+        self.outlet = Outlet(write_end)
+        self.write_end = write_end
+        self._text = b""
+
+    def read(self) -> bytes:
+        """All that was written so far."""
+        with contextlib.suppress(BlockingIOError):
+            while data := os.read(self._end, 65_536):
+                self._text += data
+        return self._text
+
+    def seqs(self) -> list[int]:
+        return [json.loads(line)["seq"] for line in self.read().splitlines()]
+
+    def leave(self) -> None:
+        """As `head` does when it has seen enough."""
+        os.close(self._end)
 
 
-def until_shown(wire: Wire, lines: EventLines, stream: io.StringIO, one: Event) -> None:
+def until_shown(wire: Wire, lines: EventLines, reader: Reader, one: Event) -> None:
     for _ in range(500):
         wire.publish(one)
         wire.bus.poll(0.01)
         lines.tick()
-        if stream.getvalue():
+        if reader.read():
             return
     pytest.fail("nothing was heard")
 
 
 def test_each_event_of_this_run_is_one_line_of_json(wire: Wire) -> None:
     wire.store(1)
-    stream = io.StringIO()
-    lines = EventLines(wire.bus, wire.view, as_json, stream)
-    until_shown(wire, lines, stream, wire.store(2))
+    reader = Reader()
+    lines = EventLines(wire.bus, wire.view, as_json, reader.outlet)
+    until_shown(wire, lines, reader, wire.store(2))
     wire.store(3)
     wire.publish(wire.store(4))
     wire.bus.poll(1.0)
@@ -96,40 +122,94 @@ def test_each_event_of_this_run_is_one_line_of_json(wire: Wire) -> None:
     wire.store(5)
     lines.close()
     # 1 is of a run before; 3 was lost on the wire, 5 came after the last tick.
-    assert shown(stream) == [2, 3, 4, 5]
+    assert reader.seqs() == [2, 3, 4, 5]
 
 
 def test_what_was_not_heard_at_all_is_shown_at_the_end(wire: Wire) -> None:
-    stream = io.StringIO()
-    lines = EventLines(wire.bus, wire.view, as_json, stream)
+    reader = Reader()
+    lines = EventLines(wire.bus, wire.view, as_json, reader.outlet)
     for number in (1, 2, 3):
         wire.store(number)
     lines.tick()
-    assert shown(stream) == []
+    assert reader.seqs() == []
     lines.close()
-    assert shown(stream) == [1, 2, 3]
+    assert reader.seqs() == [1, 2, 3]
 
 
-class _Left(io.StringIO):
-    """A pipe whose reader has closed it."""
-
-    def write(self, text: str) -> int:
-        raise BrokenPipeError
-
-
-def test_a_reader_that_left_does_not_stop_the_pipeline(wire: Wire) -> None:
-    lines = EventLines(wire.bus, wire.view, as_json, _Left())
+def test_a_reader_that_left_does_not_stop_the_pipeline(
+    wire: Wire, caplog: pytest.LogCaptureFixture
+) -> None:
+    reader = Reader()
+    outputs = Outputs(
+        [partial(EventLines, form=as_json, outlet=reader.outlet)], wire.bus, wire.view
+    )
+    reader.leave()
     wire.store(1)
     wire.store(2)
+    for _ in range(3):
+        outputs.tick()
+    outputs.close()
+    outputs.tick()
+    outputs.close()
+    assert caplog.text.count("standard output can't be written (Broken pipe)") == 1
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("shared", [False, True])
+def test_a_reader_that_takes_nothing_holds_nobody_up_and_gets_all_later(
+    wire: Wire, shared: bool
+) -> None:
+    reader = Reader()
+    if shared:
+        # As if the pipe were another user's: it can't be opened anew.
+        reader.outlet._own = None
+    while reader.outlet.write(b" " * 65_535 + b"\n"):
+        pass
+    lines = EventLines(wire.bus, wire.view, as_json, reader.outlet)
+    began = time.monotonic()
+    for number in range(1, 41):
+        wire.publish(wire.store(number))
+        wire.bus.poll(0.01)
+        lines.tick()
+    assert time.monotonic() - began < 20
+    reader.read()
+    for _ in range(1000):
+        lines.tick()
+        reader.read()
+        if b'"seq":40' in reader.read():
+            break
+    text = reader.read().decode().replace(" ", "")
+    assert [json.loads(line)["seq"] for line in text.splitlines() if line] == list(range(1, 41))
+
+
+@pytest.mark.slow
+def test_the_end_does_not_wait_for_a_reader_that_takes_nothing(
+    wire: Wire, caplog: pytest.LogCaptureFixture
+) -> None:
+    reader = Reader()
+    lines = EventLines(wire.bus, wire.view, as_json, reader.outlet)
+    while reader.outlet.write(b" " * 1000):
+        pass
+    wire.store(1)
+    began = time.monotonic()
     lines.close()
-    lines.close()
+    assert time.monotonic() - began < 20
+    assert "standard output isn't read" in caplog.text
+
+
+def test_json_is_json_on_a_terminal_that_knows_no_umlauts(wire: Wire) -> None:
+    body = '{"reason":"Tür 🚪"}'
+    line = encoded(body + "\n", "ascii", is_json=True)
+    assert json.loads(line.decode("ascii")) == json.loads(body)
+    assert encoded(body + "\n", "utf-8", is_json=True).decode() == body + "\n"
+    assert encoded("α 0.3\n", "ascii", is_json=False) == b"\\u03b1 0.3\n"
 
 
 def test_a_log_that_is_none_is_said_and_does_not_stop_the_end(
     wire: Wire, caplog: pytest.LogCaptureFixture
 ) -> None:
     wire.log_path.write_text("no database" * 1000)
-    lines = EventLines(wire.bus, wire.view, as_json, io.StringIO())
+    lines = EventLines(wire.bus, wire.view, as_json, Reader().outlet)
     lines.close()
     assert "file is not a database" in caplog.text
 

@@ -490,7 +490,11 @@ def test_a_ring_there_is_no_room_for_is_refused_not_found_out_by_sigbus(run: Run
     )
     assert process.returncode == 0
     reason = "No space left on device" if small else "File too large"
-    assert process.stdout == f"shared memory for door (11 MiB): {reason} []\n"
+    assert process.stdout.startswith(
+        f"no shared memory for 4 images of 1000×1000 of camera door (11.4 MiB): {reason}"
+    )
+    assert "MiB are free in /dev/shm" in process.stdout
+    assert process.stdout.endswith("lower runtime.ring_slots []\n")
 
 
 @pytest.mark.parametrize("readers", [1, 2])

@@ -1,0 +1,53 @@
+"""The cameras as the supervisor keeps them: when they end the run, and with which exit code."""
+
+from typing import Any
+
+import pytest
+
+from pipeline.config import validate
+from pipeline.errors import EXIT_NO_SOURCE, EXIT_OK
+from pipeline.run.camera_board import CameraBoard
+from pipeline.transport.messages import CameraState, CameraStatus
+from testbed.clock import HandClock
+
+SIZE = (240, 320)
+
+
+def board(*cameras: str, **supervisor: Any) -> CameraBoard:
+    config = validate({"cameras": {name: {} for name in cameras}, "supervisor": supervisor})
+    return CameraBoard(config, HandClock(), lambda _: None)
+
+
+def note(
+    cameras: CameraBoard, camera: str, state: CameraState, size: tuple[int, int] | None = None
+) -> None:
+    cameras.note(CameraStatus(camera=camera, state=state, reason=None, at_ns=1, size=size))
+
+
+def test_a_camera_that_is_open_and_has_no_room_for_frames_has_not_worked() -> None:
+    cameras = board("door", first_source_s=30)
+    note(cameras, "door", "online")
+    note(cameras, "door", "offline")
+    assert cameras.verdict(29, at_end=False) is None
+    assert cameras.verdict(31, at_end=False) == EXIT_NO_SOURCE
+    assert cameras.verdict(5, at_end=True) == EXIT_NO_SOURCE
+    note(cameras, "door", "online", SIZE)
+    assert cameras.verdict(31, at_end=True) is None
+
+
+def test_a_run_that_is_too_short_for_its_cameras_is_no_failure() -> None:
+    cameras = board("door", "yard")
+    note(cameras, "door", "offline")
+    note(cameras, "yard", "connecting")
+    assert cameras.verdict(1, at_end=True) is None
+
+
+@pytest.mark.parametrize(("worked", "code"), [(True, EXIT_OK), (False, EXIT_NO_SOURCE)])
+def test_when_all_are_over_it_counts_whether_one_has_worked(worked: bool, code: int) -> None:
+    cameras = board("door", "yard", first_source_s=0)
+    note(cameras, "door", "failed")
+    assert cameras.verdict(1000, at_end=False) is None
+    if worked:
+        note(cameras, "yard", "online", SIZE)
+    note(cameras, "yard", "ended")
+    assert cameras.verdict(1, at_end=False) == code
