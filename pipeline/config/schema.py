@@ -176,6 +176,15 @@ class EventConfig(Section):
         default=None, ge=1, description="delete the oldest events from a log that is larger"
     )
 
+    @field_validator("thresholds", mode="before")
+    @classmethod
+    def _no_addresses(cls, value: object) -> object:
+        # The rule for labels quotes what breaks it, and an address may hold a password.
+        for label in value if isinstance(value, dict) else ():
+            if isinstance(label, str) and ("@" in label or "://" in label):
+                raise ValueError("one of its labels is an address; labels are those of the pack")
+        return value
+
 
 # An address, a host's name, an interface or * (all), and a port.
 _TCP = re.compile(r"tcp://(\[[0-9A-Fa-f:.%\w]+\]|[\w.-]+|\*):([0-9]{1,5})")

@@ -16,7 +16,7 @@ from typing import Any, Literal
 
 from pipeline.clock import isoformat
 from pipeline.run.log_lines import LineHandler, log_uncaught
-from pipeline.run.standard_streams import say
+from pipeline.run.standard_streams import open_missing_streams, say
 from pipeline.topology import StageSpec
 
 LogForm = Literal["text", "json"]
@@ -40,6 +40,7 @@ def start(level: int | str, form: LogForm, spec: StageSpec | None = None) -> Non
     program itself, which has no ``spec``, also turns into records what it and its stages write
     to standard error without the log.
     """
+    open_missing_streams()
     if form == "json" and spec is None:
         _Pump().start()
     handler = LineHandler()

@@ -11,6 +11,7 @@ from pipeline.model.pack import ModelPack
 from pipeline.sources import Grab, Source, SourceOptions, create
 from pipeline.stages.base import Context, Stopped
 from pipeline.stages.frozen_picture import FrozenPicture
+from pipeline.stages.order import Order
 from pipeline.steps.frame_rate import FrameRate
 from pipeline.steps.sampling import Steps
 from pipeline.transport import topics
@@ -58,10 +59,9 @@ class Capture:
         self._opened_ns: int | None = None
         self._reported_segment = -1
         self._state: CameraState = "connecting"
-        self._trouble: str | None = None
         self._frozen = FrozenPicture(self._settings.frozen_s)
         step_hz = ModelPack.load(context.config.model).contract.step_hz
-        self._rate = FrameRate(step_hz, self._settings.gap_s)
+        self._order = Order(self._camera, FrameRate(step_hz, self._settings.gap_s))
         self._steps = Steps(
             self._camera,
             step_hz,
@@ -131,8 +131,7 @@ class Capture:
         self._steps.put_on_grid(not source.ends)
         # A film may well hold the same picture for a minute.
         self._frozen = FrozenPicture(0.0 if source.ends else settings.frozen_s)
-        self._rate.forget()
-        self._trouble = None
+        self._order.forget()
         self._report("online", None)
 
     def _lost(self, error: SourceError) -> None:
@@ -221,22 +220,9 @@ class Capture:
         time_ns = grab.pts_ns if source.ends else grab.time_ns
         if time_ns is None:
             time_ns = grab.captured_ns
-        if not source.ends:
-            self._rate.note(time_ns)
-            found = [text for text in (source.trouble, self._rate.trouble) if text]
-            trouble = "; ".join(found) or None
-            if trouble != self._trouble and self._state == "online":
-                self._tell(trouble)
+        if self._order.note(source, time_ns) and self._state == "online":
+            self._report("online", None)
         return time_ns
-
-    def _tell(self, trouble: str | None) -> None:
-        """Report and log what is wrong with a source that goes on, or that it is right again."""
-        self._trouble = trouble
-        if trouble is None:
-            log.info("camera %s: its frames are in order again", self._camera)
-        else:
-            log.warning("camera %s: %s", self._camera, trouble)
-        self._report("online", None)
 
     def _fits(self, frame: Frame) -> bool:
         """Whether the camera's frames have had this size so far."""
@@ -285,7 +271,7 @@ class Capture:
         status = CameraStatus(
             camera=self._camera,
             state=state,
-            reason=self._trouble if state == "online" else reason,
+            reason=self._order.trouble if state == "online" else reason,
             at_ns=self._context.clock.monotonic_ns(),
             segment=self._steps.segment,
             size=size or (picture_size(self._ring.shape) if self._ring is not None else None),
