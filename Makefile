@@ -27,13 +27,9 @@ types: $(VENV)/.development
 quick: $(VENV)/.development
 	$(BIN)/python -m pytest -q -m "not slow" $(ARGS)
 
-# With ARGS="-k …" one of the two may select no test, which is pytest's exit code 5.
-NONE := [ $$? = 5 ]
-
-# The tests that run the whole program do so one after the other; all others share the cores.
+# Two workers; a file's tests stay together, because they share what they have made.
 tests: $(VENV)/.development
-	$(BIN)/python -m pytest --durations=20 -n 2 --dist loadfile --ignore tests/live $(ARGS) || $(NONE)
-	$(BIN)/python -m pytest --durations=20 tests/live $(ARGS) || $(NONE)
+	$(BIN)/python -m pytest --durations=20 -n 2 --dist loadfile $(ARGS)
 
 # What is generated from the code: the config's schema, the public records, the map of modules.
 schema: $(VENV)/.runtime

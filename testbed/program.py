@@ -1,5 +1,6 @@
 """Runs the real program and receives its messages, for benchmarks and live tests."""
 
+import fcntl
 import json
 import os
 import queue
@@ -196,6 +197,14 @@ class PipelineRun:
         """Store the run's name while it lives, so that :meth:`remains` can find its segments."""
         self._known_run = next(path.name for path in self.runs.glob("two-stream-*"))
         return self._known_run
+
+
+@contextmanager
+def default_ports() -> Iterator[None]:
+    """Have the program's default ports for oneself: tests run side by side."""
+    with (Path(tempfile.gettempdir()) / "two-stream-default-ports.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
 
 
 def free_port() -> int:

@@ -131,6 +131,8 @@ class NetworkStream:
         began_ns = self._clock.monotonic_ns()
         try:
             grab = self._film(playing) if isinstance(playing, Player) else playing.next()
+        except NoVideo as error:
+            raise SourceError(f"{self._where}: {error}", kind="unreadable") from None
         except av.error.FFmpegError as error:
             waited_s = (self._clock.monotonic_ns() - began_ns) / NS_PER_S
             raise self._broken(error, waited_s) from None

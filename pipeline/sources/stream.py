@@ -151,12 +151,21 @@ class VideoStream:
         return self.format_name in _STILL_FORMATS or self.format_name.endswith("_pipe")
 
     def advance(self) -> Decoded | None:
-        """The next frame in order of display; None at the end."""
+        """The next frame in order of display; None at the end.
+
+        Raises :class:`NoVideo` when packets come for as long as the read timeout, and no frame.
+        """
         self.waited_ns = 0
+        damaged, began_ns = self.damaged, 0
         while not self._decoded:
             if self._over:
                 return None
             self._decode(self._next_packet())
+            if self.damaged > damaged and self._options.read_timeout_s:
+                began_ns = began_ns or self._clock.monotonic_ns()
+                waited_s = (self._clock.monotonic_ns() - began_ns) / NS_PER_S
+                if waited_s > 0.8 * self._options.read_timeout_s:
+                    raise NoVideo(f"no frame could be decoded for {waited_s:.1f} s")
         frame = self._decoded.popleft()
         return Decoded(frame, self._since_start(frame.pts))
 

@@ -19,7 +19,7 @@ from pipeline.clock import SYSTEM_CLOCK
 from pipeline.errors import SourceError
 from pipeline.sources import create
 from testbed.cameras import http_mjpeg_server, rtsp_server
-from testbed.program import PROJECT, PipelineRun, free_port
+from testbed.program import PROJECT, PipelineRun, default_ports, free_port
 
 SECRET = "QXJZKWQVX"
 """Letters that nothing else here has in this order."""
@@ -27,14 +27,15 @@ SECRET = "QXJZKWQVX"
 
 def run_once(*arguments: object, module: str = "") -> "subprocess.CompletedProcess[str]":
     command = [sys.executable, *(["-m", module] if module else ["run_stream.py"])]
-    return subprocess.run(
-        [*command, *map(str, arguments)],
-        cwd=PROJECT,
-        capture_output=True,
-        text=True,
-        timeout=120,
-        env={**os.environ, "COLUMNS": "200"},
-    )
+    with default_ports():
+        return subprocess.run(
+            [*command, *map(str, arguments)],
+            cwd=PROJECT,
+            capture_output=True,
+            text=True,
+            timeout=120,
+            env={**os.environ, "COLUMNS": "200"},
+        )
 
 
 def errors(done: "subprocess.CompletedProcess[str]") -> list[str]:

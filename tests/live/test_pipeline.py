@@ -17,7 +17,7 @@ import pytest
 
 from pipeline.client import EventClient
 from testbed.cameras import rtsp_server
-from testbed.program import PROJECT, Heard, PipelineRun
+from testbed.program import PROJECT, Heard, PipelineRun, default_ports
 
 STAGES = ("capture:a", "flow:0", "spatial", "temporal", "fusion", "publish")
 TIMED = ("start_time", "end_time", "latency_ms", "log")
@@ -82,9 +82,10 @@ def test_labels_follow_the_motion(scratch: Path, tiny: Path, panning: Path) -> N
 
 def lossless_lines(clip: Path, model: Path) -> list[dict[str, Any]]:
     command = [sys.executable, "run_stream.py", "--source", str(clip), "--lossless", "--json"]
-    done = subprocess.run(
-        [*command, "--model", str(model)], cwd=PROJECT, capture_output=True, timeout=120
-    )
+    with default_ports():
+        done = subprocess.run(
+            [*command, "--model", str(model)], cwd=PROJECT, capture_output=True, timeout=120
+        )
     assert done.returncode == 0, done.stderr.decode()
     return [json.loads(line) for line in done.stdout.splitlines()]
 
@@ -263,13 +264,14 @@ def test_a_late_client_gets_what_it_missed(scratch: Path, tiny: Path, panning: P
 
 
 def run_once(*arguments: str, timeout: float = 60) -> "subprocess.CompletedProcess[str]":
-    return subprocess.run(
-        [sys.executable, "run_stream.py", *arguments],
-        cwd=PROJECT,
-        capture_output=True,
-        text=True,
-        timeout=timeout,
-    )
+    with default_ports():
+        return subprocess.run(
+            [sys.executable, "run_stream.py", *arguments],
+            cwd=PROJECT,
+            capture_output=True,
+            text=True,
+            timeout=timeout,
+        )
 
 
 def test_bad_usage_is_one_line_and_exit_2(scratch: Path, tiny: Path) -> None:

@@ -9,7 +9,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from testbed.program import PROJECT, PipelineRun
+from testbed.program import PROJECT, PipelineRun, default_ports
 
 TIMED = ("latency_ms", "log", "seq", "id", "start_time", "end_time")
 
@@ -65,7 +65,8 @@ def test_a_lossless_recording_gives_every_line_again(
 ) -> None:
     command = [sys.executable, "run_stream.py", "--source", str(panning), "--lossless", "--json"]
     command += ["--model", str(tiny), "--record", str(scratch / "record")]
-    live = subprocess.run(command, cwd=PROJECT, capture_output=True, text=True, timeout=120)
+    with default_ports():
+        live = subprocess.run(command, cwd=PROJECT, capture_output=True, text=True, timeout=120)
     assert live.returncode == 0, live.stderr
     done = replay(scratch / "record")
     assert done.returncode == 0, done.stderr
@@ -90,7 +91,8 @@ def test_another_pack_is_refused_and_another_decision_told(
     record = scratch / "record"
     command = [sys.executable, "run_stream.py", "--source", str(panning), "--lossless"]
     command += ["--model", str(tiny), "--record", str(record)]
-    subprocess.run(command, cwd=PROJECT, capture_output=True, timeout=120, check=True)
+    with default_ports():
+        subprocess.run(command, cwd=PROJECT, capture_output=True, timeout=120, check=True)
     refused = replay(record, "--model", str(PROJECT / "models" / "gestures"))
     assert refused.returncode == 2
     assert "is not the pack of the recording, tiny 1.0.0" in refused.stderr

@@ -22,7 +22,7 @@ from pipeline.sources import Grab, Source, SourceOptions, create
 from testbed.cameras import rtsp_server
 from testbed.footage import panning_clip
 from testbed.line import RTP_HZ, line_to
-from testbed.program import PROJECT, PipelineRun
+from testbed.program import PROJECT, PipelineRun, default_ports
 from testbed.video_files import as_h264
 from testbed.web_server import MjpegForm, live_playlist, mjpeg_in_form, web_server
 
@@ -242,9 +242,10 @@ def test_check_open_shows_what_cameras_send(scratch: Path, panning_h264: Path) -
         path = scratch / "config.yaml"
         path.write_text(yaml.safe_dump({"cameras": cameras}))
         command = [sys.executable, str(PROJECT / "run_stream.py"), "-c", str(path)]
-        done = subprocess.run(
-            [*command, "--check", "--open"], capture_output=True, text=True, timeout=120
-        )
+        with default_ports():
+            done = subprocess.run(
+                [*command, "--check", "--open"], capture_output=True, text=True, timeout=120
+            )
     assert done.returncode == 3
     assert done.stdout == ""
     text = done.stderr

@@ -191,8 +191,8 @@ def test_strangers_hear_nothing_and_are_logged_once(
     assert guarded.authenticator.refused >= 3
     told = [record.getMessage() for record in caplog.records]
     assert sorted(told) == [
-        "a client  was refused: it has no key, or expects another server",
-        "a client at 127.0.0.1 was refused: its key isn't known here",
+        "a client was refused: it has no key, or expects another server",
+        "a client was refused: its key isn't known here (at 127.0.0.1)",
     ]
     assert secret not in "".join(told)
 
