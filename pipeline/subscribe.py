@@ -2,6 +2,7 @@
 
 import re
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
@@ -16,6 +17,7 @@ from pipeline.public.event_line import event_line
 from pipeline.public.records import to_json
 
 _ENDPOINT = re.compile(r"tcp://(\[[0-9A-Fa-f:.%\w]+\]|[\w.-]+):([0-9]{1,5})|ipc://.+")
+app = typer.Typer(add_completion=False)
 
 
 def check(connect: str, replay: str, camera: str | None) -> None:
@@ -39,6 +41,7 @@ def home(endpoint: str) -> str:
     return endpoint if path == endpoint else f"ipc://{at_home(path)}"
 
 
+@app.command()
 def main(
     connect: Annotated[str, typer.Option(help="PUB socket, as in publish.events")] = DEFAULT_EVENTS,
     replay: Annotated[str, typer.Option(help="ROUTER socket, publish.replay")] = DEFAULT_REPLAY,
@@ -74,8 +77,13 @@ def main(
             raise typer.Exit(0) from None
 
 
-if __name__ == "__main__":
-    if stray := stray_address(sys.argv[1:], takes={"--connect", "--replay"}):
+def cli(arguments: Sequence[str], name: str | None = None) -> None:
+    """Run the command line; ``name`` is what usage lines call the program."""
+    if stray := stray_address(arguments, takes={"--connect", "--replay"}):
         typer.echo(f"error: {stray}", err=True)
         raise SystemExit(2)
-    typer.run(main)
+    app(args=list(arguments), prog_name=name)
+
+
+if __name__ == "__main__":
+    cli(sys.argv[1:])

@@ -17,6 +17,7 @@ import msgspec
 from pipeline.clock import NS_PER_S, SYSTEM_CLOCK
 from pipeline.config import Config
 from pipeline.errors import EXIT_OK, TwoStreamError
+from pipeline.program import command
 from pipeline.run import logs
 from pipeline.run.launch import Launch
 from pipeline.stages import create
@@ -104,7 +105,7 @@ def _read_launch() -> Launch:
     while not line.endswith(b"\n"):
         byte = os.read(sys.stdin.fileno(), 1)
         if not byte:
-            raise SystemExit("only the supervisor starts a stage: run run_stream.py")
+            raise SystemExit(f"only the supervisor starts a stage: {command('run')}")
         line += byte
     return msgspec.json.decode(line, type=Launch)
 
