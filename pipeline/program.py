@@ -4,6 +4,8 @@ In a checkout the packages stand side by side. The wheel has all of them below `
 (setup.py), so that none is called ``pipeline`` or ``export`` among other people's packages.
 """
 
+import os
+import site
 from pathlib import Path
 
 PROJECT = Path(__file__).resolve().parents[1]
@@ -18,6 +20,17 @@ _IN_A_CHECKOUT = {
     "train": "python -m training train",
     "export": "python -m export",
 }
+
+
+def import_path(inherited: str) -> str:
+    """``PYTHONPATH`` for a process that imports this package; ``inherited`` is this one's.
+
+    What lies in ``site-packages`` is found there. To name that folder would put it before the
+    standard library.
+    """
+    root = str(PROJECT.parent if INSTALLED else PROJECT)
+    known = map(os.path.realpath, (*site.getsitepackages(), site.getusersitepackages()))
+    return inherited if root in known else os.pathsep.join(filter(None, (root, inherited)))
 
 
 def command(name: str) -> str:

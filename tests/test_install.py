@@ -126,13 +126,17 @@ def test_the_commands_are_those_that_were_promised() -> None:
 # ------------------------------------------------------------------ what is built
 
 
+def copy_of_the_checkout(to: Path) -> None:
+    """A build leaves folders behind where it's made."""
+    left_out = shutil.ignore_patterns(".*", "build", "*.egg-info", "runs", "docs", "tests")
+    shutil.copytree(PROJECT, to, ignore=left_out)
+
+
 @pytest.fixture(scope="module")
 def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The wheel, built out of the source distribution: the checkout may hold more than that."""
     folder = tmp_path_factory.mktemp("build")
-    left_out = shutil.ignore_patterns(".*", "build", "*.egg-info", "runs", "docs", "tests")
-    # A build leaves folders behind where it's made.
-    shutil.copytree(PROJECT, folder / "checkout", ignore=left_out)
+    copy_of_the_checkout(folder / "checkout")
     sdist = "from setuptools import build_meta; build_meta.build_sdist('..')"
     run(sys.executable, "-c", sdist, cwd=folder / "checkout", limit_s=BUILD_S)
     with tarfile.open(next(folder.glob("*.tar.gz"))) as archive:
@@ -435,6 +439,18 @@ def test_help_waits_for_nothing(installed: Installed, away: Path) -> None:
 
 
 @pytest.mark.slow
+def test_an_output_that_is_full_is_one_line(installed: Installed, away: Path) -> None:
+    for argument in ("--help", "--version"):
+        with Path("/dev/full").open("w") as full:
+            done = subprocess.run(
+                [installed.bin / "two-stream", argument],
+                cwd=away, stdout=full, stderr=subprocess.PIPE, text=True, timeout=60,
+            )  # fmt: skip
+        assert (done.returncode, done.stderr.count("\n")) == (1, 1)
+        assert done.stderr.startswith("error: standard output: ")
+
+
+@pytest.mark.slow
 def test_a_wrong_command_is_refused_and_not_repeated(installed: Installed, away: Path) -> None:
     assert installed.two_stream("--version", cwd=away).stdout == f"two-stream {version()}\n"
     for wrong in ("rtsp://user:QXJZK@host/s", "nonsense", "--source", ""):
@@ -459,6 +475,38 @@ def test_exit_codes_are_those_of_the_checkout(
     code = subprocess.run(program, cwd=away, capture_output=True, timeout=120).returncode
     installed.two_stream("run", *words, cwd=away, expect=code)
     assert code in (2, 3)
+
+
+@pytest.mark.slow
+def test_the_checkout_runs_from_elsewhere(away: Path, tmp_path: Path) -> None:
+    """Its stages are its own, too, whatever lies in the folder that it is started in."""
+    write_video(tmp_path / "clip.mp4", 1, 2, frames=30)
+    config = tmp_path / "config.yaml"
+    config.write_text(
+        f"publish: {{events: 'ipc://{tmp_path}/events', replay: 'ipc://{tmp_path}/replay'}}\n"
+    )
+    program = (sys.executable, PROJECT / "run_stream.py", "-c", config, "--lossless", "--source")
+    done = run(*program, tmp_path / "clip.mp4", cwd=away, limit_s=180)
+    assert "somebody else" not in done.stderr
+
+
+@pytest.mark.slow
+def test_an_editable_install_is_the_checkout(away: Path, tmp_path: Path) -> None:
+    source, folder = tmp_path / "source", tmp_path / "venv"
+    copy_of_the_checkout(source)
+    venv.create(folder)
+    (site,) = folder.glob("lib/python*/site-packages")
+    (site / "outer.pth").write_text(str(Path(np.__file__).parents[1]))
+    bin_ = folder / "bin"
+    run(
+        *(sys.executable, "-m", "pip", "--python", folder, "install", "-q"),
+        *("--no-build-isolation", "--no-deps", "--ignore-installed", "-e", source),
+        cwd=tmp_path, limit_s=BUILD_S,
+    )  # fmt: skip
+    program = "import pipeline.program, run_stream, two_stream; print(pipeline.program.PROJECT)"
+    assert run(bin_ / "python", "-P", "-c", program, cwd=away).stdout == f"{source}\n"
+    done = run(bin_ / "two-stream", "check", cwd=away)
+    assert str(source / "models" / "gestures") in done.stderr
 
 
 @pytest.mark.slow

@@ -4,6 +4,7 @@ The options are those of the commands themselves. A command is loaded when it is
 ``two-stream --help`` doesn't wait for numpy, nor ``two-stream run`` for torch.
 """
 
+import os
 import sys
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
@@ -93,13 +94,23 @@ def usage() -> str:
     )
 
 
+def _show(text: str) -> None:
+    try:
+        print(text, flush=True)
+    except OSError as error:  # a full disk, a pipe that nobody reads
+        # The interpreter would try again at its end, and fail with a traceback.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        print(f"error: standard output: {error.strerror}", file=sys.stderr)
+        raise SystemExit(1) from None
+
+
 def main() -> None:
     """Run the command that the arguments name."""
     name, *rest = sys.argv[1:] or ["--help"]
     if name in ("--help", "-h", "help"):
-        print(usage())
+        _show(usage())
     elif name == "--version":
-        print(f"{NAME} {__version__}")
+        _show(f"{NAME} {__version__}")
     elif name in COMMANDS:
         command = COMMANDS[name]
         command.load()([*command.before, *rest], f"{NAME} {name}")

@@ -9,7 +9,7 @@ from collections.abc import Callable
 import msgspec
 
 from pipeline.clock import NS_PER_S, Clock
-from pipeline.program import INSTALLED, PROJECT
+from pipeline.program import import_path
 from pipeline.run.launch import Launch
 from pipeline.run.restarts import Restarts
 from pipeline.topology import StageSpec
@@ -72,9 +72,8 @@ class Child:
     def spawn(self, launch: Launch) -> None:
         """Start the process and tell it over its standard input what to do."""
         environment = {**os.environ, **dict.fromkeys(_THREAD_VARIABLES, "1")}
-        if not INSTALLED:  # what is installed is found without help
-            path = (str(PROJECT), os.environ.get("PYTHONPATH"))
-            environment["PYTHONPATH"] = os.pathsep.join(filter(None, path))
+        if path := import_path(os.environ.get("PYTHONPATH", "")):
+            environment["PYTHONPATH"] = path
         self.suspended = self.ready = False
         process = self._process = subprocess.Popen(
             # -P: a module of the same name in the user's folder is not ours.
