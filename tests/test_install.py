@@ -491,6 +491,13 @@ def test_the_checkout_runs_from_elsewhere(away: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
+def test_a_python_without_the_dependencies_says_what_to_type(away: Path) -> None:
+    """As after `make run`, without having activated its environment."""
+    done = run(sys.executable, "-S", PROJECT / "run_stream.py", cwd=away, expect=1)
+    assert re.fullmatch(r"error: .*`\. \.venv/bin/activate` first, .*pip install \.\n", done.stderr)
+
+
+@pytest.mark.slow
 def test_an_editable_install_is_the_checkout(away: Path, tmp_path: Path) -> None:
     source, folder = tmp_path / "source", tmp_path / "venv"
     copy_of_the_checkout(source)
@@ -516,6 +523,20 @@ def test_other_programs_import_it_by_one_name(installed: Installed, tmp_path: Pa
     assert done.stdout == "two_stream.pipeline.client\n"
     for name in OURS:
         run(installed.python, "-c", f"import {name}", cwd=tmp_path, expect=1)
+
+
+@pytest.mark.slow
+def test_a_network_of_the_users_is_found_where_export_is_called(tmp_path: Path) -> None:
+    """As with ``python -m``. What else lies there doesn't stand in for a library."""
+    (tmp_path / "mine.py").write_text("import torch\nbuild = torch.nn.Identity\n")
+    (tmp_path / "json.py").write_text("raise SystemExit('this is somebody else')\n")
+    program = (
+        f"import sys; sys.path.insert(0, {str(PROJECT)!r})\n"
+        "from export.external import build_module\n"
+        "print(build_module('mine:build'))"
+    )
+    done = run(sys.executable, "-P", "-c", program, cwd=tmp_path, limit_s=120)
+    assert done.stdout == "Identity()\n"
 
 
 # Prints which of torch and onnx can be imported, and the scores of every step of a file.

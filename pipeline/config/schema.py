@@ -199,7 +199,7 @@ class PublishConfig(Section):
 
     keys: LocalPath | None = Field(
         default=None,
-        description=f"key folder made by {command('keys')}; then only its clients may connect",
+        description="key folder made by two-stream keys; then only its clients may connect",
     )
     events: str = Field(default="tcp://127.0.0.1:5555", description="PUB: events and status")
     replay: str = Field(default="tcp://127.0.0.1:5556", description="ROUTER: snapshot, replay")
