@@ -97,11 +97,13 @@ def usage() -> str:
 def _show(text: str) -> None:
     try:
         print(text, flush=True)
-    except OSError as error:  # a full disk, a pipe that nobody reads
+    except OSError as error:
         # The interpreter would try again at its end, and fail with a traceback.
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
-        print(f"error: standard output: {error.strerror}", file=sys.stderr)
-        raise SystemExit(1) from None
+        if isinstance(error, BrokenPipeError):  # `| head` has seen enough
+            raise SystemExit(0) from None
+        print(f"error: standard output can't be written: {error.strerror}", file=sys.stderr)
+        raise SystemExit(EXIT_USAGE) from None
 
 
 def main() -> None:
