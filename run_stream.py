@@ -3,12 +3,18 @@
 import logging
 import math
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
-import typer
+try:
+    import typer
+except ModuleNotFoundError:
+    raise SystemExit(
+        "error: this Python lacks what the program needs; after `make run` type "
+        "`. .venv/bin/activate` first, or install it: pip install ."
+    ) from None
 from pydantic import ValidationError
 
 from pipeline.config import CameraConfig, Config, load, validate
@@ -45,6 +51,7 @@ from pipeline.run.supervisor import run
 from pipeline.sources.address import problem
 
 log = logging.getLogger("run_stream")
+app = typer.Typer(add_completion=False)
 
 RENAMED = {"check_only": "--check", "open_cameras": "--open"}
 """Parameters that can't have their option's name."""
@@ -248,6 +255,7 @@ def with_last_words(work: Callable[[], int]) -> int:
         return EXIT_STAGE
 
 
+@app.command()
 def main(
     config: Annotated[Path | None, typer.Option("-c", "--config", help="YAML file")] = None,
     source: Annotated[
@@ -303,13 +311,13 @@ def main(
     raise typer.Exit(with_last_words(partial(act, given)))
 
 
-def cli() -> None:
-    """Run the command line."""
-    if stray := stray_address(sys.argv[1:], takes={"--source"}):
+def cli(arguments: Sequence[str], name: str | None = None) -> None:
+    """Run the command line; ``name`` is what usage lines call the program."""
+    if stray := stray_address(arguments, takes={"--source"}):
         logs.fail(ConfigError(stray), "text")
         raise SystemExit(EXIT_USAGE)
-    typer.run(main)
+    app(args=list(arguments), prog_name=name)
 
 
 if __name__ == "__main__":
-    cli()
+    cli(sys.argv[1:])

@@ -16,7 +16,10 @@ ROOMS = (
     "run", "run/outputs", "stages", "evaluate", "evaluate/page", "decision", "public", "steps",
     "sources", "flow", "transport", "model",
 )  # fmt: skip
-PACKAGES = ("training", "training/flow", "export", "testbed", "benchmarks", "benchmarks/peers")
+PACKAGES = (
+    "two_stream", "training", "training/flow", "export", "testbed", "benchmarks",
+    "benchmarks/peers",
+)  # fmt: skip
 
 
 def summary(path: Path) -> str:

@@ -9,6 +9,7 @@ from pipeline.model.pack import (
     Parity,
     Precisions,
 )
+from pipeline.program import command
 
 CARD_FILE = "MODEL_CARD.md"
 MEGABYTE = 1e6
@@ -218,8 +219,7 @@ def model_card(contract: Contract, variants: Sequence[Variant]) -> str:
         "## How to make it again",
         "",
         "```",
-        f"python -m training train --config configs/train/{contract.name}.yaml --data DATA "
-        "--folds all",
+        f"{command('train')} --config configs/train/{contract.name}.yaml --data DATA --folds all",
         _command(contract),
         "```",
     ]
@@ -228,13 +228,13 @@ def model_card(contract: Contract, variants: Sequence[Variant]) -> str:
 
 def _command(contract: Contract) -> str:
     run = f"runs/{contract.name}"
-    command = f"python -m export --checkpoint {run}/final.pt --data DATA "
-    command += f"--out models/{contract.name}"
+    line = f"{command('export')} --checkpoint {run}/final.pt --data DATA "
+    line += f"--out models/{contract.name}"
     small = [name for name in NETWORKS if getattr(contract.precision, name) == "int8"]
     if small:
-        command += f" --int8 {','.join(small)} --folds {run}"
+        line += f" --int8 {','.join(small)} --folds {run}"
     if "float16" in dict(contract.precision).values():
-        command += " --fp16"
+        line += " --fp16"
     if ":" in contract.spatial.backbone:
-        command += f" --spatial-module {contract.spatial.backbone} --spatial-weights WEIGHTS"
-    return command
+        line += f" --spatial-module {contract.spatial.backbone} --spatial-weights WEIGHTS"
+    return line

@@ -8,7 +8,9 @@ must be fine-tuned or distilled from the checkpoint's own. Accuracy is measured 
 
 import hashlib
 import importlib
+import os
 import pickle
+import sys
 from pathlib import Path
 from typing import Protocol, runtime_checkable
 
@@ -76,6 +78,10 @@ def build_module(name: str) -> nn.Module:
     module, colon, function = name.partition(":")
     if not (module and colon and function):
         raise ModuleError(f"{name!r}: expected a module and a function in it, as pkg.mod:build")
+    # `python -m export` finds modules in the working folder; the command two-stream has to be told.
+    # Last in the path: a file there must not stand in for a library's module.
+    if (here := os.getcwd()) not in sys.path:
+        sys.path.append(here)
     try:
         build = getattr(importlib.import_module(module), function)
     except ImportError as error:

@@ -104,7 +104,7 @@ class EventClient:
 
     ``since``: deliver everything after that ``seq`` first; None: begin with what comes next.
     ``camera`` and ``label`` filter what is delivered. ``key`` is the file that
-    ``python -m pipeline.keys new`` made for this client, where the server asks for one; raises
+    ``two-stream keys new`` made for this client, where the server asks for one; raises
     :class:`pipeline.errors.KeysError` when it can't be used, and
     :class:`pipeline.errors.BusError` for an endpoint that can't be one.
     """

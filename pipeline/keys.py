@@ -1,6 +1,7 @@
 """Manage the clients that may connect: ``python -m pipeline.keys new|list|revoke``."""
 
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
@@ -14,7 +15,9 @@ from pipeline.public.key_folder import KeyFolder
 
 DEFAULT_FOLDER = Path("keys")
 
-app = typer.Typer(help="Manage the clients that may connect.", no_args_is_help=True)
+app = typer.Typer(
+    help="Manage the clients that may connect.", no_args_is_help=True, add_completion=False
+)
 
 FolderOption = Annotated[Path, typer.Option(help="the key folder, as in publish.keys")]
 Name = Annotated[str, typer.Argument(help="the client's name")]
@@ -60,7 +63,12 @@ def _fail(error: Exception) -> typer.Exit:
     return typer.Exit(2)
 
 
-if __name__ == "__main__":
-    if stray := stray_address(sys.argv[1:], takes=()):
+def cli(arguments: Sequence[str], name: str | None = None) -> None:
+    """Run the command line; ``name`` is what usage lines call the program."""
+    if stray := stray_address(arguments, takes=()):
         raise SystemExit(_fail(KeysError(stray)).exit_code)
-    app()
+    app(args=list(arguments), prog_name=name)
+
+
+if __name__ == "__main__":
+    cli(sys.argv[1:])

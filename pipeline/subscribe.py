@@ -3,6 +3,7 @@
 import io
 import re
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
@@ -18,6 +19,7 @@ from pipeline.public.records import to_json
 from pipeline.run.standard_streams import open_missing_streams, say, show
 
 _ENDPOINT = re.compile(r"tcp://(\[[0-9A-Fa-f:.%\w]+\]|[\w.-]+):([0-9]{1,5})|ipc://.+")
+app = typer.Typer(add_completion=False)
 
 
 def check(connect: str, replay: str, camera: str | None) -> None:
@@ -41,6 +43,7 @@ def home(endpoint: str) -> str:
     return endpoint if path == endpoint else f"ipc://{at_home(path)}"
 
 
+@app.command()
 def main(
     connect: Annotated[str, typer.Option(help="PUB socket, as in publish.events")] = DEFAULT_EVENTS,
     replay: Annotated[str, typer.Option(help="ROUTER socket, publish.replay")] = DEFAULT_REPLAY,
@@ -81,8 +84,13 @@ def main(
             raise typer.Exit(2) from None
 
 
-if __name__ == "__main__":
-    if stray := stray_address(sys.argv[1:], takes={"--connect", "--replay"}):
+def cli(arguments: Sequence[str], name: str | None = None) -> None:
+    """Run the command line; ``name`` is what usage lines call the program."""
+    if stray := stray_address(arguments, takes={"--connect", "--replay"}):
         say(f"error: {stray}")
         raise SystemExit(2)
-    typer.run(main)
+    app(args=list(arguments), prog_name=name)
+
+
+if __name__ == "__main__":
+    cli(sys.argv[1:])

@@ -6,7 +6,7 @@
 it, only when a command runs.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Literal
@@ -166,6 +166,12 @@ def ablate(
             threads=threads,
             workers=workers,
         )
+
+
+def train_cli(arguments: Sequence[str], name: str) -> None:
+    """Run ``train`` alone, as ``name``, whose last word is the command."""
+    program, _, command = name.rpartition(" ")
+    app(args=[command, *arguments], prog_name=program)
 
 
 if __name__ == "__main__":

@@ -7,7 +7,6 @@ right. Every section has defaults that suit a small machine, so an empty file ru
 from pipeline.config.loading import load, validate
 from pipeline.config.schema import (
     DEFAULT_MODEL,
-    PROJECT,
     CameraConfig,
     Config,
     EventConfig,
@@ -17,6 +16,7 @@ from pipeline.config.schema import (
     SupervisorConfig,
     json_schema,
 )
+from pipeline.program import PROJECT
 
 __all__ = [
     "DEFAULT_MODEL",

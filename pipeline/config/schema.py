@@ -3,7 +3,6 @@
 import ipaddress
 import json
 import re
-from pathlib import Path
 from typing import Annotated, Any, Literal, Self, get_origin
 
 from annotated_types import MinLen
@@ -23,10 +22,10 @@ from pipeline import flow
 from pipeline.config.paths import LocalPath, at_home, path_problem
 from pipeline.model.labels import Label
 from pipeline.model.pack import Threshold
+from pipeline.program import PROJECT, command
 from pipeline.sources.address import is_file, problem, redact
 from pipeline.sources.base import Decoder
 
-PROJECT = Path(__file__).resolve().parents[2]
 DEFAULT_MODEL = PROJECT / "models" / "gestures"
 
 CAMERA_NAME = r"[A-Za-z0-9][A-Za-z0-9_-]{0,31}"
@@ -219,7 +218,7 @@ class PublishConfig(Section):
 
     keys: LocalPath | None = Field(
         default=None,
-        description="key folder made by python -m pipeline.keys; then only its clients may connect",
+        description="key folder made by two-stream keys; then only its clients may connect",
     )
     events: str = Field(default="tcp://127.0.0.1:5555", description="PUB: events and status")
     replay: str = Field(default="tcp://127.0.0.1:5556", description="ROUTER: snapshot, replay")
@@ -239,7 +238,7 @@ class PublishConfig(Section):
             raise ValueError(
                 "binds beyond this machine, where anyone could listen; either bind to 127.0.0.1 "
                 "and forward events through a tunnel or your own broker, or make keys "
-                "(python -m pipeline.keys new NAME) and set publish.keys to their folder"
+                f"({command('keys')} new NAME) and set publish.keys to their folder"
             )
         return endpoint
 

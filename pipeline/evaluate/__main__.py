@@ -1,7 +1,7 @@
 """``python -m pipeline.evaluate``: measure a pack on clips, on a stream of clips, on footage."""
 
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated
@@ -29,6 +29,8 @@ from pipeline.evaluate.runs import Tick
 from pipeline.model.pack import ModelPack
 
 PageWriter = Callable[[Evaluation, Path], Path]
+
+app = typer.Typer(add_completion=False)
 
 
 @contextmanager
@@ -87,6 +89,7 @@ def check_together(request: Request, *, protocol_given: bool, seed_given: bool) 
         raise EvaluationError("\n".join(lines))
 
 
+@app.command()
 def main(
     model: Annotated[Path, typer.Option(help="model pack folder")],
     data: Annotated[
@@ -143,8 +146,13 @@ def main(
         tables.show(evaluation.report, pack.contract.labels, page)
 
 
-if __name__ == "__main__":
-    if stray := stray_address(sys.argv[1:], takes=()):
+def cli(arguments: Sequence[str], name: str | None = None) -> None:
+    """Run the command line; ``name`` is what usage lines call the program."""
+    if stray := stray_address(arguments, takes=()):
         print(f"error: {stray}", file=sys.stderr)
         raise SystemExit(EXIT_USAGE)
-    typer.run(main)
+    app(args=list(arguments), prog_name=name)
+
+
+if __name__ == "__main__":
+    cli(sys.argv[1:])

@@ -15,6 +15,7 @@ import msgspec
 
 from pipeline.clock import SYSTEM_CLOCK, isoformat
 from pipeline.errors import KeysError
+from pipeline.program import command
 from pipeline.transport.zap import new_key_pair
 
 SERVER_FILE, CLIENTS, ISSUED = "server.json", "clients", "issued"
@@ -64,7 +65,7 @@ class KeyFolder:
         if not path.exists():
             raise KeysError(
                 f"{path}: it doesn't exist; make keys with "
-                f"`python -m pipeline.keys new NAME --folder {self.path}`"
+                f"`{command('keys')} new NAME --folder {self.path}`"
             )
         return _read(path, ServerKeys)
 

@@ -9,7 +9,7 @@ from collections.abc import Callable
 import msgspec
 
 from pipeline.clock import NS_PER_S, Clock
-from pipeline.config import PROJECT
+from pipeline.program import import_path
 from pipeline.run.launch import Launch
 from pipeline.run.restarts import Restarts
 from pipeline.run.signals import terminal_held_back
@@ -78,13 +78,13 @@ class Child:
         Raises OSError where the system has no process left to give.
         """
         environment = {**os.environ, **dict.fromkeys(_THREAD_VARIABLES, "1")}
-        environment["PYTHONPATH"] = os.pathsep.join(
-            filter(None, (str(PROJECT), os.environ.get("PYTHONPATH")))
-        )
+        if path := import_path(os.environ.get("PYTHONPATH", "")):
+            environment["PYTHONPATH"] = path
         self.suspended = self.ready = False
         with terminal_held_back():
             process = self._process = subprocess.Popen(
-                [sys.executable, "-m", "pipeline.run.stage_process", self.name],
+                # -P: a module of the same name in the user's folder is not ours.
+                [sys.executable, "-P", "-m", f"{__package__}.stage_process", self.name],
                 stdin=subprocess.PIPE,
                 stdout=STDERR,
                 bufsize=0,

@@ -18,6 +18,7 @@ import msgspec
 from pipeline.clock import NS_PER_S, SYSTEM_CLOCK
 from pipeline.config import Config
 from pipeline.errors import EXIT_OK, EXIT_STAGE, TwoStreamError
+from pipeline.program import command
 from pipeline.run import logs
 from pipeline.run.launch import Launch
 from pipeline.run.log_lines import log_crash, turn_log
@@ -111,7 +112,7 @@ def _read_launch() -> Launch:
     while not line.endswith(b"\n"):
         byte = os.read(sys.stdin.fileno(), 1)
         if not byte:
-            raise SystemExit("only the supervisor starts a stage: run run_stream.py")
+            raise SystemExit(f"only the supervisor starts a stage: {command('run')}")
         line += byte
     return msgspec.json.decode(line, type=Launch)
 

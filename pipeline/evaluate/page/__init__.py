@@ -51,7 +51,7 @@ def write(evaluation: Evaluation, folder: Path) -> Path:
 def render(evaluation: Evaluation) -> str:
     """The page as HTML; labels, paths and other data in it are escaped."""
     environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("pipeline.evaluate.page", "."),
+        loader=jinja2.PackageLoader(__name__, "."),
         autoescape=True,
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,
