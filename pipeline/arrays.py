@@ -39,7 +39,7 @@ def planar_shape(height: int, width: int) -> tuple[int, int, int]:
 
 def picture_size(shape: tuple[int, ...]) -> tuple[int, int]:
     """(height, width) of the picture in a frame of ``shape``."""
-    return (shape[0] if shape[2] == 3 else shape[0] * 2 // 3), shape[1]
+    return (shape[0] * 2 // 3 if shape[2] == 1 else shape[0]), shape[1]
 
 
 def planes(frame: Frame) -> tuple[Gray, Gray, Gray]:

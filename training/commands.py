@@ -5,6 +5,7 @@ Next: :mod:`training.config`.
 
 import json
 import os
+import signal
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
@@ -204,17 +205,22 @@ def one_line(stop: StopRequest) -> Iterator[None]:
         raise typer.Exit(EXIT_SIGNAL + stop.number) from None
     except (CheckpointError, ConfigError, DataError, LedgerError, StateError) as error:
         raise fail(error) from None
-    except RuntimeError as error:
-        if not str(error).startswith("DataLoader worker"):
-            raise
+    except (RuntimeError, OSError) as error:
+        # PyTorch's handler of this signal raises wherever the process is: here, too.
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+        raise _refused(error) from None
+
+
+def _refused(error: RuntimeError | OSError) -> Exception:
+    """What ends the command in one line; the error itself where nobody expected it."""
+    if isinstance(error, ConnectionError) or str(error).startswith("DataLoader worker"):
         reason = "a worker process died, for want of memory or of room in /dev/shm; try --workers 0"
-        raise fail(
-            RuntimeError(f"{reason}, or resume with the same command"), EXIT_REFUSED
-        ) from None
-    except OSError as error:
+        return fail(RuntimeError(f"{reason}, or resume with the same command"), EXIT_REFUSED)
+    if isinstance(error, OSError):
         # A full disk, or a folder that can't be written. What was written before is whole.
         where = f"{error.filename}: " if error.filename else ""
-        raise fail(OSError(f"{where}{error.strerror or error}"), EXIT_REFUSED) from None
+        return fail(OSError(f"{where}{error.strerror or error}"), EXIT_REFUSED)
+    return error
 
 
 def how(config: TrainConfig, kind: str, threads: int, workers: int) -> str:

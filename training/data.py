@@ -308,7 +308,7 @@ def _made_by() -> tuple[object, ...]:
     """
     methods = [
         importlib.import_module(x.name)
-        for x in pkgutil.iter_modules(flow.__path__, "pipeline.flow.")
+        for x in pkgutil.iter_modules(flow.__path__, f"{flow.__name__}.")
     ]
     code = code_digest(
         arrays, flow, *methods, demo, follow, sampling, flow_fields, preprocess, media_time, pixels,

@@ -3,6 +3,7 @@
 Each check yields what it finds, so that a user sees all problems at once, not one a start.
 """
 
+import errno
 import ipaddress
 import os
 from collections.abc import Callable, Iterator
@@ -25,6 +26,7 @@ from pipeline.errors import (
     SourceError,
     StartupError,
     TwoStreamError,
+    os_reason,
 )
 from pipeline.model.pack import NETWORKS, ModelPack
 from pipeline.public.key_folder import KeyFolder
@@ -159,31 +161,42 @@ def _of_folders(config: Config) -> Iterator[TwoStreamError]:
 
 def _why_no_log(path: Path) -> str | None:
     """Why no event log can be written at ``path``."""
-    if not path.exists():
-        return _why_no_folder(path.parent)
-    if not path.is_file():
-        return "it isn't a file"
-    if not os.access(path, os.R_OK | os.W_OK):
-        return "it can't be written"
-    if not os.access(path.parent, os.W_OK | os.X_OK):
-        return "SQLite needs a folder that can be written, for the files beside it"
-    with path.open("rb") as file:
-        head = file.read(len(_SQLITE))
+    try:
+        if not path.exists():
+            return _why_no_folder(path.parent)
+        if not path.is_file():
+            return "it isn't a file"
+        if not os.access(path, os.R_OK | os.W_OK):
+            return f"it can't be written: {_refusal(path)}"
+        if not os.access(path.parent, os.W_OK | os.X_OK):
+            return "SQLite needs a folder that can be written, for the files beside it"
+        with path.open("rb") as file:
+            head = file.read(len(_SQLITE))
+    except OSError as error:
+        return os_reason(error)
     return "it isn't an event log" if head and head != _SQLITE else None
 
 
 def _why_no_folder(path: Path) -> str | None:
     """Why ``path`` can't be a folder that this program writes into, or makes."""
     there = path
-    while not there.exists():
-        if there.parent == there:
-            break
-        there = there.parent
-    if not there.is_dir():
-        return f"{'it' if there == path else there} isn't a folder"
+    try:
+        while not there.exists() and there.parent != there:
+            there = there.parent
+        if not there.is_dir():
+            return f"{'it' if there == path else there} isn't a folder"
+    except OSError as error:  # a folder above it that this user may not enter
+        return os_reason(error)
     if not os.access(there, os.W_OK | os.X_OK):
-        return f"{'it' if there == path else f'the folder {there}'} can't be written"
+        which = "it" if there == path else f"the folder {there}"
+        return f"{which} can't be written: {_refusal(there)}"
     return None
+
+
+def _refusal(path: Path) -> str:
+    """Why ``path`` can't be written, as the system says it."""
+    read_only = os.statvfs(path).f_flag & os.ST_RDONLY
+    return os.strerror(errno.EROFS if read_only else errno.EACCES)
 
 
 def _of_sources(config: Config) -> Iterator[TwoStreamError]:

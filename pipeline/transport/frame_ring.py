@@ -34,6 +34,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
+from pipeline.arrays import picture_size
 from pipeline.errors import RingError, RingGone, os_reason
 from pipeline.transport.run_identity import RunIdentity
 
@@ -171,8 +172,9 @@ def _allocated(name: str, size: int) -> shared_memory.SharedMemory:
 
 
 def _no_room(camera: str, size: int, slots: int, shape: Shape, error: OSError) -> str:
+    height, width = picture_size(shape)
     text = (
-        f"no shared memory for {slots} images of {shape[1]}×{shape[0]} of camera {camera} "
+        f"no shared memory for {slots} images of {width}×{height} of camera {camera} "
         f"({size / 2**20:.1f} MiB): {os_reason(error)}"
     )
     with contextlib.suppress(OSError):

@@ -77,7 +77,8 @@ class LiveTable:
     def _cameras(self) -> Table:
         table = Table(title="two-stream", title_justify="left", expand=True)
         for name in ("camera", "state", "frames", "action", "score", "spatial", "temporal", "α"):
-            table.add_column(name, no_wrap=True)
+            # On a narrow terminal the bars lose their width before the camera's state does.
+            table.add_column(name, no_wrap=True, min_width=10 if name == "state" else None)
         table.add_column("latency", justify="right", no_wrap=True)
         for camera in self._view.config.cameras:
             table.add_row(*self._camera_row(camera))
