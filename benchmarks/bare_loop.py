@@ -81,8 +81,7 @@ class BareLoop:
                 grab = source.grab()
                 if grab is None:
                     continue
-                time_ns = grab.captured_ns if grab.time_ns is None else grab.time_ns
-                due = followers[camera].due(grab, time_ns)
+                due = followers[camera].due(grab, grab.scene_ns)
                 if due is None:
                     continue
                 if camera in waiting:  # its next step is due while another camera is late

@@ -159,7 +159,7 @@ def _compared(
         steps=len(steps),
         steps_lost=sum(not scored & {step - 1, step, step + 1} for step in steps),
         drift_s=round(median(late[-tenth:]) - median(late[:tenth]), 3) if late else 0.0,
-        step_s=1 / 10,
+        step_s=1 / tiny_pack.contract().step_hz,
         lumps=weather.lumps,
         cuts=len(weather.cuts),
         memory_mb=(round(memory[0], 1), round(memory[1], 1)),

@@ -1,5 +1,8 @@
-"""The resources that the processes of a run use: memory, files, CPU time."""
+"""The resources that processes use, memory, files, CPU time, and how to run short of them."""
 
+import resource
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TypedDict
 
 import psutil
@@ -44,3 +47,14 @@ def sample(run: PipelineRun) -> dict[str, Sample]:
         except psutil.NoSuchProcess:
             continue
     return found
+
+
+@contextmanager
+def no_room_after(size: int) -> Iterator[None]:
+    """The kernel refuses to let files grow beyond ``size`` bytes, as on a full disk."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))

@@ -58,8 +58,7 @@ def _described(name: str, source: Source, rate: FrameRate, seconds: float) -> Lo
     stamped = True
     while SYSTEM_CLOCK.monotonic_ns() < until_ns and (grab := source.grab()) is not None:
         stamped = grab.pts_ns is not None
-        own_ns = grab.pts_ns if source.ends else grab.time_ns
-        times.append(grab.captured_ns if own_ns is None else own_ns)
+        times.append(grab.step_ns(source.ends))
         rate.note(times[-1])
     height, width = source.size
     apart = [b - a for a, b in pairwise(times)]

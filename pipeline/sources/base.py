@@ -36,6 +36,15 @@ class Grab:
     discontinuity: bool = False
     time_ns: int | None = None
 
+    @property
+    def scene_ns(self) -> int:
+        """When what the picture shows happened, on the monotonic clock."""
+        return self.captured_ns if self.time_ns is None else self.time_ns
+
+    def step_ns(self, ends: bool) -> int:
+        """The time that steps are made of; ``ends`` is the source's :attr:`Source.ends`."""
+        return self.pts_ns if ends and self.pts_ns is not None else self.scene_ns
+
 
 @dataclass(frozen=True)
 class SourceOptions:

@@ -110,15 +110,14 @@ class CameraTime:
 
     def _bridge(self, now_ns: int, stamp_ns: int | None, arrived_ns: int) -> int:
         """The time of a frame whose stamp does not follow from the one before it."""
-        old_ns = self._old_offset_ns
+        old_ns, silent_ns = self._old_offset_ns, arrived_ns - self._arrived_ns
         if stamp_ns is not None and old_ns is not None:
             # After a single wrong stamp the camera's time goes on where it was.
             back_ns = stamp_ns + old_ns
-            if now_ns < back_ns <= now_ns + max(LEAP_NS, arrived_ns - self._arrived_ns):
+            if now_ns < back_ns <= now_ns + max(LEAP_NS, silent_ns):
                 self._offset_ns, self._old_offset_ns = old_ns, None
                 self._jump = ""
                 return back_ns
-        silent_ns = arrived_ns - self._arrived_ns
         # In a burst frames arrive together: they are still a frame's time apart.
         bridged_ns = now_ns + (silent_ns if silent_ns > self._period_ns // 4 else self._period_ns)
         if stamp_ns is not None and self._stamp_ns is not None and stamp_ns != self._stamp_ns:

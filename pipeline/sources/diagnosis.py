@@ -1,11 +1,11 @@
 """What is wrong with a network stream that FFmpeg couldn't open or read, in a user's words."""
 
 import socket
-from urllib.parse import SplitResult, urlsplit
 
 import av.error
 
 from pipeline.errors import SourceErrorKind
+from pipeline.sources.address import Address, parse
 
 Verdict = tuple[SourceErrorKind, str]
 
@@ -18,32 +18,28 @@ def diagnose(url: str, error: Exception, waited_s: float, timeout_s: float) -> V
     ``waited_s``: how long FFmpeg took to fail. Where its error says nothing, this looks up the
     host and connects to it, and waits at most ``timeout_s`` for each.
     """
-    try:
-        parts = urlsplit(url)
-        port = parts.port or _DEFAULT_PORTS.get(parts.scheme.lower(), 0)
-    except ValueError:
-        return "unreachable", "the address isn't a valid URL"
-    if not parts.hostname:
-        return "unreachable", "the address names no host"
-    address = f"{parts.hostname}:{port}"
+    parts = parse(url)
+    assert parts is not None  # only addresses are opened by what calls this
+    port = parts.port or _DEFAULT_PORTS[parts.scheme]
+    address = f"{parts.host}:{port}"
     if (verdict := _by_status(error, parts)) is not None:
         return verdict
     if isinstance(error, av.error.ConnectionRefusedError):
         return "unreachable", f"nothing listens at {address} (connection refused)"
-    if (verdict := _by_connecting(parts.hostname, port, timeout_s)) is not None:
+    if (verdict := _by_connecting(parts.host, port, timeout_s)) is not None:
         return verdict
     if waited_s >= 0.9 * timeout_s or isinstance(error, av.error.TimeoutError | av.error.ExitError):
         return "unreachable", f"{address} didn't answer within {timeout_s:g} s"
-    if parts.scheme.lower().startswith("rtsp"):
+    if parts.scheme.startswith("rtsp"):
         return "unreachable", f"{address} accepts the connection, but doesn't answer in RTSP"
     return "unreadable", "the server answers, but sends no video that can be decoded"
 
 
-def _by_status(error: Exception, parts: SplitResult) -> Verdict | None:
+def _by_status(error: Exception, parts: Address) -> Verdict | None:
     """What the server's status says; RTSP has the same numbers as HTTP."""
     if isinstance(error, av.error.HTTPUnauthorizedError | av.error.HTTPForbiddenError):
         status = 401 if isinstance(error, av.error.HTTPUnauthorizedError) else 403
-        login = parts.username is not None
+        login = parts.user is not None
         what = "refuses this user and password" if login else "asks for a user and password"
         return "unauthorised", f"it {what} ({status})"
     if isinstance(error, av.error.HTTPNotFoundError):

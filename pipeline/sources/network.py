@@ -11,7 +11,7 @@ from pipeline.sources.base import Grab, SourceOptions, redact
 from pipeline.sources.camera_time import CameraTime, Release
 from pipeline.sources.diagnosis import diagnose
 from pipeline.sources.media_time import MediaTime
-from pipeline.sources.pixels import write
+from pipeline.sources.pixels import upright_size, write
 from pipeline.sources.stream import Decoded, NoVideo, VideoStream
 from pipeline.sources.video_file import Player, file_options
 
@@ -37,8 +37,7 @@ class _Live:
             raise NoVideo("it sends no frame that can be decoded")
         self._pending = True
         self.codec = f"{stream.codec_name} over {stream.format_name}"
-        frame = self._current.frame
-        self.size = (frame.height, frame.width)
+        self.size = upright_size(self._current.frame)
 
     @property
     def trouble(self) -> str | None:

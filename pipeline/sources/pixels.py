@@ -15,17 +15,22 @@ _LIMITED_LUMA = np.rint(_LEVELS * (219 / 255) + 16).astype(np.uint8)
 _LIMITED_CHROMA = np.rint((_LEVELS - 128) * (224 / 255) + 128).astype(np.uint8)
 
 
+def upright_size(frame: av.VideoFrame) -> tuple[int, int]:
+    """(height, width) of the picture when it is turned upright."""
+    sideways = _quarter_turns(frame) % 2
+    return (frame.width, frame.height) if sideways else (frame.height, frame.width)
+
+
 def write(frame: av.VideoFrame, out: Frame | None = None) -> Frame:
     """The picture of a decoded frame, turned upright; see :data:`pipeline.arrays.Frame`.
 
     YUV pictures of even size come as planes, others as BGR. The result is ``out`` where that has
     the right shape, and otherwise a new array.
     """
-    turns = round((frame.rotation or 0) / 90) % 4
+    turns = _quarter_turns(frame)
     if not _has_planes(frame):
         return _bgr(frame, turns, out)
-    height, width = (frame.width, frame.height) if turns % 2 else (frame.height, frame.width)
-    shape = planar_shape(height, width)
+    shape = planar_shape(*upright_size(frame))
     target = out if out is not None and out.shape == shape else np.empty(shape, np.uint8)
     full_range = frame.format.name in _FULL_RANGE or frame.color_range == _JPEG_RANGE
     if frame.format.name not in ("yuv420p", "yuvj420p"):
@@ -37,6 +42,11 @@ def write(frame: av.VideoFrame, out: Frame | None = None) -> Frame:
             pixels = np.asarray(cv2.LUT(pixels, _LIMITED_CHROMA if index else _LIMITED_LUMA))
         np.copyto(place, np.rot90(pixels, turns) if turns else pixels)
     return target
+
+
+def _quarter_turns(frame: av.VideoFrame) -> int:
+    """How many quarter turns to the left show a frame as it is meant to be shown."""
+    return round((frame.rotation or 0) / 90) % 4
 
 
 def _has_planes(frame: av.VideoFrame) -> bool:

@@ -9,7 +9,7 @@ from pipeline.clock import Clock
 from pipeline.errors import SourceError
 from pipeline.sources.base import Grab, Pacer, SourceOptions
 from pipeline.sources.media_time import MediaTime
-from pipeline.sources.pixels import write
+from pipeline.sources.pixels import upright_size, write
 from pipeline.sources.stream import Decoded, NoVideo, StreamOptions, VideoStream
 
 LOOKAHEAD = 32
@@ -38,7 +38,7 @@ class Player:
             stream.close()
             raise NoVideo("it has no frame that can be decoded")
         self.codec = stream.codec_name
-        self.size = stream.size if self._first is None else _upright(self._first[0])
+        self.size = stream.size if self._first is None else upright_size(self._first[0].frame)
 
     def again(self, stream: VideoStream) -> None:
         """Go on with the beginning of ``stream``; media time continues."""
@@ -70,12 +70,6 @@ class Player:
         if decoded is None:
             return None
         return decoded, self._time.advance(decoded.stamp_ns, self._stream.later_stamps())
-
-
-def _upright(decoded: Decoded) -> tuple[int, int]:
-    frame = decoded.frame
-    turned = round((frame.rotation or 0) / 90) % 2
-    return (frame.width, frame.height) if turned else (frame.height, frame.width)
 
 
 class VideoFile:

@@ -217,9 +217,7 @@ class Capture:
 
     def _note(self, source: Source, grab: Grab) -> int:
         """Report what is wrong with the source, if that has changed; returns the frame's time."""
-        time_ns = grab.pts_ns if source.ends else grab.time_ns
-        if time_ns is None:
-            time_ns = grab.captured_ns
+        time_ns = grab.step_ns(source.ends)
         if self._order.note(source, time_ns) and self._state == "online":
             self._report("online", None)
         return time_ns

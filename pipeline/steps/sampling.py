@@ -163,8 +163,7 @@ class Steps:
             return None
         if not self._begun:
             self._begun = True
-            taken_ns = grab.captured_ns if grab.time_ns is None else grab.time_ns
-            since_ns = time_ns if self._origin_ns is None else taken_ns - self._origin_ns
+            since_ns = time_ns if self._origin_ns is None else grab.scene_ns - self._origin_ns
             self._base = max(self._last_step + 1, round(since_ns / self._period_ns))
         return Due(grab, time_ns, step, self._base + step.index, frame_id)
 

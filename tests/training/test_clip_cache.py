@@ -3,18 +3,16 @@
 import logging
 import multiprocessing
 import os
-import resource
 import shutil
 import textwrap
 import types
-from collections.abc import Iterator
-from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from testbed.resources import no_room_after
 from tests.training.tiny import tiny_config, write_clip, write_data
 from training.ablation import with_flow
 from training.clip_cache import ArrayFiles, Arrays, FileContents, code_digest
@@ -189,17 +187,6 @@ def test_a_damaged_file_is_computed_again(
     assert same(files.get("x", KEYS, arrays), arrays())
     assert "x.npz: can't be read, so it is computed again" in caplog.text
     assert same(files.get("x", KEYS, never), arrays())
-
-
-@contextmanager
-def no_room_after(size: int) -> Iterator[None]:
-    """The kernel refuses to let files grow, as on a full disk."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
 
 def test_a_full_disk_costs_only_time(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

@@ -1,19 +1,18 @@
 """Input that can't be trained on is one line, and most of it before anything is decoded."""
 
 import os
-import resource
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 
 import psutil
 import pytest
 from typer.testing import CliRunner, Result
 
+from testbed.resources import no_room_after
 from tests.training.tiny import linear_config, tiny_config, write_clip, write_data
 from training.__main__ import app
 
@@ -155,16 +154,6 @@ def test_clips_shorter_than_a_window_are_trained_on(tmp_path: Path, decoded: Pat
         folder = recipe(write_data(tmp_path / str(frames), clips=1, frames=frames))
         result = train(folder, decoded, "--folds", "none")
         assert result.exit_code == 0, result.output
-
-
-@contextmanager
-def no_room_after(size: int) -> Iterator[None]:
-    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
 
 @pytest.mark.slow
