@@ -5,8 +5,13 @@ In a checkout the packages stand side by side. The wheel has all of them below `
 """
 
 import os
+import signal
 import site
+from collections.abc import Callable, Sequence
 from pathlib import Path
+
+CommandLine = Callable[[Sequence[str], str | None], None]
+"""Arguments and the name to show in usage lines; ends with :class:`SystemExit`."""
 
 PROJECT = Path(__file__).resolve().parents[1]
 """The folder with ``models/`` and ``configs/``: of the checkout, or ``two_stream`` as installed."""
@@ -36,3 +41,34 @@ def import_path(inherited: str) -> str:
 def command(name: str) -> str:
     """What a user types for ``run``, ``keys``, ``train`` or ``export``."""
     return f"two-stream {name}" if INSTALLED else _IN_A_CHECKOUT[name]
+
+
+def load_command(load: Callable[[], CommandLine]) -> CommandLine:
+    """What ``load`` imports. Ctrl-C meanwhile ends the program, and a missing library is one line.
+
+    Python answers both with a traceback. Raises :class:`SystemExit`.
+    """
+    before = signal.getsignal(signal.SIGINT)
+    if before is signal.default_int_handler:
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+    try:
+        return _loaded(load)
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def _loaded(load: Callable[[], CommandLine]) -> CommandLine:
+    try:
+        return load()
+    except ModuleNotFoundError as error:
+        raise SystemExit(f"error: this Python lacks {error.name}; {_install()}") from None
+    except ImportError as error:
+        missing = "cannot open shared object file" in str(error)
+        remedy = "on Debian: apt install libgl1 libglib2.0-0" if missing else _install()
+        raise SystemExit(f"error: a library can't be loaded: {error}; {remedy}") from None
+
+
+def _install() -> str:
+    if INSTALLED:
+        return "install it again: pip install --force-reinstall two-stream"
+    return "after `make run` type `. .venv/bin/activate` first, or install it: pip install ."

@@ -498,6 +498,38 @@ def test_a_python_without_the_dependencies_says_what_to_type(away: Path) -> None
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("program", [[str(PROJECT / "run_stream.py")], ["-m", "two_stream", "run"]])
+@pytest.mark.parametrize(
+    ("broken", "ends", "says"),
+    [
+        ("import os, time; os.kill(os.getpid(), 2); time.sleep(9)", -signal.SIGINT, ""),
+        (
+            "raise ImportError('libGL.so.1: cannot open shared object file: No such file')",
+            1,
+            r"error: a library can't be loaded: libGL.* apt install libgl1 libglib2.0-0\n",
+        ),
+        ("import no_such_module", 1, r"error: this Python lacks no_such_module; .*\n"),
+    ],
+    ids=["interrupt", "system library", "package"],
+)
+def test_what_goes_wrong_while_modules_load_is_no_traceback(
+    tmp_path: Path, program: list[str], broken: str, ends: int, says: str
+) -> None:
+    (tmp_path / "cv2.py").write_text(broken)
+    path = os.pathsep.join([str(tmp_path), str(PROJECT)])
+    done = subprocess.run(
+        [sys.executable, *program, "--help"],
+        cwd=tmp_path,
+        env=os.environ | {"PYTHONPATH": path},
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert done.returncode == ends
+    assert re.fullmatch(says, done.stderr)
+
+
+@pytest.mark.slow
 def test_an_editable_install_is_the_checkout(away: Path, tmp_path: Path) -> None:
     source, folder = tmp_path / "source", tmp_path / "venv"
     copy_of_the_checkout(source)

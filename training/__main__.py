@@ -168,10 +168,10 @@ def ablate(
         )
 
 
-def train_cli(arguments: Sequence[str], name: str) -> None:
+def train_cli(arguments: Sequence[str], name: str | None = None) -> None:
     """Run ``train`` alone, as ``name``, whose last word is the command."""
-    program, _, command = name.rpartition(" ")
-    app(args=[command, *arguments], prog_name=program)
+    program = name and name.rpartition(" ")[0]
+    app(args=["train", *arguments], prog_name=program)
 
 
 if __name__ == "__main__":

@@ -6,14 +6,11 @@ The options are those of the commands themselves. A command is loaded when it is
 
 import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import NamedTuple
 
-from pipeline.program import PROJECT
+from pipeline.program import PROJECT, CommandLine, load_command
 from two_stream import __version__
-
-CommandLine = Callable[[Sequence[str], str], None]
-"""Arguments and the name to show in usage lines; ends with :class:`SystemExit`."""
 
 NAME = "two-stream"
 EXIT_USAGE = 2  # as in pipeline.errors
@@ -115,7 +112,7 @@ def main() -> None:
         _show(f"{NAME} {__version__}")
     elif name in COMMANDS:
         command = COMMANDS[name]
-        command.load()([*command.before, *rest], f"{NAME} {name}")
+        load_command(command.load)([*command.before, *rest], f"{NAME} {name}")
     else:
         # What was written is not repeated: it may be an address with a password.
         known = ", ".join(COMMANDS)

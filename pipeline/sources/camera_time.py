@@ -13,17 +13,23 @@ from statistics import median
 from pipeline.clock import NS_PER_S
 
 BUCKET_NS = 2 * NS_PER_S
-BUCKETS = 10
-FOLLOW_BUCKETS = 5
-"""The offset follows the median of the latest arrival in each of the last five buckets of two
-seconds: bursts lie in every bucket, one hiccup in one."""
-FOLLOW_NS = 10 * NS_PER_S
-MAX_SLEW = 0.01
-"""The offset moves by at most this share of the time that passes; flow is off by no more."""
+BUCKETS = 300
+RATE_BUCKETS = 10
+RELEASE_BUCKETS = 5
+FOLLOW_NS = 60 * NS_PER_S
+SLEW = 0.01
+"""While the offset is near, it moves by at most this share of the time that passes; flow is off by
+no more."""
+NEAR_BEHIND_NS = NS_PER_S * 3 // 2
+NEAR_AHEAD_NS = NS_PER_S // 5
 LEAP_NS = 2 * NS_PER_S
 """A stamp further on than this is believed only if frames were silent for about as long."""
 AHEAD_NS = NS_PER_S
+AHEAD_TOO_LONG_NS = 15 * NS_PER_S
+"""No server begins with a minute of kept frames, which is what is read in this time."""
 WRONG_RATE = 0.1
+JUMPS, JUMPS_NS = 3, 60 * NS_PER_S
+"""Stamps that run ahead of arrival this often within this time are fast."""
 RECENT = 60
 TOO_MANY = 0.2
 GOOD_AGAIN_NS = 10 * NS_PER_S
@@ -80,7 +86,9 @@ class CameraTime:
             now_ns = self._followed(self._now_ns, stamp_ns)
         # A frame can't be taken after it arrives. Then the first frames were old when they came,
         # or the stamps are fast.
-        self.jumped = waited and now_ns - arrived_ns > AHEAD_NS
+        ahead = now_ns - arrived_ns > AHEAD_NS
+        self._rate.note_ahead(ahead, waited, arrived_ns, arrived_ns - (stamp_ns or 0))
+        self.jumped = ahead and waited
         if self.jumped:
             now_ns = arrived_ns
             self._offset_ns = arrived_ns - (stamp_ns or 0)
@@ -129,12 +137,10 @@ class CameraTime:
         return bridged_ns
 
     def _followed(self, now_ns: int, stamp_ns: int) -> int:
-        """The time of a good stamp. The offset moves a little towards the latest arrivals."""
+        """The time of a good stamp. The offset moves a little towards the usual lateness."""
         step_ns = 0 if self._stamp_ns is None else stamp_ns - self._stamp_ns
-        if self._rate.latest_ns is not None:
-            wanted_ns = (self._rate.latest_ns - self._offset_ns) * step_ns // FOLLOW_NS
-            most_ns = int(MAX_SLEW * step_ns)
-            self._offset_ns += max(-most_ns, min(most_ns, wanted_ns))
+        if self._rate.usual_ns is not None:
+            self._offset_ns += int(slew(self._rate.usual_ns - self._offset_ns) * step_ns)
         if 0 < step_ns < LEAP_NS:
             self._period_ns = step_ns
         return max(stamp_ns + self._offset_ns, now_ns + 1)
@@ -151,6 +157,7 @@ class CameraTime:
             assert stamp_ns is not None  # a missing stamp is a fault
             self._trusted, self._old_offset_ns = True, None
             self._offset_ns = now_ns - stamp_ns
+            self._rate = _Rate()
         if self._jump and arrived_ns - self._jumped_ns > TELL_JUMP_NS:
             self._jump, self._old_offset_ns = "", None
 
@@ -161,11 +168,25 @@ class CameraTime:
         return f"run at {self._rate.wrong:.2g} times the real pace"
 
 
-class _Rate:
-    """When frames arrive at the latest, by their stamps, and whether stamps keep real pace.
+def slew(error_ns: int) -> float:
+    """How fast the offset moves, as a share of the time that passes.
 
-    ``wrong`` is how fast stamps run where arrival drifts away from them steadily, and otherwise 0.
-    The first bucket is left out: servers begin with a burst of what they have kept.
+    ``error_ns``: the usual lateness minus the offset. It is positive where frames are placed too
+    early. A clock that is off by one in a thousand is followed closely. Stamps of the nominal
+    frame rate can be off by some per cent: the offset gains speed with the square of its error, so
+    it keeps a bounded distance. Less is allowed ahead, because nothing is taken after it arrives.
+    """
+    near_ns = NEAR_BEHIND_NS if error_ns > 0 else NEAR_AHEAD_NS
+    near = min(abs(error_ns) / FOLLOW_NS, SLEW)
+    share = max(near, min(SLEW * (error_ns / near_ns) ** 2, 1.5 * WRONG_RATE))
+    return share if error_ns > 0 else -share
+
+
+class _Rate:
+    """How late frames arrive, by their stamps, and whether stamps keep real pace.
+
+    A bucket holds the latest arrival of two seconds. The first is left out: servers begin with a
+    burst of what they have kept.
     """
 
     def __init__(self) -> None:
@@ -173,8 +194,16 @@ class _Rate:
         self._begun_ns: int | None = None
         self._first = True
         self._most_ns = 0
+        self._jumps: deque[tuple[int, int]] = deque(maxlen=JUMPS)
+        self._ahead: tuple[int, int] | None = None
+        self.usual_ns: int | None = None
+        """The least of the last ten minutes' buckets: a network that passes data on in lumps for a
+        while makes frames later, but the camera's clock is what it was. Lateness that stays a
+        second above that comes from slow stamps, or is here to stay."""
         self.latest_ns: int | None = None
+        """The median of the last ten seconds' buckets: lumps lie in each, one hiccup in one."""
         self.wrong = 0.0
+        """How fast stamps run, where arrival drifts away from them steadily; otherwise 0."""
 
     def add(self, arrived_ns: int, late_ns: int) -> None:
         if self._begun_ns is None:
@@ -188,19 +217,48 @@ class _Rate:
             self._begun_ns, self._most_ns = arrived_ns, late_ns
             self._close()
 
+    def note_ahead(self, ahead: bool, waited: bool, arrived_ns: int, late_ns: int) -> None:
+        """Note whether a frame's time lies after its arrival, which fast stamps lead to.
+
+        Frames that are held back until they are due can't show it by the buckets: they lie ready.
+        """
+        if not ahead:
+            self._ahead = None
+        elif waited:
+            self._ahead = None
+            self._jumps.append((arrived_ns, late_ns))
+            first = self._jumps[0]
+            if len(self._jumps) == JUMPS and arrived_ns - first[0] < JUMPS_NS:
+                self._find_fast(first, (arrived_ns, late_ns))
+        elif self._ahead is None:
+            self._ahead = arrived_ns, late_ns
+        elif arrived_ns - self._ahead[0] > AHEAD_TOO_LONG_NS:
+            self._find_fast(self._ahead, (arrived_ns, late_ns))
+
+    def _find_fast(self, first: tuple[int, int], last: tuple[int, int]) -> None:
+        """Find stamps fast from two frames' (arrival, lateness), until buckets say more."""
+        drift = (last[1] - first[1]) / max(1, last[0] - first[0])
+        if drift < -WRONG_RATE:
+            self.wrong = 1 - drift
+            self._begun_ns, self._first = None, True
+            self._buckets.clear()
+            self._jumps.clear()
+            self._ahead = None
+
     def _close(self) -> None:
         most = [late for _, late in self._buckets]
         if most:
-            self.latest_ns = round(median(most[-FOLLOW_BUCKETS:]))
-        self.wrong = 0.0
-        if len(most) == BUCKETS:
-            half = BUCKETS // 2
-            passed_ns = self._buckets[-1][0] - self._buckets[0][0]
-            halves = most[half] - most[0], most[-1] - most[half]
-            drift = sum(halves) / passed_ns
-            if abs(drift) > WRONG_RATE and all(part * drift > 0 for part in halves):
-                # Arrival moves away by ``drift`` a second: stamps pass 1 - drift in it.
-                self.wrong = max(1 - drift, 0.01)
+            self.usual_ns = max(min(most), min(most[-RATE_BUCKETS:]) - NS_PER_S)
+            self.latest_ns = round(median(most[-RELEASE_BUCKETS:]))
+        recent = list(self._buckets)[-RATE_BUCKETS:]
+        if len(recent) == RATE_BUCKETS:
+            (begun_ns, begun), (_, middle) = recent[0], recent[RATE_BUCKETS // 2]
+            ended_ns, ended = recent[-1]
+            halves = middle - begun, ended - middle
+            drift = sum(halves) / (ended_ns - begun_ns)
+            steady = all(part * drift > 0 for part in halves)
+            # Arrival moves away by ``drift`` a second: stamps pass 1 - drift in it.
+            self.wrong = max(1 - drift, 0.01) if steady and abs(drift) > WRONG_RATE else 0.0
 
 
 class Release:

@@ -1,6 +1,7 @@
 """The time of a camera's frames: stamps that are good, late, in bursts, wrong, or missing."""
 
 import itertools
+import random
 from collections.abc import Iterable, Iterator
 
 import pytest
@@ -123,6 +124,53 @@ def test_a_clock_that_is_no_use_is_told_and_arrival_is_taken(
     assert says in line.time.trouble
     assert line.periods()[-1] == pytest.approx(1, abs=0.01)
     assert abs(line.placed[-1] - 40 * NS_PER_S + FRAME_NS) < FRAME_NS
+
+
+@pytest.mark.parametrize("rate", [1.2, 1.5, 2.0, 3.0, 5.0, 10.0])
+def test_fast_stamps_are_found_though_their_frames_are_held(rate: float) -> None:
+    """Frames that seem early wait for their time, so they lie ready when they are read."""
+    time, release = CameraTime(), Release(hold_all=False)
+    now, begun = START_NS, None
+    for _, arrived in steady(60):
+        stamp, waited = round(arrived * rate), START_NS + arrived > now
+        now = max(now, START_NS + arrived)
+        time.place(stamp, now, waited=waited)
+        if time.trouble is None:
+            now += release.wait_ns(stamp, now, waited=waited, latest_ns=time.latest_ns)
+        elif begun is None:
+            begun = now - START_NS
+    assert begun is not None
+    assert begun < 35 * NS_PER_S
+    assert f"run at {rate:.2g} times" in (time.trouble or "")
+    assert now - START_NS - arrived < 0.1 * NS_PER_S  # nothing was left behind
+
+
+@pytest.mark.parametrize("rate", [0.91, 0.96, 0.999, 1.001, 1.04, 1.09])
+def test_stamps_of_the_nominal_rate_are_followed(rate: float) -> None:
+    """A camera that sends 24 frames a second and stamps 25."""
+    line = Line().run((round(stamp * rate), arrived) for stamp, arrived in steady(1200))
+    assert not line.troubles
+    apart = [line.placed[i] - i * FRAME_NS for i in range(18_000, 36_000)]
+    assert max(apart) < 0.95 * NS_PER_S  # never more than a second ahead, which is a jump
+    assert min(apart) > -8 * NS_PER_S
+    assert max(apart) - min(apart) < 0.5 * NS_PER_S
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_a_network_that_gets_worse_and_better_moves_time_little(seed: int) -> None:
+    rng = random.Random(seed)
+    arrivals, every_ns, until, last = [], 0, 0, 0
+    for stamp, _ in steady(1800):
+        if stamp >= until:
+            every_ns = round(rng.choice((0, 0.2, 0.3, 0.5, 0.5, 1.0)) * NS_PER_S)
+            until = stamp + rng.randrange(10, 40) * NS_PER_S
+        last = max(last, -(-stamp // every_ns) * every_ns if every_ns else stamp)
+        arrivals.append((stamp, last))
+    placed = let_go(arrivals)
+    late = [time - START_NS - stamp for (time, _), (stamp, _) in zip(placed, arrivals, strict=True)]
+    settled = sorted(late[len(late) // 3 :])
+    assert settled[-1] - settled[0] < 0.3 * NS_PER_S
+    assert settled[len(settled) * 9 // 10] - settled[len(settled) // 10] < 0.2 * NS_PER_S
 
 
 def test_stamps_that_become_good_are_trusted_again() -> None:
