@@ -71,13 +71,17 @@ def rtsp_server(
     digest: bool = False,
     size: tuple[int, int] = (480, 640),
     fps: int = 30,
+    key_every: int = 30,
+    begin: int = 0,
 ) -> Iterator[Server]:
     """Serve H.264 over RTSP (TCP and UDP); ``size`` is (h, w), ``login`` is ``user:password``.
 
     The server requires the login by the basic scheme, or with ``digest`` by the digest scheme. A
-    clip is a file, or ``"test"`` for a test pattern. Port 0 means any free port.
+    clip is a file, or ``"test"`` for a test pattern. Port 0 means any free port. There is a key
+    frame every ``key_every`` frames, and a client hears the frame ``begin`` first.
     """
     command = [SYSTEM_PYTHON, str(HERE / "rtsp_server.py"), *(["--digest"] if digest else [])]
+    command += ["--key-every", str(key_every), "--begin", str(begin)]
     yield from _serve("rtsp", command, streams, port, login, size, fps)
 
 

@@ -5,7 +5,9 @@ Runs with the system's Python, which has GStreamer's bindings (gir1.2-gst-rtsp-s
     /usr/bin/python3 rtsp_server.py --port 8554 door=a.mp4 hall=b.mp4,c.mp4 bars=test
 
 Each clip is encoded once, at the start, so that serving costs next to nothing. It begins with a key
-frame and has one at least every 30 frames. Prints ``ready PORT`` when it listens.
+frame and has one at least every 30 frames, or as ``--key-every`` says. With ``--begin`` a client
+hears the first such frames of a loop only in the next one, like one that comes amid a stream.
+Prints ``ready PORT`` when it listens.
 """
 
 import argparse
@@ -23,7 +25,7 @@ TEST_PATTERN_FRAMES = 150
 CAPS = "video/x-h264,stream-format=byte-stream,alignment=au"
 
 
-def encode(clip: str, width: int, height: int, fps: int) -> list[Gst.Buffer]:
+def encode(clip: str, width: int, height: int, fps: int, key_every: int) -> list[Gst.Buffer]:
     """Encode a clip (a file, or ``test``) to H.264 access units; exits with the reason on error."""
     source = (
         f"videotestsrc num-buffers={TEST_PATTERN_FRAMES} ! video/x-raw,framerate={fps}/1"
@@ -33,7 +35,8 @@ def encode(clip: str, width: int, height: int, fps: int) -> list[Gst.Buffer]:
     pipeline = Gst.parse_launch(
         f"{source} ! videoconvert ! videoscale ! videorate "
         f"! video/x-raw,format=I420,width={width},height={height},framerate={fps}/1 "
-        "! x264enc tune=zerolatency speed-preset=veryfast key-int-max=30 bitrate=2000 threads=1 "
+        "! x264enc tune=zerolatency speed-preset=veryfast bitrate=2000 threads=1 "
+        f"key-int-max={key_every} option-string=scenecut=0 "
         f"! h264parse config-interval=-1 ! {CAPS} ! appsink name=sink sync=false"
     )
     if clip != "test":
@@ -48,6 +51,15 @@ def encode(clip: str, width: int, height: int, fps: int) -> list[Gst.Buffer]:
     if error is not None or not units:
         sys.exit(f"rtsp_server: {clip}: {error.parse_error()[0].message if error else 'no frames'}")
     return units
+
+
+def amid(units: list[Gst.Buffer], begin: int) -> list[Gst.Buffer]:
+    """``units`` from the one numbered ``begin`` on, which gets the settings of the first."""
+    first = units[0].extract_dup(0, units[0].get_size())
+    settings = first[: first.rfind(b"\0\0\1\x65")]  # all that stands before the key frame's slice
+    rest = units[begin].extract_dup(4, units[begin].get_size() - 4)
+    changed = Gst.Buffer.new_wrapped(settings.rstrip(b"\0") + b"\0\0\0\1" + rest)
+    return [changed, *units[begin + 1 :], *units[:begin]]
 
 
 class LoopedStream(GstRtspServer.RTSPMediaFactory):  # type: ignore[misc]  # gi is untyped
@@ -109,6 +121,8 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--width", type=int, default=640)
     parser.add_argument("--height", type=int, default=480)
     parser.add_argument("--fps", type=int, default=30)
+    parser.add_argument("--key-every", type=int, default=30, help="frames")
+    parser.add_argument("--begin", type=int, default=0, help="the frame that a client hears first")
     return parser.parse_args()
 
 
@@ -120,7 +134,7 @@ def main() -> None:
     server.set_service(str(arguments.port))
     if arguments.user:
         require_login(server, arguments.user, arguments.password, arguments.digest)
-    size = arguments.width, arguments.height, arguments.fps
+    size = arguments.width, arguments.height, arguments.fps, arguments.key_every
     encoded: dict[str, list[Gst.Buffer]] = {}
     for stream in arguments.streams:
         name, _, clips = stream.partition("=")
@@ -129,6 +143,8 @@ def main() -> None:
             if clip not in encoded:
                 encoded[clip] = encode(clip, *size)
             units += encoded[clip]
+        if arguments.begin:
+            units = amid(units, arguments.begin)
         factory = LoopedStream(units, arguments.fps)
         if arguments.user:
             allow_viewer(factory)

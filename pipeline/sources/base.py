@@ -1,5 +1,6 @@
 """The interface of every source of frames, its options, and what the sources share."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
@@ -62,6 +63,7 @@ class SourceOptions:
     origin_ns: int | None = None  # demo: monotonic time of media time 0; None is the first open
     decoder: Decoder = "software"  # files, network
     loop_filter: bool = True  # files, network: False leaves H.264's loop filter out
+    idle: Callable[[], None] | None = None  # network: called while the first frame is awaited
 
     def __post_init__(self) -> None:
         for name in ("open_timeout_s", "read_timeout_s", "fps", "width", "height"):

@@ -204,6 +204,7 @@ class NetworkStream:
             file_options(self._options),
             open_timeout_s=self._options.open_timeout_s,
             read_timeout_s=self._options.read_timeout_s,
+            idle=self._options.idle,
             format=form,
             container=tuple(flags),
         )

@@ -3,7 +3,7 @@
 import logging
 import re
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from fractions import Fraction
@@ -22,6 +22,8 @@ from pipeline.sources.base import Decoder
 # FFmpeg prints URLs, and so passwords, to standard error when something fails.
 av.logging.set_level(None)
 
+FIRST_FRAME_S = 30.0
+"""Longest wait for the first key frame: cameras that save bandwidth send one every 10 s or so."""
 _STILL_FORMATS = ("image2", "image2pipe")
 _UNSTAMPED_FORMATS = ("mpjpeg", "mjpeg")
 
@@ -46,6 +48,8 @@ class StreamOptions:
     decoder: Decoder = "software"
     loop_filter: bool = True
     """False: leave H.264's and H.265's loop filter out, which is faster and less exact."""
+    idle: Callable[[], None] | None = None
+    """Called between packets while the first frame is awaited."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,7 +96,7 @@ class VideoStream:
         self._ahead: deque[Packet] = deque()
         self._decoded: deque[av.VideoFrame] = deque()
         self._drained = False
-        self._over = False
+        self._over = self._begun = False
         self.lookahead = 0
         """How many packets to read ahead for :meth:`later_stamps`."""
         self.damaged = 0
@@ -153,7 +157,8 @@ class VideoStream:
     def advance(self) -> Decoded | None:
         """The next frame in order of display; None at the end.
 
-        Raises :class:`NoVideo` when packets come for as long as the read timeout, and no frame.
+        Raises :class:`NoVideo` when packets come from a server, and no frame, for as long as the
+        read timeout; the first key frame may take :data:`FIRST_FRAME_S`.
         """
         self.waited_ns = 0
         damaged, began_ns = self.damaged, 0
@@ -161,13 +166,26 @@ class VideoStream:
             if self._over:
                 return None
             self._decode(self._next_packet())
-            if self.damaged > damaged and self._options.read_timeout_s:
+            if self._options.read_timeout_s and not self._decoded:
                 began_ns = began_ns or self._clock.monotonic_ns()
                 waited_s = (self._clock.monotonic_ns() - began_ns) / NS_PER_S
-                if waited_s > 0.8 * self._options.read_timeout_s:
-                    raise NoVideo(f"no frame could be decoded for {waited_s:.1f} s")
+                self._check_patience(waited_s, self.damaged > damaged)
+        self._begun = True
         frame = self._decoded.popleft()
         return Decoded(frame, self._since_start(frame.pts))
+
+    def _check_patience(self, waited_s: float, damaged: bool) -> None:
+        """Raise :class:`NoVideo` if packets without a frame have come for too long."""
+        assert self._options.read_timeout_s is not None
+        if self._begun or damaged:
+            if waited_s > 0.8 * self._options.read_timeout_s:
+                raise NoVideo(f"no frame could be decoded for {waited_s:.1f} s")
+        elif waited_s > FIRST_FRAME_S:
+            raise NoVideo(
+                f"no key frame came in {waited_s:.0f} s; set the camera to one every 2 s or so"
+            )
+        elif self._options.idle is not None:
+            self._options.idle()
 
     def later_stamps(self) -> Iterator[int | None]:
         """The stamps of the frames and packets that were read ahead."""

@@ -2,6 +2,7 @@
 
 import dataclasses
 import logging
+from functools import partial
 
 from pipeline.arrays import Frame, picture_size
 from pipeline.clock import NS_PER_S
@@ -83,12 +84,12 @@ class Capture:
         if not self._publisher.ready():
             return None
         now = self._context.clock.monotonic_ns()
-        if self._source is None:
-            if now < self._retry_at_ns:
-                return (self._retry_at_ns - now) / NS_PER_S
-            self._connect()
-            return 0.0
+        if self._source is None and now < self._retry_at_ns:
+            return (self._retry_at_ns - now) / NS_PER_S
         try:
+            if self._source is None:
+                self._connect()
+                return 0.0
             grab = self._source.grab()
             if grab is None:
                 self._finish()
@@ -115,6 +116,7 @@ class Capture:
     def _connect(self) -> None:
         settings, context = self._settings, self._context
         options = source_options(settings, lossless=context.lossless, origin_ns=context.origin_ns)
+        options = dataclasses.replace(options, idle=partial(context.idle, 0.0))
         self._report("connecting", None)
         try:
             source = create(

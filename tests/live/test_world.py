@@ -18,7 +18,7 @@ import yaml
 
 from pipeline.clock import NS_PER_S, SYSTEM_CLOCK
 from pipeline.errors import SourceError
-from pipeline.sources import Grab, Source, SourceOptions, create
+from pipeline.sources import Grab, Source, SourceOptions, create, stream
 from testbed.cameras import rtsp_server
 from testbed.footage import panning_clip
 from testbed.line import RTP_HZ, line_to
@@ -109,6 +109,28 @@ def test_a_camera_whose_clock_is_wrong_is_timed_by_arrival(
             run.wait_for(lambda: any(says in text for text in reasons(run, "door")), 90, says)
             before = len(starts(run, "door"))
             run.wait_for(lambda: len(starts(run, "door")) >= before + 3, 60, "events go on")
+
+
+@pytest.mark.usefixtures("rtsp")
+def test_a_camera_whose_key_frames_are_rare_is_waited_for(
+    scratch: Path, tiny: Path, panning_h264: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The first key frame comes after nine seconds, longer than any timeout."""
+    with rtsp_server(
+        {"door": [panning_h264]}, size=(240, 320), fps=30, key_every=1000, begin=30
+    ) as server:
+        url = server.url("door")
+        with monkeypatch.context() as patch:
+            patch.setattr(stream, "FIRST_FRAME_S", 1.5)
+            with pytest.raises(SourceError, match=r"no key frame came in 2 s; set the camera"):
+                opened(url)
+        camera = {"source": url, "open_timeout_s": 1, "read_timeout_s": 1}
+        settings = {"model": str(tiny), "cameras": {"door": camera}, "supervisor": {"hang_s": 1}}
+        with PipelineRun(scratch, settings) as run:
+            run.wait_for(lambda: run.events("door"), 60, "an event")
+            states = {status.body["state"] for status in run.statuses("door")}
+            assert states <= {"connecting", "online"}
+            assert "killing" not in run.log()
 
 
 @pytest.mark.usefixtures("rtsp")
