@@ -35,6 +35,16 @@ def has_rtsp_server() -> bool:
     return subprocess.run([SYSTEM_PYTHON, "-c", check], capture_output=True).returncode == 0
 
 
+def self_signed(path: Path) -> Path:
+    """Write a certificate for 127.0.0.1 that nobody vouches for, with its key, as cameras have."""
+    command = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2"]
+    command += ["-subj", "/CN=127.0.0.1", "-keyout", str(path), "-out", f"{path}.cert"]
+    subprocess.run(command, check=True, capture_output=True)
+    with path.open("a") as file:
+        file.write(Path(f"{path}.cert").read_text())
+    return path
+
+
 @dataclass
 class Server:
     """A running camera server."""
@@ -69,6 +79,7 @@ def rtsp_server(
     port: int = 0,
     login: str = "",
     digest: bool = False,
+    certificate: Path | None = None,
     size: tuple[int, int] = (480, 640),
     fps: int = 30,
     key_every: int = 30,
@@ -76,13 +87,16 @@ def rtsp_server(
 ) -> Iterator[Server]:
     """Serve H.264 over RTSP (TCP and UDP); ``size`` is (h, w), ``login`` is ``user:password``.
 
-    The server requires the login by the basic scheme, or with ``digest`` by the digest scheme. A
+    The server requires the login by the basic scheme, or with ``digest`` by the digest scheme. With
+    a ``certificate`` (PEM, with its key) and a login it speaks RTSPS. A
     clip is a file, or ``"test"`` for a test pattern. Port 0 means any free port. There is a key
     frame every ``key_every`` frames, and a client hears the frame ``begin`` first.
     """
     command = [SYSTEM_PYTHON, str(HERE / "rtsp_server.py"), *(["--digest"] if digest else [])]
     command += ["--key-every", str(key_every), "--begin", str(begin)]
-    yield from _serve("rtsp", command, streams, port, login, size, fps)
+    if certificate is not None:
+        command += ["--certificate", str(certificate)]
+    yield from _serve("rtsps" if certificate else "rtsp", command, streams, port, login, size, fps)
 
 
 @contextmanager

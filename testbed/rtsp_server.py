@@ -19,7 +19,7 @@ gi.require_version("Gst", "1.0")
 gi.require_version("GstApp", "1.0")
 gi.require_version("GstRtsp", "1.0")
 gi.require_version("GstRtspServer", "1.0")
-from gi.repository import GLib, Gst, GstRtsp, GstRtspServer  # noqa: E402
+from gi.repository import Gio, GLib, Gst, GstRtsp, GstRtspServer  # noqa: E402
 
 TEST_PATTERN_FRAMES = 150
 CAPS = "video/x-h264,stream-format=byte-stream,alignment=au"
@@ -92,7 +92,9 @@ class LoopedStream(GstRtspServer.RTSPMediaFactory):  # type: ignore[misc]  # gi 
         source.emit("push-buffer", unit)
 
 
-def require_login(server: GstRtspServer.RTSPServer, user: str, password: str, digest: bool) -> None:
+def require_login(
+    server: GstRtspServer.RTSPServer, user: str, password: str, digest: bool, certificate: str
+) -> None:
     token = GstRtspServer.RTSPToken()
     token.set_string("media.factory.role", "viewer")
     auth = GstRtspServer.RTSPAuth()
@@ -101,6 +103,8 @@ def require_login(server: GstRtspServer.RTSPServer, user: str, password: str, di
         auth.add_digest(user, password, token)
     else:
         auth.add_basic(GstRtspServer.RTSPAuth.make_basic(user, password), token)
+    if certificate:
+        auth.set_tls_certificate(Gio.TlsCertificate.new_from_file(certificate))
     server.set_auth(auth)
 
 
@@ -118,6 +122,7 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--user", default="")
     parser.add_argument("--password", default="")
     parser.add_argument("--digest", action="store_true", help="digest instead of basic login")
+    parser.add_argument("--certificate", default="", help="speak RTSPS; PEM, with its key")
     parser.add_argument("--width", type=int, default=640)
     parser.add_argument("--height", type=int, default=480)
     parser.add_argument("--fps", type=int, default=30)
@@ -133,7 +138,9 @@ def main() -> None:
     server.set_address("127.0.0.1")
     server.set_service(str(arguments.port))
     if arguments.user:
-        require_login(server, arguments.user, arguments.password, arguments.digest)
+        require_login(
+            server, arguments.user, arguments.password, arguments.digest, arguments.certificate
+        )
     size = arguments.width, arguments.height, arguments.fps, arguments.key_every
     encoded: dict[str, list[Gst.Buffer]] = {}
     for stream in arguments.streams:

@@ -6,6 +6,7 @@
         open_somehow(f"{address}/film.mp4")
 """
 
+import ssl
 import threading
 import time
 from collections.abc import Iterator, Sequence
@@ -59,19 +60,28 @@ class _Handler(SimpleHTTPRequestHandler):
 
 
 @contextmanager
-def web_server(folder: Path) -> Iterator[str]:
-    """Serve the files in ``folder``; yields the address."""
-    with _serving(partial(_Handler, directory=str(folder))) as address:
+def web_server(folder: Path, certificate: Path | None = None) -> Iterator[str]:
+    """Serve the files in ``folder``; yields the address.
+
+    With a ``certificate`` (PEM, with its key) it speaks HTTPS.
+    """
+    with _serving(partial(_Handler, directory=str(folder)), certificate) as address:
         yield address
 
 
 @contextmanager
-def _serving(handler: type[SimpleHTTPRequestHandler] | partial[_Handler]) -> Iterator[str]:
+def _serving(
+    handler: type[SimpleHTTPRequestHandler] | partial[_Handler], certificate: Path | None = None
+) -> Iterator[str]:
     server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
     server.daemon_threads = True
+    if certificate is not None:
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(certificate)
+        server.socket = context.wrap_socket(server.socket, server_side=True)
     threading.Thread(target=server.serve_forever, daemon=True).start()
     try:
-        yield f"http://127.0.0.1:{server.server_port}"
+        yield f"http{'s' if certificate else ''}://127.0.0.1:{server.server_port}"
     finally:
         server.shutdown()
         server.server_close()

@@ -31,7 +31,10 @@ def diagnose(url: str, error: Exception, waited_s: float, timeout_s: float) -> V
     if waited_s >= 0.9 * timeout_s or isinstance(error, av.error.TimeoutError | av.error.ExitError):
         return "unreachable", f"{address} didn't answer within {timeout_s:g} s"
     if parts.scheme.startswith("rtsp"):
-        return "unreachable", f"{address} accepts the connection, but doesn't answer in RTSP"
+        encrypted = "" if parts.scheme == "rtsps" else "; if it is encrypted, write rtsps://"
+        return "unreachable", (
+            f"{address} accepts the connection, but doesn't answer in RTSP{encrypted}"
+        )
     return "unreadable", "the server answers, but sends no video that can be decoded"
 
 

@@ -19,7 +19,7 @@ import yaml
 from pipeline.clock import NS_PER_S, SYSTEM_CLOCK
 from pipeline.errors import SourceError
 from pipeline.sources import Grab, Source, SourceOptions, create, stream
-from testbed.cameras import rtsp_server
+from testbed.cameras import rtsp_server, self_signed
 from testbed.footage import panning_clip
 from testbed.line import RTP_HZ, line_to
 from testbed.program import PROJECT, PipelineRun, default_ports
@@ -109,6 +109,33 @@ def test_a_camera_whose_clock_is_wrong_is_timed_by_arrival(
             run.wait_for(lambda: any(says in text for text in reasons(run, "door")), 90, says)
             before = len(starts(run, "door"))
             run.wait_for(lambda: len(starts(run, "door")) >= before + 3, 60, "events go on")
+
+
+@pytest.mark.usefixtures("rtsp")
+def test_encrypted_streams_are_read_though_nobody_vouches_for_the_camera(
+    scratch: Path, panning_h264: Path
+) -> None:
+    """Cameras sign their certificates themselves."""
+    certificate = self_signed(scratch / "camera.pem")
+    with rtsp_server(
+        {"door": [panning_h264]}, size=(240, 320), login="ann:s3cret", certificate=certificate
+    ) as server:
+        assert server.scheme == "rtsps"
+        source = opened(server.url("door"))
+        assert len(read_for(source, 2)) > 30
+        source.close()
+        with pytest.raises(SourceError, match="refuses this user and password") as wrong:
+            opened(server.url("door", "ann:wr0ng"))
+        assert wrong.value.kind == "unauthorised"
+        assert "wr0ng" not in str(wrong.value)
+        plain = server.url("door").replace("rtsps://", "rtsp://")
+        with pytest.raises(SourceError) as refused:
+            opened(plain, open_timeout_s=2)
+        assert "rtsps://" in str(refused.value)
+    with web_server(panning_h264.parent, certificate) as address:
+        source = opened(f"{address}/{panning_h264.name}")
+        assert len(read_for(source, 2)) > 30
+        source.close()
 
 
 @pytest.mark.usefixtures("rtsp")
