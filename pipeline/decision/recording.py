@@ -6,7 +6,12 @@ transitions that fusion made. Each fusion process of the run has a file. No pict
 names its frame by camera, segment and number.
 """
 
+import contextlib
+import errno
+import logging
+import os
 from collections.abc import Iterator
+from io import FileIO
 from pathlib import Path
 from typing import Literal
 
@@ -121,6 +126,8 @@ class _Made1(Recorded, frozen=True, tag="Said"):
     transition: _Transition1
 
 
+log = logging.getLogger(__name__)
+
 _encoder = msgspec.msgpack.Encoder()
 _decoder = msgspec.msgpack.Decoder(Entry)
 _decoder_1 = msgspec.msgpack.Decoder(Advanced | Interrupted | _Made1)
@@ -135,18 +142,29 @@ def _decode(data: bytes, version: int) -> Entry:
 
 
 class Recorder:
-    """Writes the file of one fusion process; raises :class:`RecordingError`."""
+    """Writes the file of one fusion process; raises :class:`RecordingError` at the run's start.
 
-    def __init__(self, folder: Path, about: About) -> None:
+    On a disk that fills up the recording ends with its last whole entry, and the run goes on
+    without it. ``needed``: raise then, too.
+    """
+
+    def __init__(self, folder: Path, about: About, *, needed: bool = False) -> None:
+        self._folder = folder
+        self._needed = needed
+        self._file: FileIO | None = None
+        self._size = 0
+        parts = 0
         try:
             folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-            part = len(list(folder.glob(STEPS_FILES)))
-            path = folder / STEPS_FILES.replace("*", f"{part:03d}")
+            parts = len(list(folder.glob(STEPS_FILES)))
+            path = folder / STEPS_FILES.replace("*", f"{parts:03d}")
             self._file = path.open("xb", buffering=0)
-            if not part:
+            if not parts:
                 (folder / ABOUT_FILE).write_bytes(msgspec.json.format(msgspec.json.encode(about)))
         except OSError as error:
-            raise RecordingError(f"{folder}: {error.strerror}") from None
+            if not parts:
+                raise RecordingError(f"{folder}: {error.strerror}") from None
+            self._give_up(error)
 
     def advanced(self, steps: list[DecidedStep], took_ns: int) -> None:
         recorded = [RecordedStep(s.moment, s.spatial, s.temporal) for s in steps]
@@ -159,11 +177,31 @@ class Recorder:
         self._write(Made(transition))
 
     def _write(self, entry: Entry) -> None:
+        if self._file is None:
+            return
         data = _encoder.encode(entry)
-        self._file.write(len(data).to_bytes(_LENGTH_BYTES, "little") + data)
+        data = len(data).to_bytes(_LENGTH_BYTES, "little") + data
+        try:
+            if self._file.write(data) < len(data):
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+            self._size += len(data)
+        except OSError as error:
+            self._give_up(error)
+
+    def _give_up(self, error: OSError) -> None:
+        if self._file is not None:
+            with contextlib.suppress(OSError):
+                self._file.truncate(self._size)
+        self.close()
+        reason = f"{self._folder}: {error.strerror}"
+        if self._needed:
+            raise RecordingError(f"runtime.record: {reason}")
+        log.error("runtime.record: %s; it ends here, and the run goes on without it", reason)
 
     def close(self) -> None:
-        self._file.close()
+        if self._file is not None:
+            self._file.close()
+            self._file = None
 
 
 def check_new(folder: Path) -> None:

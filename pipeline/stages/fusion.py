@@ -71,7 +71,7 @@ class Fusion:
         if folder is None:
             return None
         try:
-            return Recorder(folder, self._about(pack))
+            return Recorder(folder, self._about(pack), needed=self._context.lossless)
         except RecordingError as error:
             raise StartupError(f"runtime.record: {error}") from None
 

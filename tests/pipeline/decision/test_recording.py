@@ -1,5 +1,7 @@
 """Recordings: what is written is read back; what is cut off or damaged is reported or skipped."""
 
+import errno
+import os
 from pathlib import Path
 
 import msgspec
@@ -18,6 +20,7 @@ from pipeline.decision.recording import (
 from pipeline.errors import RecordingError
 from pipeline.steps.join import DecidedStep
 from pipeline.transport.messages import Feature
+from testbed.resources import no_room_after
 from testbed.samples import moment, transition
 
 
@@ -83,6 +86,27 @@ def test_damage_is_named_with_its_place(tmp_path: Path, damage: bytes) -> None:
     (part,) = Recording(tmp_path).parts()
     with pytest.raises(RecordingError, match=r"steps-000.msgpack: at byte 0: "):
         list(part)
+
+
+def test_a_full_disk_ends_the_recording_not_the_run(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    recorder = Recorder(tmp_path, about())
+    recorder.advanced([step(1)], 5)
+    with no_room_after((tmp_path / "steps-000.msgpack").stat().st_size + 40):
+        recorder.advanced([step(2)], 5)  # a part of it fits
+        recorder.advanced([step(3)], 5)
+    recorder.advanced([step(4)], 5)
+    recorder.close()
+    (part,) = Recording(tmp_path).parts()
+    assert [entry.steps[0].moment for entry in part if isinstance(entry, Advanced)] == [moment(1)]
+    assert [record.message for record in caplog.records] == [
+        f"runtime.record: {tmp_path}: {os.strerror(errno.ENOSPC)}; it ends here, and the run goes "
+        "on without it"
+    ]
+    needed = Recorder(tmp_path, about(), needed=True)
+    with no_room_after(40), pytest.raises(RecordingError, match=r"runtime\.record: .*: "):
+        needed.advanced([step(2)], 5)
 
 
 def test_what_is_no_recording_is_refused(tmp_path: Path) -> None:
