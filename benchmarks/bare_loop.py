@@ -19,12 +19,13 @@ from pipeline.config import CameraConfig
 from pipeline.decision.decisions import CameraDecisions, decide_batch, thresholds
 from pipeline.model.pack import ModelPack
 from pipeline.model.session import Network
+from pipeline.model.watch import Watch
 from pipeline.sources import Source, SourceOptions, create
 from pipeline.steps.flow_fields import FlowStack
 from pipeline.steps.follow import CameraFollower, appearance_features, motion_features
-from pipeline.steps.join import DecidedStep
+from pipeline.steps.join import DecidedStep, decided_step
 from pipeline.steps.sampling import Due, Steps
-from pipeline.transport.messages import Feature, Moment
+from pipeline.transport.messages import Moment
 
 
 class BareLoop:
@@ -32,6 +33,7 @@ class BareLoop:
 
     def __init__(self, pack: ModelPack, urls: Sequence[str]) -> None:
         contract = self._contract = pack.contract
+        self._watch = Watch(pack)
         self._urls = urls
         self._networks = {
             name: Network(pack, name, providers=["CPUExecutionProvider"])
@@ -40,7 +42,7 @@ class BareLoop:
         self._method = flow.create(contract.temporal.method)
         self._stacks = [FlowStack(contract.temporal.stack) for _ in urls]
         self._decisions = [
-            CameraDecisions(url, contract, thresholds(contract), 1.0, False) for url in urls
+            CameraDecisions(url, self._watch, thresholds(contract), 1.0, False) for url in urls
         ]
         self._segments = 0
         self._ms: Counter[str] = Counter()
@@ -123,7 +125,7 @@ class BareLoop:
                 temporal = dict(zip(stacked, features, strict=True))
         with self._timed("fusion"):
             batch = [
-                (self._decisions[camera], _joined(moment, vector, temporal.get(camera)))
+                (self._decisions[camera], self._joined(moment, vector, temporal.get(camera)))
                 for (camera, moment), vector in zip(moments.items(), spatial, strict=True)
             ]
             for _ in decide_batch(
@@ -139,16 +141,7 @@ class BareLoop:
         yield
         self._ms[stage] += (time.thread_time_ns() - began) / 1e6  # type: ignore[assignment]
 
-
-def _joined(moment: Moment, spatial: Vector, temporal: Vector | None) -> DecidedStep:
-    """A step with the features of both streams; the first steps of a segment have no motion."""
-    return DecidedStep(
-        moment,
-        Feature(moment=moment, stream="spatial", vector=spatial.tobytes(), trail=()),
-        Feature(
-            moment=moment,
-            stream="temporal",
-            vector=None if temporal is None else temporal.tobytes(),
-            trail=(),
-        ),
-    )
+    def _joined(self, moment: Moment, spatial: Vector, temporal: Vector | None) -> DecidedStep:
+        """A step with both streams' features; the first steps of a segment have no motion."""
+        motion = None if temporal is None else temporal.tobytes()
+        return decided_step(moment, self._watch, spatial.tobytes(), motion)

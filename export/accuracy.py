@@ -45,11 +45,12 @@ class Outcome:
         return float(fused.mean())
 
 
-def predicted(networks: Networks, contract: Contract, clip: Stepped) -> list[int]:
+def predicted(networks: Networks, pack: ModelPack, clip: Stepped) -> list[int]:
     """A clip's label by the fused scores and by each stream's own; -1 without scores."""
+    contract = pack.contract
     nothing = np.array([label in contract.background for label in contract.labels])
     features = clip_features(networks, clip, contract.temporal.stack)
-    steps = stepped_scores(networks, contract, features)
+    steps = stepped_scores(networks, pack, features)
 
     def best(rows: Iterable[Floats | None]) -> int:
         there = [row for row in rows if row is not None]
@@ -68,12 +69,12 @@ def add_outcomes(
     clips: Iterable[tuple[int, Stepped]],
 ) -> None:
     """Run every pack over the same clips, each with the number of its label."""
-    opened = {name: (open_networks(pack), pack.contract) for name, pack in packs.items()}
+    opened = {name: (open_networks(pack), pack) for name, pack in packs.items()}
     for label, clip in clips:
-        for name, (networks, contract) in opened.items():
+        for name, (networks, pack) in opened.items():
             outcome = outcomes.setdefault(name, Outcome())
             outcome.truth.append(label)
-            outcome.predicted.append(predicted(networks, contract, clip))
+            outcome.predicted.append(predicted(networks, pack, clip))
 
 
 def _one_of_each(contract: Contract) -> dict[str, dict[str, npt.NDArray[np.generic]]]:

@@ -159,7 +159,7 @@ def measure_parity(
         both = (ours.features, theirs)
         _compare_windows(differences, model, networks["fusion"], lengths, both)
         try:
-            steps = stepped_scores(networks, pack.contract, theirs)
+            steps = stepped_scores(networks, pack, theirs)
         except ValueError as error:
             raise ExportError(f"stepped inference: {error}") from None
         for one, other in _stepped_pairs(ours.scores, steps):

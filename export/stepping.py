@@ -7,11 +7,12 @@ import numpy.typing as npt
 
 from pipeline.clock import NS_PER_S
 from pipeline.decision.decisions import CameraDecisions, decide_batch, thresholds
-from pipeline.model.pack import NETWORKS, Contract, ModelPack
+from pipeline.model.pack import NETWORKS, ModelPack
 from pipeline.model.session import Network
-from pipeline.steps.join import DecidedStep
+from pipeline.model.watch import Watch
+from pipeline.steps.join import decided_step
 from pipeline.steps.window import Scored
-from pipeline.transport.messages import Feature, Moment
+from pipeline.transport.messages import Moment
 from training.data import Stepped
 from training.sequences import stack_indices, stack_valid
 
@@ -43,21 +44,18 @@ def clip_features(networks: Networks, clip: Stepped, stack: int) -> tuple[Floats
 
 
 def stepped_scores(
-    networks: Networks, contract: Contract, features: tuple[Floats, Floats, Floats]
+    networks: Networks, pack: ModelPack, features: tuple[Floats, Floats, Floats]
 ) -> list[Scored]:
     """The scores of the pipeline at each step of a clip.
 
     ``features`` come from :func:`clip_features`. Raises ValueError for scores that aren't finite.
     """
-    decisions = CameraDecisions("clip", contract, thresholds(contract), 1.0, media_timed=True)
+    watch, contract = Watch(pack), pack.contract
+    decisions = CameraDecisions("clip", watch, thresholds(contract), 1.0, media_timed=True)
     found = []
     for number, (spatial, temporal, (here, there)) in enumerate(zip(*features, strict=True)):
         moment = _moment(number, contract.step_hz)
-        step = DecidedStep(
-            moment,
-            Feature(moment=moment, stream="spatial", vector=_vector(spatial, here), trail=()),
-            Feature(moment=moment, stream="temporal", vector=_vector(temporal, there), trail=()),
-        )
+        step = decided_step(moment, watch, _vector(spatial, here), _vector(temporal, there))
         for decided in decide_batch(
             networks["fusion"].run, [(decisions, step)], 0, lambda: 0, score_empty=True
         ):

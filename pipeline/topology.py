@@ -2,8 +2,11 @@
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 
 from pipeline.config import Config
+from pipeline.model.pack import ModelPack
+from pipeline.model.watch import Watch, watches
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,3 +49,48 @@ def flow_shards(config: Config) -> Mapping[int, tuple[str, ...]]:
     cameras = tuple(config.cameras)
     workers = min(config.flow.workers, len(cameras))
     return {worker: cameras[worker::workers] for worker in range(workers)}
+
+
+Watched = Mapping[str, Collection[Watch]]
+"""Each camera's packs."""
+
+
+def pack_folders(config: Config, camera: str) -> list[Path]:
+    """The packs that the config names for a camera."""
+    return config.cameras[camera].packs or [config.model]
+
+
+def watched(
+    config: Config,
+    cameras: Collection[str] = (),
+    *,
+    loaded: Mapping[Path, ModelPack] | None = None,
+) -> dict[str, tuple[Watch, ...]]:
+    """The packs of each camera, or of some ``cameras``; each pack is read once.
+
+    ``loaded`` are packs that have been read already. Raises
+    :class:`pipeline.errors.PackError` and :class:`pipeline.errors.ConfigError`.
+    """
+    loaded = dict(loaded or {})
+    found = {}
+    for name in cameras or config.cameras:
+        folders = pack_folders(config, name)
+        for folder in folders:
+            if folder not in loaded:
+                loaded[folder] = ModelPack.load(folder)
+        found[name] = watches(
+            [loaded[folder] for folder in folders],
+            flow_method=config.flow.method,
+            where=f"cameras.{name}.packs",
+        )
+    return found
+
+
+def step_hz(watches: Collection[Watch]) -> float:
+    """Steps a second of a camera: those of its fastest pack."""
+    return max(watch.pack.contract.step_hz for watch in watches)
+
+
+def packs(watched: Watched) -> dict[str, ModelPack]:
+    """All packs of a run, by their hash, in the order of the cameras that they watch."""
+    return {watch.pack.sha256: watch.pack for each in watched.values() for watch in each}

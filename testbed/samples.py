@@ -13,6 +13,7 @@ from pipeline.transport.messages import (
     EndOfStream,
     Failed,
     Feature,
+    FieldRef,
     FlowRef,
     FrameRef,
     Heartbeat,
@@ -33,6 +34,8 @@ from pipeline.transport.messages import (
     WindowInfo,
 )
 
+PACK = "ab"
+"""The hash of the pack that the samples are of."""
 WINDOW = WindowInfo(first_step=1, last_step=6, missing=1, segment=0)
 STREAMS = StreamScores(spatial=0.5, temporal=None, alpha=0.25)
 TRAIL = (Stamp("capture", 1, 2), Stamp("flow", 3, 4))
@@ -70,7 +73,13 @@ def transition(
         reason=None,
     )
     return Transition(
-        camera=camera, change=change, window=WINDOW, streams=STREAMS, captured_ns=30, trail=TRAIL
+        camera=camera,
+        pack=PACK,
+        change=change,
+        window=WINDOW,
+        streams=STREAMS,
+        captured_ns=30,
+        trail=TRAIL,
     )
 
 
@@ -90,19 +99,24 @@ def event(seq: int, kind: str = "start", identity: str = "door-1") -> Event:
         "window": msgspec.to_builtins(WINDOW),
         "streams": msgspec.to_builtins(STREAMS),
         "latency_ms": {"total": 18.3},
-        "model": {"name": "tiny", "version": "1.0.0", "sha256": "ab"},
+        "model": {"name": "tiny", "version": "1.0.0", "sha256": PACK},
     }
     return msgspec.convert(values, Event)
 
 
 ONE_OF_EACH: list[AnyMessage] = [
     FrameRef(moment=moment(), ring="two-stream-1", number=3, trail=TRAIL),
-    FlowRef(moment=moment(), ring=None, number=-1, span=2, trail=()),
-    Feature(moment=moment(), stream="spatial", vector=b"\x00\x00\x80?", trail=TRAIL),
+    FlowRef(
+        moment=moment(),
+        fields=(FieldRef(kind="3f", ring=None, number=-1, span=2),),
+        trail=(),
+    ),
+    Feature(moment=moment(), stream="spatial", vectors={"9c": b"\x00\x00\x80?"}, trail=TRAIL),
     EndOfStream(camera="door"),
     transition("end"),
     StepScores(
         camera="door",
+        pack=PACK,
         scores={"left": 0.5},
         window=WINDOW,
         streams={"spatial": {"left": 0.5}, "temporal": None},

@@ -1,6 +1,7 @@
 """For all tests: in CI nothing is skipped, and quick tests start no process."""
 
 import os
+import signal
 import sys
 from collections.abc import Generator, Iterator
 
@@ -16,6 +17,10 @@ def _note_process(event: str, _arguments: tuple[object, ...]) -> None:
 
 
 sys.addaudithook(_note_process)
+
+
+# Under nohup SIGHUP is ignored, by all that the tests start as well; some test what it does.
+signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -8,7 +8,7 @@ from pydantic import ValidationError
 
 from pipeline.config import wording, yaml_file
 from pipeline.config.paths import plain_key
-from pipeline.config.schema import Config
+from pipeline.config.schema import CameraConfig, Config
 from pipeline.config.yaml_file import KeyPath, Place
 from pipeline.errors import ConfigError
 from pipeline.sources.address import is_file
@@ -65,12 +65,7 @@ def _cameras_without_source(
 
 def _from_folder(config: Config, folder: Path) -> Config:
     """Resolve the config's relative paths against ``folder``, the config file's own."""
-    cameras = {
-        name: camera.model_copy(update={"source": str(folder / camera.source)})
-        if is_file(camera.source)
-        else camera
-        for name, camera in config.cameras.items()
-    }
+    cameras = {name: _camera(camera, folder) for name, camera in config.cameras.items()}
     log = config.events.log
     events = config.events.model_copy(update={"log": folder / log if log else None})
     keys = config.publish.keys
@@ -83,12 +78,21 @@ def _from_folder(config: Config, folder: Path) -> Config:
             "record": folder / record if record else None,
         }
     )
-    return config.model_copy(
-        update={
-            "cameras": cameras,
-            "publish": publish,
-            "events": events,
-            "model": folder / config.model,
-            "runtime": runtime,
-        }
-    )
+    update: dict[str, Any] = {
+        "cameras": cameras,
+        "publish": publish,
+        "events": events,
+        "runtime": runtime,
+    }
+    if "model" in config.model_fields_set:
+        update["model"] = folder / config.model
+    return config.model_copy(update=update)
+
+
+def _camera(camera: CameraConfig, folder: Path) -> CameraConfig:
+    update: dict[str, Any] = {}
+    if is_file(camera.source):
+        update["source"] = str(folder / camera.source)
+    if camera.packs is not None:
+        update["packs"] = [folder / pack for pack in camera.packs]
+    return camera.model_copy(update=update) if update else camera

@@ -80,6 +80,12 @@ class CameraConfig(Section):
     fps: float | None = Field(
         default=None, gt=0, le=240, description="demo, webcam and folders of images only"
     )
+    packs: list[LocalPath] | None = Field(
+        default=None,
+        min_length=1,
+        max_length=16,
+        description="folders of the packs that watch this camera; default: model",
+    )
     decoder: Decoder = Field(
         default="software",
         description="what decodes files and network cameras; falls back to software",

@@ -5,7 +5,7 @@ with all that explains it is a :class:`pipeline.transport.messages.Transition`. 
 the recheck of a recording, the offline recogniser and export all decide by :func:`decide_batch`.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import NamedTuple
 
@@ -16,6 +16,7 @@ from pipeline.config.paths import plain_key
 from pipeline.decision.rules import EventRules, StepTime
 from pipeline.errors import ConfigError
 from pipeline.model.pack import Contract, Threshold
+from pipeline.model.watch import Watch
 from pipeline.steps.join import DecidedStep
 from pipeline.steps.window import FeatureWindow, Run, Scored, score_windows
 from pipeline.transport.messages import (
@@ -32,24 +33,26 @@ from pipeline.transport.messages import (
 def thresholds(
     contract: Contract, configured: Mapping[str, Threshold] | None = None
 ) -> dict[str, Threshold]:
-    """The thresholds of every label: the configured one where there is one, else the pack's.
-
-    Raises :class:`ConfigError` with a line for each label that the pack doesn't have.
-    """
+    """The thresholds of every label: the configured one where there is one, else the pack's."""
     configured = configured or {}
-    if strange := set(configured) - set(contract.labels):
-        known = ", ".join(contract.labels)
-        raise ConfigError(
-            "\n".join(
-                f"events.thresholds.{plain_key(label)}: no such label; the pack has {known}"
-                for label in sorted(strange)
-            )
-        )
     return {label: configured.get(label) or contract.threshold(label) for label in contract.labels}
 
 
+def check_thresholds(contracts: Collection[Contract], configured: Mapping[str, Threshold]) -> None:
+    """Raise :class:`ConfigError` with a line for each label that no pack has."""
+    labels = dict.fromkeys(label for contract in contracts for label in contract.labels)
+    who = "the pack has" if len(contracts) == 1 else "the packs have"
+    if strange := set(configured) - set(labels):
+        raise ConfigError(
+            "\n".join(
+                f"events.thresholds.{plain_key(label)}: no such label; {who} {', '.join(labels)}"
+                for label in sorted(strange)
+            )
+        )
+
+
 class CameraDecisions:
-    """The window, the rules and the newest step of one camera.
+    """The window, the rules and the newest step of one pack at one camera.
 
     ``media_timed``: durations are measured in media time, so that a file's are repeatable.
     """
@@ -57,12 +60,15 @@ class CameraDecisions:
     def __init__(
         self,
         name: str,
-        contract: Contract,
+        watch: Watch,
         thresholds: Mapping[str, Threshold],
         update_every_s: float,
         media_timed: bool,
     ) -> None:
+        contract = watch.pack.contract
         self.name = name
+        self.watch = watch
+        self._pack = watch.pack.sha256
         self.window = FeatureWindow(contract.window, contract.feature_size)
         self._labels = contract.labels
         self._rules = EventRules(
@@ -92,8 +98,10 @@ class CameraDecisions:
         """
         step = self._last
         assert step is not None
-        spatial, temporal = _vector(step.spatial), _vector(step.temporal)
-        self.window.push(step.moment.segment, step.moment.step_id, spatial, temporal)
+        spatial = _vector(step.spatial, self.watch.spatial)
+        temporal = _vector(step.temporal, self.watch.temporal)
+        number = step.moment.step_id // self.watch.every
+        self.window.push(step.moment.segment, number, spatial, temporal)
 
     def judge(self, scored: Scored, took_ns: int, now_ns: int) -> list[Transition]:
         """What the scores of the newest step change."""
@@ -121,6 +129,7 @@ class CameraDecisions:
         assert scored is not None
         return StepScores(
             camera=self.name,
+            pack=self._pack,
             scores=self._named(scored.scores),
             window=self.window.info(),
             streams={
@@ -150,6 +159,7 @@ class CameraDecisions:
         index = self._labels.index(change.label)
         return Transition(
             camera=self.name,
+            pack=self._pack,
             change=change,
             window=self.window.info(),
             streams=StreamScores(
@@ -190,9 +200,10 @@ def decide_batch(
 ) -> Iterator[Decided]:
     """Move each camera on to its step, score all their windows together, and judge the scores.
 
-    ``run`` is the fusion network. A step that has no feature at all is not scored, unless
-    ``score_empty`` asks for it, as a comparison with training's pass over a whole clip does.
-    Raises ValueError, inside the camera's guard, for features and for scores that aren't finite.
+    ``run`` is the fusion network of the pack whose decisions these are. A step that has no feature
+    at all is not scored, unless ``score_empty`` asks for it, as a comparison with training's pass
+    over a whole clip does. Raises ValueError, inside the camera's guard, for features and for
+    scores that aren't finite.
     """
     scoring: list[tuple[CameraDecisions, DecidedStep]] = []
     for camera, step in batch:
@@ -216,6 +227,21 @@ def decide_batch(
             yield decided
 
 
+def batch_of(
+    sha256: str, steps: Iterable[tuple[Iterable[CameraDecisions], DecidedStep]]
+) -> list[tuple[CameraDecisions, DecidedStep]]:
+    """What the pack of this hash decides of some cameras' ``steps``: those that it takes.
+
+    Each step comes with the decisions of all packs at its camera.
+    """
+    return [
+        (decisions, step)
+        for packs, step in steps
+        for decisions in packs
+        if decisions.watch.pack.sha256 == sha256 and decisions.watch.takes(step.moment.step_id)
+    ]
+
+
 def _trail(step: DecidedStep, took_ns: int, now_ns: int) -> tuple[Stamp, ...]:
     stamps = {
         stamp.stage: stamp
@@ -226,10 +252,9 @@ def _trail(step: DecidedStep, took_ns: int, now_ns: int) -> tuple[Stamp, ...]:
     return (*stamps.values(), Stamp("fusion", took_ns, now_ns))
 
 
-def _vector(feature: Feature | None) -> Vector | None:
-    if feature is None or feature.vector is None:
-        return None
-    return np.frombuffer(feature.vector, np.float32)
+def _vector(feature: Feature | None, network: str) -> Vector | None:
+    vector = None if feature is None else feature.vectors.get(network)
+    return None if vector is None else np.frombuffer(vector, np.float32)
 
 
 def _step_time(moment: Moment, media_timed: bool) -> StepTime:

@@ -4,17 +4,19 @@ The program calls it ``--replay DIR``.
 """
 
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import msgspec
 
-from pipeline.decision.decisions import CameraDecisions, decide_batch
+from pipeline.decision.decisions import CameraDecisions, batch_of, decide_batch
 from pipeline.decision.recording import Advanced, Entry, Interrupted, Made, Recording
 from pipeline.errors import PackError
 from pipeline.model.pack import ModelPack, Threshold
 from pipeline.model.session import Network
+from pipeline.model.watch import watches
 from pipeline.public.records import Event, Model
 from pipeline.public.wording import Wording, latency
 from pipeline.steps.join import DecidedStep
@@ -23,36 +25,46 @@ from pipeline.transport.messages import Transition
 
 @dataclass
 class Recheck:
-    """Runs a recording through the pack's fusion network and the event rules.
+    """Runs a recording through its packs' fusion networks and the event rules.
 
     Iterating gives the public events, numbered from 1. Afterwards ``differing`` counts the
-    transitions that only one of the two runs made, or that differ. Raises :class:`PackError` for a
-    pack that isn't the recorded one, and :class:`pipeline.errors.RecordingError`.
+    transitions that only one of the two runs made, or that differ. Raises :class:`PackError` for
+    packs that aren't the recorded ones, and :class:`pipeline.errors.RecordingError`.
     """
 
     recording: Recording
-    pack: ModelPack
+    packs: Mapping[str, ModelPack]
+    """By their hash (:func:`packs_of`)."""
     made: int = 0
     differing: int = 0
     _ids: dict[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         about = self.recording.about
-        if self.pack.sha256 != about.sha256:
-            raise PackError(
-                f"{self.pack.folder}: is not the pack of the recording, "
-                f"{about.name} {about.version} ({about.sha256[:12]}…)"
+        self._networks = {sha256: Network(pack, "fusion") for sha256, pack in self.packs.items()}
+        self._thresholds = {
+            pack.sha256: {name: Threshold(**values) for name, values in pack.thresholds.items()}
+            for pack in about.packs
+        }
+        self._watches = {
+            name: watches(
+                [self.packs[sha256] for sha256 in camera.packs], flow_method=about.flow_method
             )
-        self._network = Network(self.pack, "fusion")
+            for name, camera in about.cameras.items()
+        }
         self._wording = Wording(
             log="",
-            model=Model(name=about.name, version=about.version, sha256=about.sha256),
+            models={
+                pack.sha256: Model(name=pack.name, version=pack.version, sha256=pack.sha256)
+                for pack in about.packs
+            },
             wall_ns=lambda ns: ns + about.wall_minus_monotonic_ns,
             media_timed=about.media_timed,
         )
 
     def __iter__(self) -> Iterator[Event]:
-        for part in self.recording.parts():
+        first = next(iter(self._watches.values()))
+        for part in self.recording.parts(first):
             self._ids.clear()
             for transition in self._checked(part):
                 self.made += 1
@@ -75,42 +87,75 @@ class Recheck:
                 yield transition
         # The end of a part may be cut off, so what is left in ``ours`` can't be judged.
 
-    def _cameras(self) -> dict[str, CameraDecisions]:
+    def _cameras(self) -> dict[str, list[CameraDecisions]]:
         about = self.recording.about
-        thresholds = {name: Threshold(**values) for name, values in about.thresholds.items()}
         return {
-            name: CameraDecisions(
-                name, self.pack.contract, thresholds, about.update_every_s, about.media_timed
-            )
-            for name in about.cameras
+            name: [
+                CameraDecisions(
+                    name,
+                    watch,
+                    self._thresholds[watch.pack.sha256],
+                    about.update_every_s,
+                    about.media_timed,
+                )
+                for watch in watches
+            ]
+            for name, watches in self._watches.items()
         }
 
     def _decide(
-        self, cameras: dict[str, CameraDecisions], entry: Advanced | Interrupted
+        self, cameras: dict[str, list[CameraDecisions]], entry: Advanced | Interrupted
     ) -> list[Transition]:
         if isinstance(entry, Interrupted):
             if entry.forget:
-                cameras[entry.camera].forget()
-            return cameras[entry.camera].interrupt(entry.reason, entry.at_ns)
-        batch = [
-            (cameras[step.moment.camera], DecidedStep(step.moment, step.spatial, step.temporal))
-            for step in entry.steps
+                for decisions in cameras[entry.camera]:
+                    decisions.forget()
+            return [
+                transition
+                for decisions in cameras[entry.camera]
+                for transition in decisions.interrupt(entry.reason, entry.at_ns)
+            ]
+        steps = [DecidedStep(step.moment, step.spatial, step.temporal) for step in entry.steps]
+        batch = [(cameras[step.moment.camera], step) for step in steps]
+        return [
+            transition
+            for sha256, network in self._networks.items()
+            for decided in decide_batch(
+                network.run,
+                batch_of(sha256, batch),
+                entry.took_ns,
+                lambda: entry.took_ns,
+                # The recorded run quarantined the camera.
+                guard=lambda _camera: suppress(ValueError),
+            )
+            for transition in decided.transitions
         ]
-        decided = decide_batch(
-            self._network.run,
-            batch,
-            entry.took_ns,
-            lambda: entry.took_ns,
-            # The recorded run quarantined the camera.
-            guard=lambda _camera: suppress(ValueError),
-        )
-        return [transition for one in decided for transition in one.transitions]
 
     def _event(self, transition: Transition) -> Event:
         known = self._ids.get(transition.key)
         event = self._wording.event(transition, self.made, known, latency(transition.trail))
         self._ids[transition.key] = event.id
         return event
+
+
+def packs_of(recording: Recording, folder: Path | None = None) -> dict[str, ModelPack]:
+    """The packs of a recording by their hash; ``folder`` names the only one, if it has moved.
+
+    Raises :class:`PackError`.
+    """
+    recorded = recording.about.packs
+    if folder is not None and len(recorded) > 1:
+        raise PackError(f"{folder}: the recording has {len(recorded)} packs; put them in place")
+    found = {}
+    for about in recorded:
+        pack = ModelPack.load(folder or Path(about.model))
+        if pack.sha256 != about.sha256:
+            raise PackError(
+                f"{pack.folder}: is not the pack of the recording, "
+                f"{about.name} {about.version} ({about.sha256[:12]}…)"
+            )
+        found[about.sha256] = pack
+    return found
 
 
 def _untimed(transition: Transition) -> Transition:

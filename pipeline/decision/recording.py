@@ -1,6 +1,6 @@
 """Recording: a folder from which a run's decisions can be made again. It can be a bug report.
 
-``recording.json`` names the pack, the thresholds and the cameras. ``steps-000.msgpack`` holds, in
+``recording.json`` names the packs, the thresholds and the cameras. ``steps-000.msgpack`` holds, in
 the order of fusion's work, the features of each batch of steps, the interruptions, and the
 transitions that fusion made. Each fusion process of the run has a file. No picture is kept: a step
 names its frame by camera, segment and number.
@@ -10,46 +10,64 @@ import contextlib
 import errno
 import logging
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from functools import partial
 from io import FileIO
 from pathlib import Path
-from typing import Literal
 
 import msgspec
 
+from pipeline.decision import old_recordings
+from pipeline.decision.old_recordings import OldAbout, OldEntries
 from pipeline.errors import RecordingError
+from pipeline.model.pack import ModelPack, Threshold
+from pipeline.model.watch import Watch
 from pipeline.steps.join import DecidedStep
-from pipeline.transport.messages import (
-    Change,
-    Feature,
-    Message,
-    Moment,
-    Stamp,
-    StreamScores,
-    Transition,
-    WindowInfo,
-)
+from pipeline.transport.messages import Feature, Moment, Transition
 
-VERSION = 2
-"""Version 1 had the change of a transition among its own fields; it can still be read."""
+VERSION = 3
+"""Versions 1 and 2 can still be read (:mod:`pipeline.decision.old_recordings`)."""
 ABOUT_FILE, STEPS_FILES = "recording.json", "steps-*.msgpack"
 _LENGTH_BYTES = 4
 _MAX_BYTES = 16 << 20
+
+
+class RecordedPack(msgspec.Struct, frozen=True, kw_only=True):
+    """A pack that watched some camera."""
+
+    model: str
+    """Its folder when it was recorded; another may be named instead."""
+    name: str
+    version: str
+    sha256: str
+    thresholds: dict[str, dict[str, float]]
+
+    @classmethod
+    def of(cls, pack: ModelPack, thresholds: Mapping[str, Threshold]) -> "RecordedPack":
+        return cls(
+            model=str(pack.folder.resolve()),
+            name=pack.contract.name,
+            version=pack.contract.version,
+            sha256=pack.sha256,
+            thresholds={label: one.model_dump() for label, one in thresholds.items()},
+        )
+
+
+class RecordedCamera(msgspec.Struct, frozen=True, kw_only=True):
+    """A camera: its source without passwords, and the hashes of its packs."""
+
+    source: str
+    packs: list[str]
 
 
 class About(msgspec.Struct, frozen=True, kw_only=True):
     """What a recheck must know besides the steps."""
 
     schema: int = VERSION
-    model: str
-    """The pack's folder when it was recorded; another may be named instead."""
-    name: str
-    version: str
-    sha256: str
-    log: str = ""
-    cameras: dict[str, str]
-    """Name → source, without passwords."""
-    thresholds: dict[str, dict[str, float]]
+    packs: list[RecordedPack]
+    cameras: dict[str, RecordedCamera]
+    flow_method: str | None = None
+    """What the config had; None: that of each pack."""
     update_every_s: float
     media_timed: bool
     wall_minus_monotonic_ns: int
@@ -90,55 +108,10 @@ class Made(Recorded, frozen=True, tag="Said"):
 Entry = Advanced | Interrupted | Made
 
 
-class _Transition1(Message, frozen=True, kw_only=True, tag="Transition"):
-    """A transition as version 1 wrote it."""
-
-    key: str
-    type: Literal["start", "update", "end"]
-    camera: str
-    label: str
-    score: float
-    top_score: float
-    start_ns: int
-    end_ns: int | None
-    start_pts_ns: int | None
-    end_pts_ns: int | None
-    reason: str | None
-    window: WindowInfo
-    streams: StreamScores
-    captured_ns: int
-    trail: tuple[Stamp, ...]
-
-    def nested(self) -> Transition:
-        fields = msgspec.structs.asdict(self)
-        change = {name: fields[name] for name in Change.__struct_fields__ if name in fields}
-        return Transition(
-            camera=self.camera,
-            change=Change(number=int(self.key.rpartition("/")[2]), **change),
-            window=self.window,
-            streams=self.streams,
-            captured_ns=self.captured_ns,
-            trail=self.trail,
-        )
-
-
-class _Made1(Recorded, frozen=True, tag="Said"):
-    transition: _Transition1
-
-
 log = logging.getLogger(__name__)
 
 _encoder = msgspec.msgpack.Encoder()
 _decoder = msgspec.msgpack.Decoder(Entry)
-_decoder_1 = msgspec.msgpack.Decoder(Advanced | Interrupted | _Made1)
-
-
-def _decode(data: bytes, version: int) -> Entry:
-    if version == 1:
-        entry = _decoder_1.decode(data)
-        return Made(entry.transition.nested()) if isinstance(entry, _Made1) else entry
-    current: Entry = _decoder.decode(data)
-    return current
 
 
 class Recorder:
@@ -214,25 +187,76 @@ class Recording:
     """Reads a recording; raises :class:`RecordingError` for what isn't one."""
 
     def __init__(self, folder: Path) -> None:
-        about = folder / ABOUT_FILE
+        path = folder / ABOUT_FILE
         self._parts = sorted(folder.glob(STEPS_FILES))
         try:
-            self.about = msgspec.json.decode(about.read_bytes(), type=About)
+            content = path.read_bytes()
+            self.version = msgspec.json.decode(content, type=_Version).schema
+            if not 1 <= self.version <= VERSION:
+                raise RecordingError(
+                    f"{path}: schema {self.version}; this program reads 1 to {VERSION}"
+                )
+            self.about = _about(content, self.version)
         except OSError as error:
             raise RecordingError(f"{error.filename}: {error.strerror}") from None
         except (msgspec.DecodeError, UnicodeDecodeError) as error:
-            raise RecordingError(f"{about}: {error}") from None
-        if not 1 <= self.about.schema <= VERSION:
-            raise RecordingError(
-                f"{about}: schema {self.about.schema}; this program reads 1 to {VERSION}"
-            )
+            raise RecordingError(f"{path}: {error}") from None
 
-    def parts(self) -> list[Iterator[Entry]]:
-        """The entries of each fusion process."""
-        return [_entries(path, self.about.schema) for path in self._parts]
+    def parts(self, watches: Iterable[Watch]) -> list[Iterator[Entry]]:
+        """The entries of each fusion process. Old ones are of the first of ``watches``."""
+        decode: Decode = _decoder.decode
+        if self.version < VERSION:
+            old = OldEntries(self.version, next(iter(watches)))
+            decode = partial(_modern, old)
+        return [_entries(path, decode) for path in self._parts]
 
 
-def _entries(path: Path, version: int) -> Iterator[Entry]:
+Decode = Callable[[bytes], Entry]
+
+
+class _Version(msgspec.Struct):
+    schema: int
+
+
+def _about(content: bytes, version: int) -> About:
+    if version == VERSION:
+        return msgspec.json.decode(content, type=About)
+    old = msgspec.json.decode(content, type=OldAbout)
+    pack = RecordedPack(
+        model=old.model,
+        name=old.name,
+        version=old.version,
+        sha256=old.sha256,
+        thresholds=old.thresholds,
+    )
+    return About(
+        schema=old.schema,
+        packs=[pack],
+        cameras={
+            name: RecordedCamera(source=source, packs=[old.sha256])
+            for name, source in old.cameras.items()
+        },
+        update_every_s=old.update_every_s,
+        media_timed=old.media_timed,
+        wall_minus_monotonic_ns=old.wall_minus_monotonic_ns,
+    )
+
+
+def _modern(old: OldEntries, data: bytes) -> Entry:
+    """An entry of an earlier version as it would be written now."""
+    entry = old.decode(data)
+    if isinstance(entry, old_recordings.Advanced):
+        steps = [
+            RecordedStep(step.moment, old.feature(step.spatial), old.feature(step.temporal))
+            for step in entry.steps
+        ]
+        return Advanced(steps, entry.took_ns)
+    if isinstance(entry, old_recordings.Interrupted):
+        return Interrupted(entry.camera, entry.reason, entry.at_ns, entry.forget)
+    return Made(old.transition(entry.transition))
+
+
+def _entries(path: Path, decode: Decode) -> Iterator[Entry]:
     """The entries of a file, up to the first that was cut off, as by a kill."""
     with path.open("rb") as file:
         while len(head := file.read(_LENGTH_BYTES)) == _LENGTH_BYTES:
@@ -244,6 +268,6 @@ def _entries(path: Path, version: int) -> Iterator[Entry]:
             if len(data) < length:
                 return
             try:
-                yield _decode(data, version)
+                yield decode(data)
             except (msgspec.DecodeError, UnicodeDecodeError) as error:
                 raise RecordingError(f"{where}: {error}") from None

@@ -19,6 +19,7 @@ from pipeline.decision.decisions import CameraDecisions, Decided, decide_batch, 
 from pipeline.decision.rules import EventRules, StepTime
 from pipeline.model.pack import Contract, ModelPack
 from pipeline.model.session import Network
+from pipeline.model.watch import Watch
 from pipeline.sources import SourceOptions, create
 from pipeline.steps.flow_fields import FlowStack
 from pipeline.steps.follow import (
@@ -28,9 +29,9 @@ from pipeline.steps.follow import (
     appearance_features,
     motion_features,
 )
-from pipeline.steps.join import DecidedStep
+from pipeline.steps.join import DecidedStep, decided_step
 from pipeline.steps.sampling import Steps
-from pipeline.transport.messages import Change, Feature
+from pipeline.transport.messages import Change
 
 _CAMERA = "offline"
 
@@ -78,6 +79,7 @@ class OfflineRecogniser:
     def __init__(self, pack: ModelPack, threads: int = 1) -> None:
         """Open the pack's networks; raises :class:`pipeline.errors.PackError`."""
         self.contract = pack.contract
+        self._watch = Watch(pack)
         self._spatial = Network(pack, "spatial", threads)
         self._temporal = Network(pack, "temporal", threads)
         self._fusion = Network(pack, "fusion", threads)
@@ -90,7 +92,7 @@ class OfflineRecogniser:
         follower = CameraFollower(steps, contract, self._method)
         stack = FlowStack(contract.temporal.stack)
         decisions = CameraDecisions(
-            _CAMERA, contract, thresholds(contract), EventConfig().update_every_s, True
+            _CAMERA, self._watch, thresholds(contract), EventConfig().update_every_s, True
         )
         for followed in follower.follow(frames):
             # A batch of one, without a clock for latencies. The guard skips steps whose scores
@@ -108,11 +110,7 @@ class OfflineRecogniser:
         temporal = None
         if stack.push(moment.segment, moment.step_id, followed.field, followed.span):
             temporal = motion_features(self._temporal.run, [stack], contract.temporal)[0]
-        return DecidedStep(
-            moment,
-            Feature(moment=moment, stream="spatial", vector=_usable(spatial), trail=()),
-            Feature(moment=moment, stream="temporal", vector=_usable(temporal), trail=()),
-        )
+        return decided_step(moment, self._watch, _usable(spatial), _usable(temporal))
 
 
 def _usable(vector: Vector | None) -> bytes | None:

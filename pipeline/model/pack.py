@@ -212,6 +212,11 @@ class Contract(_Contract):
             raise ValueError("parity.tolerance may be null only with a network in int8")
         return self
 
+    @property
+    def actions(self) -> tuple[Label, ...]:
+        """The labels that make events."""
+        return tuple(label for label in self.labels if label not in self.background)
+
     def threshold(self, label: str) -> Threshold:
         """The event thresholds of ``label``; the defaults where the pack sets none."""
         return self.thresholds.get(label, Threshold())
@@ -244,12 +249,53 @@ def file_sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
+def graph_sha256(content: bytes) -> str:
+    """The SHA-256 of an ONNX file without its metadata, in hexadecimal.
+
+    The metadata holds the contract, so packs that share a network differ in it. Of a file that
+    can't be read as a ``ModelProto`` (protobuf's encoding: tag, then value) all is hashed.
+    """
+    view, digest = memoryview(content), hashlib.sha256()
+    place = 0
+    while place < len(view):
+        began = place
+        tag, place = _varint(view, place)
+        if tag & 7 == _LENGTH_FOLLOWS:
+            length, place = _varint(view, place)
+            place += length
+        elif tag & 7 == 0:
+            _, place = _varint(view, place)
+        else:
+            return bytes_sha256(content)
+        if tag >> 3 != _METADATA_FIELD:
+            digest.update(view[began:place])
+    return digest.hexdigest() if place == len(view) else bytes_sha256(content)
+
+
+_LENGTH_FOLLOWS, _METADATA_FIELD = 2, 14
+"""A kind of value; ``ModelProto.metadata_props``."""
+
+
+def _varint(view: memoryview, place: int) -> tuple[int, int]:
+    """The number at ``place``, seven bits a byte, lowest first, and the place after it."""
+    number = shift = 0
+    while place < len(view):
+        byte = view[place]
+        place += 1
+        number |= (byte & 0x7F) << shift
+        shift += 7
+        if byte < 0x80:
+            return number, place
+    return number, len(view) + 1
+
+
 class ModelPack:
     """A pack whose contract is valid and whose files have the hashes in it."""
 
     def __init__(self, folder: Path, contract: Contract) -> None:
         self.folder = folder
         self.contract = contract
+        self._graphs: dict[str, str] = {}
 
     @classmethod
     def load(cls, folder: Path | str) -> "ModelPack":
@@ -281,6 +327,19 @@ class ModelPack:
         """One hash for the pack: of the file hashes in their fixed order."""
         joined = "".join(self.contract.sha256[network_file(n)] for n in NETWORKS)
         return hashlib.sha256(joined.encode()).hexdigest()
+
+    def graph(self, network: str) -> str:
+        """The hash of a network without its metadata (:func:`graph_sha256`).
+
+        Raises :class:`PackError` where the file can't be read.
+        """
+        if network not in self._graphs:
+            path = self.path(network)
+            try:
+                self._graphs[network] = graph_sha256(path.read_bytes())
+            except OSError as error:
+                raise PackError(f"{path}: can't be read: {error.strerror}") from None
+        return self._graphs[network]
 
     def _verify_hashes(self) -> None:
         for network in NETWORKS:

@@ -159,6 +159,7 @@ class Scores(msgspec.Struct, frozen=True, kw_only=True):
 
     schema: Schema = SCHEMA_VERSION
     camera: CameraName
+    pack: Annotated[str, _means("name of the pack")]
     time: Annotated[
         str,
         _means("when the step's frame was grabbed, UTC", unit="ISO 8601"),

@@ -1,6 +1,6 @@
 """From internal messages to public records: times of day, rounded scores, latencies. Pure."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
 import msgspec
@@ -23,7 +23,8 @@ class Wording:
     """
 
     log: str
-    model: records.Model
+    models: Mapping[str, records.Model]
+    """Of each pack, by its hash."""
     wall_ns: Callable[[int], int]
     media_timed: bool
 
@@ -64,7 +65,7 @@ class Wording:
                 alpha=rounded_or_none(streams.alpha),
             ),
             latency_ms=latency_ms,
-            model=self.model,
+            model=self.models[transition.pack],
             log=self.log,
         )
 
@@ -111,6 +112,7 @@ class Wording:
     def scores(self, message: messages.StepScores, latency_ms: dict[str, float]) -> records.Scores:
         return records.Scores(
             camera=message.camera,
+            pack=self.models[message.pack].name,
             time=self._time(message.captured_ns),
             media_time=seconds(message.pts_ns),
             scores=_rounded_all(message.scores),

@@ -8,10 +8,9 @@ from pathlib import Path
 
 from pipeline.config import Config
 from pipeline.config.paths import at_home
-from pipeline.decision.recheck import Recheck
+from pipeline.decision.recheck import Recheck, packs_of
 from pipeline.decision.recording import Recording
 from pipeline.errors import EXIT_NO_SOURCE, EXIT_OK, EXIT_USAGE, ConfigError, os_reason
-from pipeline.model.pack import ModelPack
 from pipeline.public.records import to_json
 from pipeline.run import logs
 from pipeline.run.limits import make_room
@@ -69,15 +68,15 @@ def checked(config: Config, path: Path | None, look: bool) -> int:
         warnings.append(f"{path} holds a password and others may read it; run chmod 600 {path}")
     for warning in warnings:
         say(f"warning: {warning}")
-    if found.problems or found.pack is None:
+    if found.problems or found.watched is None:
         return EXIT_USAGE
     make_room(config)
-    rows = summary(config, found.pack)
+    rows = summary(config, found.watched)
     width = max(len(what) for what, _ in rows)
     for what, how in rows:
         say(f"{what:{width}}  {how}")
     say("config, pack and endpoints are fine")
-    return shown_cameras(look_at_cameras(config, found.pack)) if look else EXIT_OK
+    return shown_cameras(look_at_cameras(config, found.watched)) if look else EXIT_OK
 
 
 def shown_cameras(looks: list[Look]) -> int:
@@ -111,7 +110,7 @@ def start_logging(level_name: str, form: str, table: bool) -> None:
 def replayed(folder: Path, model: Path | None, form: Callable[[bytes], str]) -> int:
     """Decide a recording again and print its events; returns 1 when a decision differs."""
     recording = Recording(folder)
-    again = Recheck(recording, ModelPack.load(model or Path(recording.about.model)))
+    again = Recheck(recording, packs_of(recording, model))
     try:
         for event in again:
             show(form(to_json(event)))

@@ -6,13 +6,14 @@ from dataclasses import dataclass
 from itertools import pairwise
 from statistics import median
 
+from pipeline import topology
 from pipeline.clock import NS_PER_S, SYSTEM_CLOCK
 from pipeline.config import CameraConfig, Config
 from pipeline.errors import SourceError
-from pipeline.model.pack import ModelPack
 from pipeline.sources import Source, create, redact
 from pipeline.stages.capture import source_options
 from pipeline.steps.frame_rate import FrameRate
+from pipeline.topology import Watched
 
 LOOK_S = 3.0
 AT_ONCE = 8
@@ -30,12 +31,11 @@ class Look:
     error: SourceError | None = None
 
 
-def look_at_cameras(config: Config, pack: ModelPack, seconds: float = LOOK_S) -> list[Look]:
+def look_at_cameras(config: Config, watched: Watched, seconds: float = LOOK_S) -> list[Look]:
     """Open all cameras and read each for ``seconds``; in the order of the config."""
-    step_hz = pack.contract.step_hz
     with ThreadPoolExecutor(AT_ONCE) as pool:
         looking = [
-            pool.submit(_look, name, camera, step_hz, seconds)
+            pool.submit(_look, name, camera, topology.step_hz(watched[name]), seconds)
             for name, camera in config.cameras.items()
         ]
         return [look.result() for look in looking]

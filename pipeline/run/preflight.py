@@ -6,14 +6,14 @@ Each check yields what it finds, so that a user sees all problems at once, not o
 import errno
 import ipaddress
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
-from pipeline import flow
+from pipeline import flow, topology
 from pipeline.config import CameraConfig, Config
-from pipeline.decision.decisions import thresholds
+from pipeline.decision.decisions import check_thresholds
 from pipeline.decision.recording import check_new
 from pipeline.errors import (
     EXIT_NO_SOURCE,
@@ -29,8 +29,10 @@ from pipeline.errors import (
     os_reason,
 )
 from pipeline.model.pack import NETWORKS, ModelPack
+from pipeline.model.watch import Watch
 from pipeline.public.key_folder import KeyFolder
 from pipeline.sources.address import is_file, kind, parse, redact
+from pipeline.topology import Watched
 from pipeline.transport.sockets import check_bind
 
 _SQLITE = b"SQLite format 3\0"
@@ -38,9 +40,9 @@ _SQLITE = b"SQLite format 3\0"
 
 @dataclass
 class Findings:
-    """What was found: the pack where it is good, problems, and what has no effect."""
+    """What was found: each camera's packs where they are good, problems, what has no effect."""
 
-    pack: ModelPack | None = None
+    watched: Watched | None = None
     problems: list[TwoStreamError] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
 
@@ -54,15 +56,18 @@ class Findings:
 def examine(config: Config, *, thorough: bool) -> Findings:
     """Look for all that would end a run before it begins.
 
-    ``thorough``: open the pack's graphs, too, and look for sources that aren't there. A run does
+    ``thorough``: open the packs' graphs, too, and look for sources that aren't there. A run does
     without: its stages open the graphs, and one missing file doesn't keep it from the others.
     """
     found = Findings()
-    try:
-        found.pack = ModelPack.load(config.model)
-    except PackError as error:
-        found.problems.append(error)
-    found.problems += _of_pack(config, found.pack, thorough)
+    packs, bad = _packs(config)
+    found.problems += bad
+    if not bad:
+        try:
+            found.watched = topology.watched(config, loaded=packs)
+        except ConfigError as error:
+            found.problems.append(error)
+    found.problems += _of_packs(config, list(packs.values()), thorough)
     found.problems += _of_endpoints(config)
     found.problems += _of_folders(config)
     if thorough or config.lossless:
@@ -71,7 +76,22 @@ def examine(config: Config, *, thorough: bool) -> Findings:
     return found
 
 
-def _of_pack(config: Config, pack: ModelPack | None, thorough: bool) -> Iterator[TwoStreamError]:
+def _packs(config: Config) -> tuple[dict[Path, ModelPack], list[PackError]]:
+    """The packs that cameras name, by folder, and why others can't be read."""
+    found: dict[Path, ModelPack] = {}
+    bad: dict[Path, PackError] = {}
+    for camera in config.cameras:
+        for folder in topology.pack_folders(config, camera):
+            if folder in found or folder in bad:
+                continue
+            try:
+                found[folder] = ModelPack.load(folder)
+            except PackError as error:
+                bad[folder] = error
+    return found, list(bad.values())
+
+
+def _of_packs(config: Config, packs: list[ModelPack], thorough: bool) -> Iterator[TwoStreamError]:
     providers = config.runtime.providers
     if providers:
         # Only here: it imports onnxruntime, which the supervisor's process can do without.
@@ -80,16 +100,19 @@ def _of_pack(config: Config, pack: ModelPack | None, thorough: bool) -> Iterator
         strange = list(_raised(partial(check_providers, providers)))
         yield from strange
         providers = [] if strange else providers
-    if pack is None:
+    if not packs:
         return
-    yield from _raised(partial(thresholds, pack.contract, config.events.thresholds))
-    yield from _raised(partial(_check_flow, config, pack))
+    contracts = [pack.contract for pack in packs]
+    yield from _raised(partial(check_thresholds, contracts, config.events.thresholds))
+    for pack in packs:
+        yield from _raised(partial(_check_flow, config, pack))
     if thorough:
         from pipeline.model.session import Network
 
-        for name in NETWORKS:
-            opened = partial(Network, pack, name, config.runtime.threads, providers)
-            yield from _raised(opened)
+        for pack in packs:
+            for name in NETWORKS:
+                opened = partial(Network, pack, name, config.runtime.threads, providers)
+                yield from _raised(opened)
 
 
 def _check_flow(config: Config, pack: ModelPack) -> None:
@@ -232,6 +255,8 @@ def _without_effect(config: Config) -> Iterator[str]:
         if idle:
             what = what_it_is(camera.source)
             yield f"cameras.{name}: {', '.join(idle)}: without effect for {what}"
+    if "model" in config.model_fields_set and all(c.packs for c in config.cameras.values()):
+        yield "model: without effect, because every camera names its packs"
     if config.flow.workers > len(config.cameras):
         yield (
             f"flow.workers: {config.flow.workers}, but no more are started than there are "
@@ -268,17 +293,17 @@ def what_it_is(source: str) -> str:
     return names.get(what, "a folder of images" if folder else "a file")
 
 
-def summary(config: Config, pack: ModelPack) -> list[tuple[str, str]]:
+def summary(config: Config, watched: Watched) -> list[tuple[str, str]]:
     """What ``--check`` found, as (what, how it is) in the order to be read. Without secrets."""
-    contract = pack.contract
     rows = [
-        (f"camera {name}", f"{redact(camera.source)}{_options(camera)}")
+        (f"camera {name}", f"{redact(camera.source)}{_options(camera)}{_packs_of(watched[name])}")
         for name, camera in config.cameras.items()
     ]
-    labels = len(contract.labels) - len(contract.background)
-    rows.append(
-        ("pack", f"{contract.name} {contract.version}: {labels} labels, {pack.folder.resolve()}")
-    )
+    for pack in topology.packs(watched).values():
+        contract = pack.contract
+        labels = len(contract.labels) - len(contract.background)
+        folder = pack.folder.resolve()
+        rows.append(("pack", f"{contract.name} {contract.version}: {labels} labels, {folder}"))
     who = "clients with keys" if config.publish.keys else "any program on this machine"
     rows.append(("events", f"{config.publish.events}, for {who}"))
     rows.append(("replay", config.publish.replay))
@@ -292,9 +317,22 @@ def summary(config: Config, pack: ModelPack) -> list[tuple[str, str]]:
     return rows
 
 
+def _packs_of(watches: Collection[Watch]) -> str:
+    """The packs of a camera that has several, with their rates where those differ."""
+    if len(watches) == 1:
+        return ""
+    rates = {watch.every for watch in watches}
+    contracts = [watch.pack.contract for watch in watches]
+    named = [
+        one.name + (f" ({one.step_hz:g} steps a second)" if len(rates) > 1 else "")
+        for one in contracts
+    ]
+    return f", packs {' and '.join(named)}"
+
+
 def _options(camera: CameraConfig) -> str:
     """What is set for a camera and has an effect, for the summary."""
-    keys = sorted(camera.model_fields_set - {"source"} - keys_without_effect(camera))
+    keys = sorted(camera.model_fields_set - {"source", "packs"} - keys_without_effect(camera))
     return "".join(f", {key} {getattr(camera, key)}" for key in keys)
 
 

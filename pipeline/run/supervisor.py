@@ -360,7 +360,8 @@ def _is_dispensable(child: Child, children: Iterable[Child]) -> bool:
 
 def _granted(rings: RingOwner, request: RingRequest, slots: int) -> RingGrant:
     """The ring that a writer asked for, or why it can't have one."""
-    key, readers = (request.camera, request.content), topics.ring_readers(request.content)
+    key = (request.camera, f"{request.content}{request.kind}")
+    readers = topics.ring_readers(request.content)
     ring, reason = None, None
     try:
         ring = rings.create(key, request.shape, slots, len(readers))

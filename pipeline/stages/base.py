@@ -53,10 +53,13 @@ class Context:
         if self.link.stop_requested:
             raise Stopped
 
-    def request_ring(self, camera: str, content: str, shape: Shape) -> str:
+    def request_ring(self, camera: str, content: str, shape: Shape, kind: str = "") -> str:
         """Ask the owner of all shared memory for a ring; returns its name or raises RingError."""
         request = RingRequest(
-            camera=camera, content="frame" if content == "frame" else "flow", shape=shape
+            camera=camera,
+            content="frame" if content == "frame" else "flow",
+            kind=kind,
+            shape=shape,
         )
         self.link.send(request)
         deadline = self.clock.monotonic_ns() + int(RING_GRANT_S * NS_PER_S)

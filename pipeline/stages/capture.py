@@ -4,11 +4,11 @@ import dataclasses
 import logging
 from functools import partial
 
+from pipeline import topology
 from pipeline.arrays import Frame, picture_size
 from pipeline.clock import NS_PER_S
 from pipeline.config import CameraConfig
 from pipeline.errors import RingError, SourceError, SourceErrorKind
-from pipeline.model.pack import ModelPack
 from pipeline.sources import Grab, Source, SourceOptions, create
 from pipeline.stages.base import Context, Stopped
 from pipeline.stages.frozen_picture import FrozenPicture
@@ -61,7 +61,7 @@ class Capture:
         self._reported_segment = -1
         self._state: CameraState = "connecting"
         self._frozen = FrozenPicture(self._settings.frozen_s)
-        step_hz = ModelPack.load(context.config.model).contract.step_hz
+        step_hz = topology.step_hz(topology.watched(context.config, [self._camera])[self._camera])
         self._order = Order(self._camera, FrameRate(step_hz, self._settings.gap_s))
         self._steps = Steps(
             self._camera,

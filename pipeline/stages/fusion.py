@@ -3,14 +3,16 @@
 One process for all cameras.
 """
 
+from collections.abc import Collection
 from dataclasses import dataclass, field
 
+from pipeline import topology
 from pipeline.clock import NS_PER_MS, NS_PER_S
-from pipeline.decision.decisions import CameraDecisions, decide_batch, thresholds
-from pipeline.decision.recording import About, Recorder
+from pipeline.decision.decisions import CameraDecisions, batch_of, decide_batch, thresholds
+from pipeline.decision.recording import About, RecordedCamera, RecordedPack, Recorder
 from pipeline.errors import RecordingError, StartupError
-from pipeline.model.pack import ModelPack
 from pipeline.model.session import Network
+from pipeline.model.watch import Watch
 from pipeline.sources import redact
 from pipeline.stages.base import Context
 from pipeline.stages.outbox import Outbox
@@ -18,6 +20,7 @@ from pipeline.stages.quarantine import Quarantine
 from pipeline.stages.step_stage import TOGETHER_S
 from pipeline.stages.step_timings import StepTimings
 from pipeline.steps.join import DecidedStep, StepJoin
+from pipeline.topology import Watched
 from pipeline.transport import topics
 from pipeline.transport.counters import key
 from pipeline.transport.messages import EndOfStream, Feature, Transition
@@ -34,9 +37,20 @@ SILENCE_NS = int(topics.SPATIAL.silence.ns(0))
 class _Camera:
     name: str
     join: StepJoin
-    decisions: CameraDecisions
+    decisions: list[CameraDecisions]
+    """One for each pack that watches it."""
     decided: list[DecidedStep] = field(default_factory=list)
     heard_ns: int = 0
+
+    @property
+    def leader(self) -> CameraDecisions:
+        """The decisions of a pack that takes every step: the fastest."""
+        return next(one for one in self.decisions if one.watch.every == 1)
+
+    @property
+    def active(self) -> bool:
+        """Whether an event goes on."""
+        return any(decisions.active for decisions in self.decisions)
 
 
 class Fusion:
@@ -48,12 +62,18 @@ class Fusion:
         self._gathers = not context.lossless and len(context.spec.cameras) > 1
         self._late_ms = 0.0
         runtime, bus, cameras = context.config.runtime, context.bus, context.spec.cameras
-        pack = ModelPack.load(context.config.model)
-        self._contract = pack.contract
-        self._network = Network(pack, "fusion", runtime.threads, runtime.providers)
-        self._thresholds = thresholds(pack.contract, context.config.events.thresholds)
-        self._recorder = self._new_recorder(pack)
-        self._cameras = {name: self._camera(name) for name in cameras}
+        watched = topology.watched(context.config)
+        packs = topology.packs(watched)
+        self._networks = {
+            sha256: Network(pack, "fusion", runtime.threads, runtime.providers)
+            for sha256, pack in packs.items()
+        }
+        self._thresholds = {
+            sha256: thresholds(pack.contract, context.config.events.thresholds)
+            for sha256, pack in packs.items()
+        }
+        self._recorder = self._new_recorder(watched)
+        self._cameras = {name: self._camera(name, watched[name]) for name in cameras}
         self._inputs = {
             "spatial": bus.subscriber(topics.SPATIAL, [""], cameras),
             "temporal": bus.subscriber(topics.TEMPORAL, [""], cameras),
@@ -66,39 +86,52 @@ class Fusion:
         self._scores = bus.push(topics.SCORE)
         self._quarantine = Quarantine.of(context)
 
-    def _new_recorder(self, pack: ModelPack) -> Recorder | None:
+    def _new_recorder(self, watched: Watched) -> Recorder | None:
         folder = self._context.config.runtime.record
         if folder is None:
             return None
         try:
-            return Recorder(folder, self._about(pack), needed=self._context.lossless)
+            return Recorder(folder, self._about(watched), needed=self._context.lossless)
         except RecordingError as error:
             raise StartupError(f"runtime.record: {error}") from None
 
-    def _about(self, pack: ModelPack) -> About:
+    def _about(self, watched: Watched) -> About:
         config, clock = self._context.config, self._context.clock
         return About(
-            model=str(pack.folder.resolve()),
-            name=pack.contract.name,
-            version=pack.contract.version,
-            sha256=pack.sha256,
-            cameras={name: redact(camera.source) for name, camera in config.cameras.items()},
-            thresholds={name: t.model_dump() for name, t in self._thresholds.items()},
+            packs=[
+                RecordedPack.of(pack, self._thresholds[sha256])
+                for sha256, pack in topology.packs(watched).items()
+            ],
+            cameras={
+                name: RecordedCamera(
+                    source=redact(config.cameras[name].source),
+                    packs=[watch.pack.sha256 for watch in watches],
+                )
+                for name, watches in watched.items()
+            },
+            flow_method=config.flow.method,
             update_every_s=config.events.update_every_s,
             media_timed=config.lossless,
             wall_minus_monotonic_ns=clock.wall_ns() - clock.monotonic_ns(),
         )
 
-    def _camera(self, name: str) -> _Camera:
-        contract, config = self._contract, self._context.config
-        patience_ns = int(PATIENCE_STEPS * NS_PER_S / contract.step_hz)
+    def _camera(self, name: str, watches: Collection[Watch]) -> _Camera:
+        config = self._context.config
+        patience_ns = int(PATIENCE_STEPS * NS_PER_S / topology.step_hz(watches))
         return _Camera(
             name=name,
             join=StepJoin(None if config.lossless else patience_ns),
             # A live file starts over when its capture restarts; only lossless time never jumps.
-            decisions=CameraDecisions(
-                name, contract, self._thresholds, config.events.update_every_s, config.lossless
-            ),
+            decisions=[
+                CameraDecisions(
+                    name,
+                    watch,
+                    self._thresholds[watch.pack.sha256],
+                    config.events.update_every_s,
+                    config.lossless,
+                )
+                for watch in watches
+            ],
         )
 
     def work(self) -> float | None:
@@ -153,7 +186,8 @@ class Fusion:
 
     def _skip(self, camera: _Camera) -> None:
         camera.decided.clear()
-        camera.decisions.forget()
+        for decisions in camera.decisions:
+            decisions.forget()
         self._interrupt(camera, "quarantined", forget=True)
 
     def _run(self, batch: list[tuple[_Camera, DecidedStep]], took_ns: int) -> None:
@@ -165,18 +199,25 @@ class Fusion:
             counters[key("steps", step.moment.camera)] += 1
             if _is_one_stream(step):
                 counters[key("steps_one_stream", step.moment.camera)] += 1
+        for sha256, network in self._networks.items():
+            taking = batch_of(sha256, [(camera.decisions, step) for camera, step in batch])
+            if taking:
+                self._decide_by(network, taking, took_ns)
+
+    def _decide_by(
+        self, network: Network, batch: list[tuple[CameraDecisions, DecidedStep]], took_ns: int
+    ) -> None:
+        """Decide steps by one pack, and send what that changes."""
         for decided in decide_batch(
-            self._network.run,
-            [(camera.decisions, step) for camera, step in batch],
-            took_ns,
-            self._context.clock.monotonic_ns,
-            self._quarantine.guard,
+            network.run, batch, took_ns, self._context.clock.monotonic_ns, self._quarantine.guard
         ):
-            if decided.scored is not None:
+            self._emit(decided.transitions)
+            if decided.scored is None:
+                continue
+            if decided.camera is self._cameras[decided.camera.name].leader:
                 self._timings.add(decided.step, took_ns, decided.at_ns)
                 self._note_lateness(decided.step, decided.at_ns)
-            self._emit(decided.transitions)
-            if decided.scored is not None and self._context.config.publish.scores:
+            if self._context.config.publish.scores:
                 self._scores.send(decided.camera.step_scores(took_ns, decided.at_ns))
 
     def _note_lateness(self, step: DecidedStep, now_ns: int) -> None:
@@ -193,12 +234,13 @@ class Fusion:
         self._context.counters["steps_timed"] += 1
 
     def _interrupt(self, camera: _Camera, reason: str, *, forget: bool = False) -> None:
-        if not camera.decisions.active:
+        if not camera.active:
             return
         now_ns = self._context.clock.monotonic_ns()
         if self._recorder is not None:
             self._recorder.interrupted(camera.name, reason, now_ns, forget=forget)
-        self._emit(camera.decisions.interrupt(reason, now_ns))
+        for decisions in camera.decisions:
+            self._emit(decisions.interrupt(reason, now_ns))
 
     def _emit(self, transitions: list[Transition]) -> None:
         for transition in transitions:
@@ -215,7 +257,7 @@ class Fusion:
 
     def _wait_s(self, camera: _Camera, now_ns: int) -> float | None:
         deadline = camera.join.next_deadline_ns()
-        if deadline is None and camera.decisions.active and not self._context.lossless:
+        if deadline is None and camera.active and not self._context.lossless:
             deadline = camera.heard_ns + SILENCE_NS + 1
         return None if deadline is None else max(0.0, (deadline - now_ns) / NS_PER_S)
 
@@ -234,4 +276,4 @@ class Fusion:
 
 
 def _is_one_stream(step: DecidedStep) -> bool:
-    return any(f is None or f.vector is None for f in (step.spatial, step.temporal))
+    return any(f is None or f.masked for f in (step.spatial, step.temporal))

@@ -8,6 +8,7 @@ from typing import cast
 
 import msgspec
 
+from pipeline import topology
 from pipeline.clock import NS_PER_S
 from pipeline.errors import EventLogError
 from pipeline.model.pack import ModelPack
@@ -61,7 +62,10 @@ class Publish:
         self._log = EventLog(log_path(context.run_dir, config.events.log), context.clock)
         self._wording = Wording(
             log=self._log.identity,
-            model=_model(ModelPack.load(config.model)),
+            models={
+                sha256: _model(pack)
+                for sha256, pack in topology.packs(topology.watched(config)).items()
+            },
             wall_ns=self._wall_ns,
             media_timed=config.lossless,
         )
@@ -137,7 +141,7 @@ class Publish:
         self._public.send(records.ACTION.of(event), stored.json)
         self._counters[key("event_records", event.type)] += 1
         if event.type == "start":
-            self._counters[key("events", event.camera, event.label)] += 1
+            self._counters[key("events", event.camera, event.model.name, event.label)] += 1
 
     def _send(self, topic: PublicTopic, record: msgspec.Struct) -> None:
         self._public.send(topic.of(record), to_json(record))

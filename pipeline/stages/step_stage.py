@@ -4,11 +4,12 @@ import logging
 from abc import ABC, abstractmethod
 from typing import Generic, TypeVar
 
+from pipeline import topology
 from pipeline.clock import NS_PER_S
 from pipeline.stages.base import Context
 from pipeline.stages.quarantine import Quarantine
 from pipeline.stages.step_queue import Gathering, Ref, StepQueue
-from pipeline.topology import writers
+from pipeline.topology import Watched
 from pipeline.transport import topics
 from pipeline.transport.bus import Publisher
 from pipeline.transport.frame_ring import RingReaders
@@ -37,18 +38,25 @@ class StepStage(ABC, Generic[Ref, Input]):
     """
 
     def __init__(
-        self, context: Context, kind: type[Ref], reads: Topic, writes: Topic, step_hz: float
+        self,
+        context: Context,
+        kind: type[Ref],
+        reads: Topic,
+        writes: Topic,
+        watched: Watched,
     ) -> None:
         """Connect to the writers of ``reads`` and bind ``writes``.
 
-        Call it last: from now on steps arrive.
+        ``watched`` are each camera's packs. Call it last: from now on steps arrive.
         """
         self._context = context
         self._rings = RingReaders(context.run, reads.readers.index(context.spec.kind))
         self._quarantine = Quarantine.of(context)
         bus, cameras = context.bus, context.spec.cameras
         instances = [
-            name for kind in reads.writers for name in writers(kind, context.config, cameras)
+            name
+            for kind in reads.writers
+            for name in topology.writers(kind, context.config, cameras)
         ]
         subscriber = bus.subscriber(reads, instances, cameras)
         bus.watch(subscriber)
@@ -59,7 +67,7 @@ class StepStage(ABC, Generic[Ref, Input]):
             kind,
             context.lossless,
             context.counters,
-            NS_PER_S / step_hz,
+            NS_PER_S / min(topology.step_hz(watched[camera]) for camera in cameras),
         )
         self._gathering = Gathering(self._queue, bus, context.clock, self._gather_s(reads))
         self._publisher: Publisher = bus.publisher(writes, context.spec.instance, cameras)

@@ -25,7 +25,7 @@ class StepTimings:
         """
         stamps: dict[str, Stamp] = {}
         for feature in (step.spatial, step.temporal):
-            if feature is not None and feature.vector is not None:
+            if feature is not None and not feature.masked:
                 for stamp in feature.trail:  # both begin with capture
                     stamps[stamp.stage] = stamp
         for stamp in stamps.values():

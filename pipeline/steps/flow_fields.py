@@ -16,14 +16,16 @@ is too large to be followed, and there is no field."""
 
 
 class FlowSteps:
-    """The flow between one camera's steps.
+    """The flow between one camera's steps, or between every n-th of them.
 
     A step whose frame was skipped, or overwritten before it was read, makes the next field span
     more steps. A field never spans two segments.
     """
 
-    def __init__(self, method: FlowMethod, contract: TemporalInputs) -> None:
+    def __init__(self, method: FlowMethod, contract: TemporalInputs, every: int = 1) -> None:
+        """``every``: :meth:`field` is called at steps whose number it divides."""
         self.method = method
+        self._every = every
         self._contract = contract
         self._gray: Gray | None = None
         self._segment = -1
@@ -59,9 +61,9 @@ class FlowSteps:
         ``gray`` is the step's picture (:meth:`gray`). The field is (h, w, 2) uint8; None for the
         first step of a segment and after too long a pause.
         """
-        field, span = None, self._span
+        field, span = None, max(1, self._span // self._every)
         if self._gray is not None and span <= MAX_SPAN_STEPS:
-            elapsed = self._elapsed_steps
+            elapsed = self._elapsed_steps / self._every
             field = flow_input(self._gray, gray, elapsed, self.method, self._contract)
         self._gray, self._elapsed_steps, self._span = gray, 0.0, 0
         return field, span

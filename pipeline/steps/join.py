@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass, field
 
+from pipeline.model.watch import Watch
 from pipeline.transport.messages import Feature, Moment
 
 
@@ -12,6 +13,17 @@ class DecidedStep:
     moment: Moment
     spatial: Feature | None
     temporal: Feature | None
+
+
+def decided_step(
+    moment: Moment, watch: Watch, spatial: bytes | None, temporal: bytes | None
+) -> DecidedStep:
+    """A step with the features of one pack, d float32 each, None where masked."""
+    return DecidedStep(
+        moment,
+        Feature(moment=moment, stream="spatial", vectors={watch.spatial: spatial}, trail=()),
+        Feature(moment=moment, stream="temporal", vectors={watch.temporal: temporal}, trail=()),
+    )
 
 
 @dataclass(slots=True)

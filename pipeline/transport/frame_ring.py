@@ -387,16 +387,19 @@ def _attach(name: str, run: RunIdentity) -> _Mapping:
 
 
 class RingReaders:
-    """The rings that a stage reads, by camera. Each is attached when a message first names it."""
+    """The rings that a stage reads. Each is attached when a message first names it."""
 
     def __init__(self, run: RunIdentity, reader: int) -> None:
         self._run = run
         self._reader = reader
         self._rings: dict[str, RingReader] = {}
 
-    def get(self, camera: str, name: str) -> RingReader:
-        """The ring ``name`` of ``camera``; raises :class:`FrameOverwritten` when it is gone."""
-        ring = self._rings.get(camera)
+    def get(self, whose: str, name: str) -> RingReader:
+        """The ring ``name``; raises :class:`FrameOverwritten` when it is gone.
+
+        ``whose`` is the camera, and the kind of flow. It has one ring at a time.
+        """
+        ring = self._rings.get(whose)
         if ring is not None and ring.name == name:
             return ring
         try:
@@ -405,7 +408,7 @@ class RingReaders:
             raise FrameOverwritten(str(error)) from None
         if ring is not None:
             ring.close()
-        self._rings[camera] = fresh
+        self._rings[whose] = fresh
         return fresh
 
     def close(self) -> None:

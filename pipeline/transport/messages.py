@@ -64,24 +64,41 @@ class FrameRef(Message, frozen=True, kw_only=True):
     trail: tuple[Stamp, ...]
 
 
-class FlowRef(Message, frozen=True, kw_only=True):
-    """A step's quantised flow field is image ``number`` of ``ring``; None: the step has none."""
+class FieldRef(msgspec.Struct, frozen=True, kw_only=True):
+    """A quantised flow field is image ``number`` of ``ring``; None: the step has none."""
 
-    moment: Moment
+    kind: str
+    """Of flow (:attr:`pipeline.model.watch.FlowKind.key`)."""
     ring: str | None
     number: int
     span: int
-    """Steps that the field spans: 1, or more when frames in between were missing."""
+    """Steps that the field spans, in steps of its kind: 1, or more when frames were missing."""
+
+
+class FlowRef(Message, frozen=True, kw_only=True):
+    """The flow of a step, one field for each kind that takes it."""
+
+    moment: Moment
+    fields: tuple[FieldRef, ...]
     trail: tuple[Stamp, ...]
 
 
 class Feature(Message, frozen=True, kw_only=True):
-    """One stream's feature of a step: d float32 in native order, or None when masked."""
+    """One stream's features of a step, by network: d float32 in native order, None when masked.
+
+    A network that doesn't take the step isn't there. The keys are those of
+    :class:`pipeline.model.watch.Watch`.
+    """
 
     moment: Moment
     stream: Literal["spatial", "temporal"]
-    vector: bytes | None
+    vectors: dict[str, bytes | None]
     trail: tuple[Stamp, ...]
+
+    @property
+    def masked(self) -> bool:
+        """Whether no network has a feature."""
+        return not any(vector is not None for vector in self.vectors.values())
 
 
 class EndOfStream(Message, frozen=True, kw_only=True):
@@ -109,7 +126,7 @@ class Change(msgspec.Struct, frozen=True, kw_only=True):
     type: Literal["start", "update", "end"]
     label: str
     number: int
-    """Counts this camera's events; the same in all changes of one event."""
+    """Counts the events of a pack at a camera; the same in all changes of one event."""
     score: float
     top_score: float
     start_ns: int
@@ -123,6 +140,8 @@ class Transition(Message, frozen=True, kw_only=True):
     """A change with all that explains it, as fusion decides it; publish makes it public."""
 
     camera: str
+    pack: str
+    """Its hash."""
     change: Change
     window: WindowInfo
     streams: StreamScores
@@ -132,13 +151,15 @@ class Transition(Message, frozen=True, kw_only=True):
     @property
     def key(self) -> str:
         """The same for all transitions of one event of one fusion process."""
-        return f"{self.camera}/{self.change.number}"
+        return f"{self.camera}/{self.pack}/{self.change.number}"
 
 
 class StepScores(Message, frozen=True, kw_only=True):
     """All scores of one step, for subscribers that ask for them."""
 
     camera: str
+    pack: str
+    """Its hash."""
     scores: dict[str, float]
     window: WindowInfo
     streams: dict[str, dict[str, float] | None]
@@ -225,6 +246,8 @@ class RingRequest(Message, frozen=True, kw_only=True):
 
     camera: str
     content: Literal["frame", "flow"]
+    kind: str = ""
+    """Of flow; each has a ring of its own."""
     shape: tuple[int, int, int]
 
 

@@ -110,7 +110,7 @@ def test_stepped_inference_is_windowed_inference(kind: str, tmp_path: Path) -> N
         clip = drifting_clip(config, 20, lost=lost)
         expected = by_torch(model, clip, config.window).scores
         features = clip_features(networks, clip, config.temporal.stack)
-        actual = stepped_scores(networks, pack.contract, features)
+        actual = stepped_scores(networks, pack, features)
         stepped = np.stack([scored.scores for scored in actual])
         np.testing.assert_allclose(stepped, expected.fused, atol=1e-4)
         assert stepped.std(0).max() > 1e-3

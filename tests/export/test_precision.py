@@ -174,7 +174,7 @@ def test_8_bits_that_cost_too_much_are_refused_with_figures(tmp_path: Path) -> N
     export_packs(model, config, {}, clips[:1], folder)
     pack = ModelPack.load(folder)
     # The float32 labels are taken as the truth, so float32 is always right.
-    truth = [predicted(open_networks(pack), pack.contract, clip)[0] for clip in clips]
+    truth = [predicted(open_networks(pack), pack, clip)[0] for clip in clips]
     still = Trial(model, config, [black], zip(truth, clips, strict=True))
     before = (folder / "pack.json").read_bytes()
     with pytest.raises(ExportError, match=r"8 bits cost \d+\.\d\d points .* 6 clips \(100\.00 % "):

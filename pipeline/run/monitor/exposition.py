@@ -16,22 +16,22 @@ from prometheus_client.core import (
 from prometheus_client.exposition import choose_encoder
 from prometheus_client.registry import Collector
 
+from pipeline import topology
 from pipeline.clock import NS_PER_S, Clock
-from pipeline.model.pack import ModelPack
 from pipeline.run.monitor.health import Health
 from pipeline.run.monitor.measures import (
     HISTOGRAMS,
     MEASURES,
     PREFIX,
     PROCESS,
-    RECORD_TYPES,
     Histogram,
+    Known,
     Measure,
     process_labels,
 )
 from pipeline.run.outputs.base import RunView
 from pipeline.stages.step_timings import TIMED
-from pipeline.topology import stages
+from pipeline.topology import Watched, stages
 from pipeline.transport.counters import BUCKETS_MS, SUM, key
 from pipeline.transport.messages import CameraState
 from pipeline.transport.topics import SUPERVISOR
@@ -47,21 +47,27 @@ _BOUNDS = [*(str(bound / 1000) for bound in BUCKETS_MS), "+Inf"]
 class Exposition(Collector):
     """Turns what the supervisor knows into metrics. Every series exists from the start."""
 
-    def __init__(self, view: RunView, pack: ModelPack, health: Health) -> None:
-        config, contract = view.config, pack.contract
+    def __init__(self, view: RunView, watched: Watched, health: Health) -> None:
+        config, packs = view.config, topology.packs(watched).values()
         self._specs = stages(config)
         self._metrics = view.metrics
         self._health = health
         self._target_s = 0.0 if config.lossless else config.runtime.latency_ms / 1000
         self._cameras = list(config.cameras)
-        labels = [label for label in contract.labels if label not in contract.background]
-        self._known = {"label": labels, "type": RECORD_TYPES}
+        self._known = Known.of(watched)
         self._about = [
             _info("build_info", "The program's version.", _version()),
             _info(
                 "model_info",
-                "The model pack that the program runs.",
-                {"name": contract.name, "version": contract.version, "sha256": pack.sha256},
+                "The model packs that the program runs.",
+                *(
+                    {
+                        "name": pack.contract.name,
+                        "version": pack.contract.version,
+                        "sha256": pack.sha256,
+                    }
+                    for pack in packs
+                ),
             ),
         ]
 
@@ -167,9 +173,11 @@ def _gauge(name: str, text: str, value: float) -> Metric:
     return GaugeMetricFamily(PREFIX + name, text, value=value)
 
 
-def _info(name: str, text: str, labels: Mapping[str, str]) -> Metric:
-    family = GaugeMetricFamily(PREFIX + name, text, labels=list(labels))
-    family.add_metric(list(labels.values()), 1)
+def _info(name: str, text: str, *each: Mapping[str, str]) -> Metric:
+    """A gauge whose labels tell what is there; ``each`` has the same labels."""
+    family = GaugeMetricFamily(PREFIX + name, text, labels=list(each[0]))
+    for labels in each:
+        family.add_metric(list(labels.values()), 1)
     return family
 
 

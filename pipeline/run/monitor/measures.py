@@ -1,7 +1,8 @@
 """The table of what stages count: its name in heartbeats, as a metric, and what it means.
 
-A metric's labels are out of these: ``stage`` (its kind), ``camera``, ``label``, ``type`` of an
-event's record, and ``worker``, a flow process's number. Every value of each is known when the
+A metric's labels are out of these: ``stage`` (its kind), ``camera``, ``pack`` (its name),
+``label``, ``type`` of an event's record, ``network`` (``PACK/STREAM`` of the first pack that has
+it), and ``worker``, a flow process's number. Every value of each is known when the
 program starts, so every series exists from then on, and there are never more.
 """
 
@@ -10,7 +11,8 @@ from dataclasses import dataclass
 from itertools import product
 from typing import Literal
 
-from pipeline.topology import StageSpec
+from pipeline.model.watch import network_names
+from pipeline.topology import StageSpec, Watched
 from pipeline.transport.counters import key
 from pipeline.transport.topics import STAGES
 
@@ -35,23 +37,65 @@ class Measure:
     kind: Literal["counter", "gauge"] = "counter"
     scale: float = 1.0
 
-    def entries(
-        self, spec: StageSpec, known: Mapping[str, Sequence[str]]
-    ) -> Iterator[tuple[tuple[str, ...], str]]:
+    def entries(self, spec: StageSpec, known: "Known") -> Iterator[tuple[tuple[str, ...], str]]:
         """The label values of each of a stage's series, and the name of its count in heartbeats.
 
-        ``known`` are the values of ``label`` and ``type``. Capture serves one camera and so does
-        not name it.
+        Capture serves one camera and so does not name it.
         """
         if self.labels == PROCESS:
             yield process_labels(spec), self.name
             return
-        axes: dict[str, Sequence[str]] = {"stage": (spec.kind,), "camera": spec.cameras, **known}
+        axes = known.axes(spec)
         counted = [label for label in self.labels if label != "stage"]
         for values in product(*(axes[label] for label in self.labels)):
             at = dict(zip(self.labels, values, strict=True))
+            if not known.happens(at):
+                continue
             bare = spec.kind == "capture"
             yield values, self.name if bare else key(self.name, *(at[label] for label in counted))
+
+
+@dataclass(frozen=True)
+class Known:
+    """The values of the labels: what a run's packs can count."""
+
+    actions: Mapping[str, Mapping[str, Sequence[str]]]
+    """Labels of actions by camera and pack."""
+    networks: Mapping[str, Sequence[str]]
+    """By kind of stage."""
+
+    @classmethod
+    def of(cls, watched: Watched) -> "Known":
+        watches = [watch for each in watched.values() for watch in each]
+        return cls(
+            {
+                camera: {w.pack.contract.name: w.pack.contract.actions for w in each}
+                for camera, each in watched.items()
+            },
+            {
+                "spatial": list(network_names("spatial", watches).values()),
+                "temporal": list(network_names("temporal", watches).values()),
+            },
+        )
+
+    def axes(self, spec: StageSpec) -> dict[str, Sequence[str]]:
+        """The values of each label at a stage, whether or not they happen together."""
+        packs = [pack for each in self.actions.values() for pack in each.items()]
+        return {
+            "stage": (spec.kind,),
+            "camera": spec.cameras,
+            "pack": list(dict.fromkeys(name for name, _ in packs)),
+            "label": list(dict.fromkeys(label for _, labels in packs for label in labels)),
+            "type": RECORD_TYPES,
+            "network": self.networks.get(spec.kind, ()),
+        }
+
+    def happens(self, at: Mapping[str, str]) -> bool:
+        """Whether the camera has the pack, and the pack the label."""
+        if "pack" not in at:
+            return True
+        labels = self.actions[at["camera"]].get(at["pack"])
+        return labels is not None and ("label" not in at or at["label"] in labels)
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,8 +142,13 @@ MEASURES = (
     ),
     Measure(
         "batches", "batches_total",
-        "Batches that a network was run on. Steps over batches is the mean number of cameras.",
+        "Batches that a stage worked on. Steps over batches is the mean number of cameras.",
         ("spatial", "temporal"), ("stage",),
+    ),
+    Measure(
+        "inferences", "inferences_total",
+        "Steps that a network was run on. Packs that share a network share its inferences.",
+        ("spatial", "temporal"), ("stage", "network"),
     ),
     Measure(
         "steps_skipped", "steps_skipped_total",
@@ -129,7 +178,7 @@ MEASURES = (
     Measure(
         "events", "events_total",
         "Events that began, stored in the event log.",
-        ("publish",), ("camera", "label"),
+        ("publish",), ("camera", "pack", "label"),
     ),
     Measure(
         "event_records", "event_records_total",

@@ -4,8 +4,8 @@ import json
 from collections.abc import Callable, Sequence
 from http import HTTPStatus
 
+from pipeline import topology
 from pipeline.clock import SYSTEM_CLOCK, Clock
-from pipeline.model.pack import ModelPack
 from pipeline.run.monitor.exposition import Exposition, MetricsPage
 from pipeline.run.monitor.health import Health
 from pipeline.run.monitor.server import MonitorServer, Page
@@ -29,8 +29,8 @@ class Monitor:
         address = view.config.supervisor.metrics
         assert address is not None
         self._health = Health(view, clock)
-        pack = ModelPack.load(view.config.model)
-        metrics = MetricsPage(Exposition(view, pack, self._health), clock)
+        watched = topology.watched(view.config)
+        metrics = MetricsPage(Exposition(view, watched, self._health), clock)
 
         def metrics_page(accept: str) -> Page:
             content_type, body = metrics.page(accept)

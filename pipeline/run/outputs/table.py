@@ -29,8 +29,9 @@ class LiveTable:
     def __init__(self, bus: Bus, view: RunView, console: Console | None = None) -> None:
         # What redraws it is a thread; a terminal that hangs or is gone must not hold up the end.
         self._terminal = OutletText(Outlet(STDOUT), STDOUT)
-        self._scores: dict[str, dict[str, Any]] = {}
-        self._active: dict[str, str] = {}
+        self._scores: dict[str, dict[str, dict[str, Any]]] = {}
+        """By camera and pack."""
+        self._active: dict[tuple[str, str], str] = {}
         self._recent: deque[Text] = deque(maxlen=_SHOWN_EVENTS)
         self._count = 0
         self._view = view
@@ -53,7 +54,7 @@ class LiveTable:
         for topic, body in self._socket.drain():
             if topic.startswith(f"{SCORE.name}/"):
                 scores = msgspec.json.decode(body)
-                self._scores[scores["camera"]] = scores
+                self._scores.setdefault(scores["camera"], {})[scores["pack"]] = scores
                 continue
             try:
                 event = event_from_json(body)
@@ -61,9 +62,9 @@ class LiveTable:
                 continue
             self._count += 1
             if event.type == "start":
-                self._active[event.camera] = event.label
+                self._active[event.camera, event.model.name] = event.label
             elif event.type == "end":
-                self._active.pop(event.camera, None)
+                self._active.pop((event.camera, event.model.name), None)
             if event.type != "update":
                 self._recent.append(event_line(event))
 
@@ -81,23 +82,34 @@ class LiveTable:
             table.add_column(name, no_wrap=True, min_width=10 if name == "state" else None)
         table.add_column("latency", justify="right", no_wrap=True)
         for camera in self._view.config.cameras:
-            table.add_row(*self._camera_row(camera))
+            for row in self._camera_rows(camera):
+                table.add_row(*row)
         return table
 
-    def _camera_row(self, camera: str) -> list[Text | str]:
+    def _camera_rows(self, camera: str) -> list[list[Text | str]]:
+        """One row; where several packs watch the camera, one more for each."""
+        packs = self._scores.get(camera, {})
+        head = self._camera_cells(camera)
+        if not packs:
+            return [[*head, "", "", "", "", "", ""]]
+        rows = {pack: self._pack_cells(camera, pack, packs[pack]) for pack in sorted(packs)}
+        if len(rows) == 1:
+            return [[*head, *row] for row in rows.values()]
+        named = [[Text(f"  {pack}", "dim"), "", "", *row] for pack, row in rows.items()]
+        return [[*head, "", "", "", "", "", ""], *named]
+
+    def _camera_cells(self, camera: str) -> list[Text | str]:
         status = self._view.cameras.get(camera)
         state = status.state if status else "starting"
         size = f"{status.size[1]}×{status.size[0]}" if status and status.size else ""
         counters = self._view.metrics.of(f"capture:{camera}")
         frames = f"{int(counters.get('frames', 0))} {size}"
-        row: list[Text | str] = [camera, Text(state, _STATE_STYLES.get(state, "red")), frames]
-        scores = self._scores.get(camera)
-        if scores is None:
-            return [*row, "", "", "", "", "", ""]
-        active = self._active.get(camera)
+        return [camera, Text(state, _STATE_STYLES.get(state, "red")), frames]
+
+    def _pack_cells(self, camera: str, pack: str, scores: dict[str, Any]) -> list[Text | str]:
+        active = self._active.get((camera, pack))
         label = active or max(scores["scores"], key=scores["scores"].get)
         return [
-            *row,
             Text(active, "bold green") if active else Text(label, "dim"),
             _bar(scores["scores"][label]),
             *(self._stream(scores, name, label) for name in ("spatial", "temporal")),

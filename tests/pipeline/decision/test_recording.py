@@ -3,6 +3,7 @@
 import errno
 import os
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import pytest
@@ -13,25 +14,33 @@ from pipeline.decision.recording import (
     Advanced,
     Interrupted,
     Made,
+    RecordedCamera,
+    RecordedPack,
     Recorder,
     Recording,
     check_new,
 )
 from pipeline.errors import RecordingError
+from pipeline.model.pack import ModelPack
+from pipeline.model.watch import Watch
 from pipeline.steps.join import DecidedStep
 from pipeline.transport.messages import Feature
+from testbed import tiny_pack
 from testbed.resources import no_room_after
-from testbed.samples import moment, transition
+from testbed.samples import PACK, moment, transition
 
 
 def about() -> About:
-    return About(
+    pack = RecordedPack(
         model="models/x",
         name="x",
         version="1",
-        sha256="00",
-        cameras={"door": "rtsp://me:***@host/"},
+        sha256=PACK,
         thresholds={"left": {"start": 0.5}},
+    )
+    return About(
+        packs=[pack],
+        cameras={"door": RecordedCamera(source="rtsp://me:***@host/", packs=[PACK])},
         update_every_s=1.0,
         media_timed=False,
         wall_minus_monotonic_ns=7,
@@ -39,7 +48,8 @@ def about() -> About:
 
 
 def step(number: int) -> DecidedStep:
-    feature = Feature(moment=moment(number), stream="spatial", vector=b"\1" * 16, trail=())
+    vectors: dict[str, bytes | None] = {"9c": b"\1" * 16}
+    feature = Feature(moment=moment(number), stream="spatial", vectors=vectors, trail=())
     return DecidedStep(moment(number), feature, None)
 
 
@@ -57,7 +67,7 @@ def test_what_is_written_comes_back_life_by_life(tmp_path: Path) -> None:
     record(record(tmp_path / "new"), steps=1)
     recording = Recording(tmp_path / "new")
     assert recording.about == about()
-    first, second = [list(part) for part in recording.parts()]
+    first, second = [list(part) for part in recording.parts([])]
     assert [type(entry) for entry in first] == [Advanced] * 3 + [Interrupted, Made]
     assert [type(entry) for entry in second] == [Advanced, Interrupted, Made]
     entry = first[1]
@@ -74,7 +84,7 @@ def test_a_recording_that_was_cut_off_ends_before_the_cut(tmp_path: Path) -> Non
     counts = set()
     for length in range(0, len(whole), 7):
         path.write_bytes(whole[:length])
-        (part,) = Recording(tmp_path).parts()
+        (part,) = Recording(tmp_path).parts([])
         counts.add(len(list(part)))
     assert counts == {0, 1, 2, 3, 4}
 
@@ -83,7 +93,7 @@ def test_a_recording_that_was_cut_off_ends_before_the_cut(tmp_path: Path) -> Non
 def test_damage_is_named_with_its_place(tmp_path: Path, damage: bytes) -> None:
     path = record(tmp_path) / "steps-000.msgpack"
     path.write_bytes(damage + path.read_bytes())
-    (part,) = Recording(tmp_path).parts()
+    (part,) = Recording(tmp_path).parts([])
     with pytest.raises(RecordingError, match=r"steps-000.msgpack: at byte 0: "):
         list(part)
 
@@ -98,7 +108,7 @@ def test_a_full_disk_ends_the_recording_not_the_run(
         recorder.advanced([step(3)], 5)
     recorder.advanced([step(4)], 5)
     recorder.close()
-    (part,) = Recording(tmp_path).parts()
+    (part,) = Recording(tmp_path).parts([])
     assert [entry.steps[0].moment for entry in part if isinstance(entry, Advanced)] == [moment(1)]
     assert [record.message for record in caplog.records] == [
         f"runtime.record: {tmp_path}: {os.strerror(errno.ENOSPC)}; it ends here, and the run goes "
@@ -122,38 +132,62 @@ def test_what_is_no_recording_is_refused(tmp_path: Path) -> None:
         Recorder(tmp_path / ABOUT_FILE, about())
 
 
-def as_version_1(folder: Path) -> Path:
-    """The recording as the program wrote it before a transition held its change."""
+def as_version(folder: Path, version: int) -> Path:
+    """The recording as an earlier program wrote it, which had one pack and no networks' names."""
     part = folder / "steps-000.msgpack"
     data, written = part.read_bytes(), b""
     while data:
         length = int.from_bytes(data[:4], "little")
         entry = msgspec.msgpack.decode(data[4 : 4 + length])
         data = data[4 + length :]
-        if entry["is"] == "Said":
-            change = entry["transition"].pop("change")
-            entry["transition"]["key"] = f"door/{change.pop('number')}"
-            entry["transition"] |= change
-        body = msgspec.msgpack.encode(entry)
+        body = msgspec.msgpack.encode(_older(entry, version))
         written += len(body).to_bytes(4, "little") + body
     part.write_bytes(written)
     about_file = folder / ABOUT_FILE
-    about_file.write_text(about_file.read_text().replace('"schema": 2', '"schema": 1'))
+    about = msgspec.json.decode(about_file.read_bytes())
+    (pack,) = about.pop("packs")
+    del about["flow_method"]
+    cameras = {name: camera["source"] for name, camera in about["cameras"].items()}
+    about_file.write_bytes(
+        msgspec.json.encode({**about, **pack, "schema": version, "cameras": cameras})
+    )
     return folder
 
 
-def test_a_recording_of_version_1_is_read(tmp_path: Path) -> None:
-    folder = record(tmp_path / "old")
-    (new,) = [list(part) for part in Recording(folder).parts()]
-    as_version_1(folder)
+def _older(entry: dict[str, Any], version: int) -> dict[str, Any]:
+    if entry["is"] == "Advanced":
+        for step in entry["steps"]:
+            if feature := step["spatial"]:
+                (feature["vector"],) = feature.pop("vectors").values()
+    if entry["is"] == "Said":
+        made = entry["transition"]
+        del made["pack"]
+        if version == 1:
+            change = made.pop("change")
+            made["key"] = f"door/{change.pop('number')}"
+            made |= change
+    return entry
+
+
+@pytest.mark.parametrize("version", [1, 2])
+def test_a_recording_of_an_earlier_version_is_read(tmp_path: Path, version: int) -> None:
+    watch = Watch(ModelPack.load(tiny_pack.make(tmp_path / "pack")))
+    folder = as_version(record(tmp_path / "old"), version)
     recording = Recording(folder)
-    assert recording.about.schema == 1
-    (old,) = [list(part) for part in recording.parts()]
-    assert old == new
+    assert recording.about == msgspec.structs.replace(about(), schema=version)
+    (old,) = [list(part) for part in recording.parts([watch])]
+    assert [type(entry) for entry in old] == [Advanced] * 3 + [Interrupted, Made]
+    first, last = old[0], old[-1]
+    assert isinstance(first, Advanced)
+    assert isinstance(last, Made)
+    feature = first.steps[0].spatial
+    assert feature is not None
+    assert feature.vectors == {watch.spatial: b"\1" * 16}
+    assert last.transition == msgspec.structs.replace(transition(), pack=watch.pack.sha256)
 
 
 def test_a_recording_of_a_newer_program_is_refused(tmp_path: Path) -> None:
     about_file = record(tmp_path / "new") / ABOUT_FILE
-    about_file.write_text(about_file.read_text().replace('"schema": 2', '"schema": 3'))
-    with pytest.raises(RecordingError, match=r"schema 3; this program reads 1 to 2"):
+    about_file.write_text(about_file.read_text().replace('"schema": 3', '"schema": 4'))
+    with pytest.raises(RecordingError, match=r"schema 4; this program reads 1 to 3"):
         Recording(tmp_path / "new")

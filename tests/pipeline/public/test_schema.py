@@ -13,12 +13,12 @@ from pipeline.public.records import to_json
 from pipeline.public.schema import json_schema, put_into, schema_of, schema_text
 from pipeline.public.wording import Wording
 from pipeline.transport.messages import CameraStatus, Pace, Pacing, StepScores
-from testbed.samples import ONE_OF_EACH, event
+from testbed.samples import ONE_OF_EACH, PACK, event
 
 DOCS = Path(__file__).resolve().parents[3] / "docs"
 WORDING = Wording(
     log="9f",
-    model=records.Model(name="tiny", version="1.0.0", sha256="ab"),
+    models={PACK: records.Model(name="tiny", version="1.0.0", sha256=PACK)},
     wall_ns=lambda ns: ns,
     media_timed=False,
 )

@@ -9,14 +9,14 @@ from pipeline.clock import NS_PER_MS, NS_PER_S, from_isoformat, isoformat
 from pipeline.public import records
 from pipeline.public.wording import Wording, base32
 from pipeline.transport.messages import Transition
-from testbed.samples import transition
+from testbed.samples import PACK, transition
 
 ORDINARY_NS = 1_795_341_600_120 * NS_PER_MS
 
 
 def wording(wall_ns: Callable[[int], int], media_timed: bool = False) -> Wording:
-    model = records.Model(name="tiny", version="1.0.0", sha256="ab")
-    return Wording(log="9f", model=model, wall_ns=wall_ns, media_timed=media_timed)
+    model = records.Model(name="tiny", version="1.0.0", sha256=PACK)
+    return Wording(log="9f", models={PACK: model}, wall_ns=wall_ns, media_timed=media_timed)
 
 
 def made(kind: str, **changes: object) -> Transition:

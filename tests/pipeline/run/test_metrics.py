@@ -61,7 +61,7 @@ def test_every_series_exists_from_the_start_and_never_another() -> None:
     contract = run.pack.contract
     labels = [label for label in contract.labels if label not in contract.background]
     fresh = Watched()
-    every = {(c, label): 0.0 for c in ("c0", "c1") for label in labels}
+    every = {(c, label, "gestures"): 0.0 for c in ("c0", "c1") for label in labels}
     assert fresh.values("events_total") == every
     assert fresh.values("events_lost_total") == {(): 0.0}
     assert run.values("camera_up") == {("c0",): 1.0, ("c1",): 0.0}
@@ -83,14 +83,14 @@ def test_counts_of_cameras_and_labels() -> None:
     run.metrics.update("spatial", {"steps/c0": 99.0, "steps/c1": 7.0, "batches": 100.0})
     run.metrics.update("flow:0", {"messages_dropped": 2.0, "fields/c0": 9.0})
     run.metrics.update("flow:1", {"messages_dropped": 3.0, "steps_skipped/c1": 4.0})
-    run.metrics.update("publish", {"events/c0/circle": 2.0, "event_records/end": 1.0})
+    run.metrics.update("publish", {"events/c0/gestures/circle": 2.0, "event_records/end": 1.0})
     assert run.values("frames_total") == {("c0",): 300.0, ("c1",): 0.0}
     steps = run.values("steps_total")
     assert (steps["c0", "capture"], steps["c0", "spatial"], steps["c1", "spatial"]) == (100, 99, 7)
     assert run.values("messages_dropped_total")["flow",] == 5.0
     assert run.values("flow_fields_total") == {("c0",): 9.0, ("c1",): 0.0}
     assert run.values("steps_skipped_total")["c1", "flow"] == 4.0
-    assert run.values("events_total")["c0", "circle"] == 2.0
+    assert run.values("events_total")["c0", "circle", "gestures"] == 2.0
     assert run.values("event_records_total") == {("start",): 0.0, ("update",): 0.0, ("end",): 1.0}
 
 

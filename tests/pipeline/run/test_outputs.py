@@ -234,6 +234,7 @@ def test_the_table_shows_cameras_scores_stages_and_events(wire: Wire) -> None:
     wire.view.metrics.update("capture:door", {"frames": 77.0})
     scores = {
         "camera": "door",
+        "pack": "tiny",
         "scores": {"left": 0.91, "right": 0.05},
         "streams": {"spatial": None, "temporal": {"left": 0.83, "right": 0.1}},
         "alpha": None,
@@ -251,6 +252,33 @@ def test_the_table_shows_cameras_scores_stages_and_events(wire: Wire) -> None:
     for word in ("64×48", "77", "online", "starting", "0.91", "masked", "0.83", "21 ms", "flow:0"):
         assert word in seen
     assert "no event yet" not in seen
+    table.close()
+
+
+def test_the_table_shows_each_pack_of_a_camera(wire: Wire) -> None:
+    table = LiveTable(wire.bus, wire.view, Console(file=io.StringIO(), width=140, height=40))
+    for _ in range(500):
+        for pack, score in (("falls", 0.91), ("fights", 0.82)):
+            scores = {
+                "camera": "door",
+                "pack": pack,
+                "scores": {"left": score, "right": 0.05},
+                "streams": {"spatial": None, "temporal": None},
+                "alpha": None,
+                "latency_ms": {"total": 21.4},
+            }
+            wire.publisher.send("score/door/", json.dumps(scores).encode())
+        wire.bus.poll(0.01)
+        table.tick()
+        if "0.91" in text(table) and "0.82" in text(table):
+            break
+    lines = text(table).splitlines()
+    rows = [number for number, line in enumerate(lines) if " door " in line]
+    (row,) = rows
+    assert "falls" in lines[row + 1]
+    assert "0.91" in lines[row + 1]
+    assert "fights" in lines[row + 2]
+    assert "0.82" in lines[row + 2]
     table.close()
 
 

@@ -35,7 +35,7 @@ def problems(config: Config, *, thorough: bool = True) -> list[str]:
 def test_a_good_config_has_no_problem(tiny: Path, tmp_path: Path) -> None:
     found = examine(configured(tiny, tmp_path, {}), thorough=True)
     assert (found.problems, found.warnings) == ([], [])
-    assert found.pack is not None
+    assert found.watched is not None
 
 
 def test_all_problems_are_found_at_once(tiny: Path, tmp_path: Path) -> None:
@@ -216,8 +216,8 @@ def test_the_summary_shows_what_was_found_and_no_secret(tiny: Path, tmp_path: Pa
     }
     config = configured(tiny, tmp_path, data)
     found: Findings = examine(config, thorough=False)
-    assert found.pack is not None
-    rows = dict(summary(config, found.pack))
+    assert found.watched is not None
+    rows = dict(summary(config, found.watched))
     assert rows["camera door"] == "rtsp://me:***@10.0.0.7/s, transport udp"
     assert rows["log"] == str(tmp_path / "log")
     assert rows["metrics"] == "http://127.0.0.1:9108/metrics"

@@ -13,7 +13,7 @@ from pipeline.run.metrics import StageMetrics
 from pipeline.run.monitor.exposition import Exposition, MetricsPage
 from pipeline.run.monitor.health import Health
 from pipeline.run.outputs.base import RunView
-from pipeline.topology import stages
+from pipeline.topology import stages, watched
 from pipeline.transport.messages import CameraState, CameraStatus
 from testbed.clock import HandClock
 
@@ -43,7 +43,9 @@ class Watched:
         )
         self.health = Health(self.view, self.clock)
         self.pack = ModelPack.load(self.config.model)
-        self.page = MetricsPage(Exposition(self.view, self.pack, self.health), self.clock)
+        self.page = MetricsPage(
+            Exposition(self.view, watched(self.config), self.health), self.clock
+        )
 
     def report(self, camera: str, state: CameraState) -> None:
         now = self.clock.monotonic_ns()

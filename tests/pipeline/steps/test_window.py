@@ -25,7 +25,7 @@ Vector = npt.NDArray[np.float32]
 
 def feature(step: int, stream: str, segment: int = 0) -> Feature:
     named: Literal["spatial", "temporal"] = "spatial" if stream == "spatial" else "temporal"
-    return Feature(moment=moment(step, segment), stream=named, vector=None, trail=())
+    return Feature(moment=moment(step, segment), stream=named, vectors={}, trail=())
 
 
 def vector(step: int, stream: int) -> Vector:

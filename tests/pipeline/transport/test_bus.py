@@ -56,7 +56,7 @@ def collect(subscriber: Subscriber, count: int) -> list[AnyMessage]:
 
 
 def feature(camera: str, step: int = 0) -> Feature:
-    return Feature(moment=moment(step, camera=camera), stream="spatial", vector=None, trail=())
+    return Feature(moment=moment(step, camera=camera), stream="spatial", vectors={}, trail=())
 
 
 def test_door_does_not_hear_door2(bus: Bus) -> None:
