@@ -65,6 +65,7 @@ BENCHMARKS = {
     "density": Benchmark(
         "The number of RTSP cameras that this machine carries.", picture="the figures"
     ),
+    "packs": Benchmark("What a second pack at each camera costs: on one base, and with its own."),
     "peers": Benchmark(
         "The number of cameras that other projects' loops carry, with the same networks and flow.",
         picture="the figures",

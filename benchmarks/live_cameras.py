@@ -88,15 +88,20 @@ def measure_cameras(model: Path, cameras: int, seconds: float, server: Server) -
 
 @contextmanager
 def settled_run(
-    folder: Path, model: Path, names: Sequence[str], server: Server
+    folder: Path,
+    model: Path,
+    names: Sequence[str],
+    server: Server,
+    packs: Sequence[Path] = (),
 ) -> Iterator[PipelineRun]:
     """The program on the server's cameras of these names, :data:`SETTLE_S` after all have scores.
 
-    The governor is off.
+    ``packs`` watch each camera; by default ``model`` does. The governor is off.
     """
+    several = {"packs": list(map(str, packs))} if packs else {}
     config = {
         "model": str(model),
-        "cameras": {name: {"source": server.url(name)} for name in names},
+        "cameras": {name: {"source": server.url(name), **several} for name in names},
         "runtime": {"latency_ms": 0},
     }
     with PipelineRun(folder, config) as run:

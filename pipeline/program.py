@@ -60,12 +60,17 @@ def load_command(load: Callable[[], CommandLine]) -> CommandLine:
 def _loaded(load: Callable[[], CommandLine]) -> CommandLine:
     try:
         return load()
-    except ModuleNotFoundError as error:
-        raise SystemExit(f"error: this Python lacks {error.name}; {_install()}") from None
     except ImportError as error:
-        missing = "cannot open shared object file" in str(error)
-        remedy = "on Debian: apt install libgl1 libglib2.0-0" if missing else _install()
-        raise SystemExit(f"error: a library can't be loaded: {error}; {remedy}") from None
+        raise SystemExit(f"error: {missing_library(error)}") from None
+
+
+def missing_library(error: ImportError) -> str:
+    """What is missing in this installation, and what to type."""
+    if isinstance(error, ModuleNotFoundError):
+        return f"this Python lacks {error.name}; {_install()}"
+    of_system = "cannot open shared object file" in str(error)
+    remedy = "on Debian: apt install libgl1 libglib2.0-0" if of_system else _install()
+    return f"a library can't be loaded: {error}; {remedy}"
 
 
 def _install() -> str:

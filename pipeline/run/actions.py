@@ -5,16 +5,14 @@ import sys
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from pipeline.config import Config
 from pipeline.config.paths import at_home
-from pipeline.decision.recheck import Recheck, packs_of
-from pipeline.decision.recording import Recording
 from pipeline.errors import EXIT_NO_SOURCE, EXIT_OK, EXIT_USAGE, ConfigError, os_reason
 from pipeline.public.records import to_json
 from pipeline.run import logs
 from pipeline.run.limits import make_room
-from pipeline.run.look import Look, look_at_cameras
 from pipeline.run.options import Options
 from pipeline.run.outputs.base import MakeOutput
 from pipeline.run.outputs.lines import EventLines, as_json, as_text
@@ -22,6 +20,9 @@ from pipeline.run.outputs.table import LiveTable
 from pipeline.run.preflight import examine, holds_secret, summary
 from pipeline.run.standard_streams import open_missing_streams, say, show
 from pipeline.run.supervisor import run
+
+if TYPE_CHECKING:
+    from pipeline.run.look import Look
 
 log = logging.getLogger("run_stream")
 
@@ -76,10 +77,15 @@ def checked(config: Config, path: Path | None, look: bool) -> int:
     for what, how in rows:
         say(f"{what:{width}}  {how}")
     say("config, pack and endpoints are fine")
-    return shown_cameras(look_at_cameras(config, found.watched)) if look else EXIT_OK
+    if not look:
+        return EXIT_OK
+    # Only here: it imports OpenCV, which the supervisor's process can do without.
+    from pipeline.run.look import look_at_cameras
+
+    return shown_cameras(look_at_cameras(config, found.watched))
 
 
-def shown_cameras(looks: list[Look]) -> int:
+def shown_cameras(looks: "list[Look]") -> int:
     """Print what each camera sends and what would be better; returns the exit code."""
     for look in looks:
         say(str(look.error) if look.error else f"{look.camera}: {look.sends}")
@@ -109,6 +115,10 @@ def start_logging(level_name: str, form: str, table: bool) -> None:
 
 def replayed(folder: Path, model: Path | None, form: Callable[[bytes], str]) -> int:
     """Decide a recording again and print its events; returns 1 when a decision differs."""
+    # Only here: it imports onnxruntime, which the supervisor's process can do without.
+    from pipeline.decision.recheck import Recheck, packs_of
+    from pipeline.decision.recording import Recording
+
     recording = Recording(folder)
     again = Recheck(recording, packs_of(recording, model))
     try:

@@ -9,7 +9,8 @@ from typing import Annotated
 import typer
 
 from pipeline.config.paths import stray_address
-from pipeline.errors import EXIT_STAGE, EXIT_USAGE, ConfigError, TwoStreamError
+from pipeline.errors import EXIT_STAGE, EXIT_USAGE, ConfigError, StartupError, TwoStreamError
+from pipeline.program import missing_library
 from pipeline.run import logs
 from pipeline.run.actions import act
 from pipeline.run.log_lines import log_crash
@@ -95,6 +96,9 @@ def with_last_words(work: Callable[[], int]) -> int:
     except TwoStreamError as error:
         logs.fail(error, logs.form())
         return error.exit_code
+    except ImportError as error:
+        logs.fail(StartupError(missing_library(error)), logs.form())
+        return EXIT_USAGE
     except Exception as error:
         log_crash(log, "ended by an unexpected error", error)
         return EXIT_STAGE

@@ -17,8 +17,8 @@ import msgspec
 
 from pipeline.clock import NS_PER_S, SYSTEM_CLOCK
 from pipeline.config import Config
-from pipeline.errors import EXIT_OK, EXIT_STAGE, TwoStreamError
-from pipeline.program import command
+from pipeline.errors import EXIT_OK, EXIT_STAGE, EXIT_USAGE, TwoStreamError
+from pipeline.program import command, missing_library
 from pipeline.run import logs
 from pipeline.run.launch import Launch
 from pipeline.run.log_lines import log_crash, turn_log
@@ -168,6 +168,9 @@ def _work(context: Context, alive: "Lifeline", *, first: bool) -> int:
     except TwoStreamError as error:
         context.link.send(Failed(reason=str(error), exit_code=error.exit_code))
         return error.exit_code
+    except ImportError as error:
+        context.link.send(Failed(reason=missing_library(error), exit_code=EXIT_USAGE))
+        return EXIT_USAGE
     except Exception as error:
         log_crash(log, "stopped by an unexpected error", error)
         if stage is None and first and context.spec.kind != "capture":

@@ -111,6 +111,7 @@ class Supervisor:
         self._look_ns = 0
         self._turned_ns = clock.monotonic_ns()
         self._verdict: int | None = None
+        self._failures: set[str] = set()
         self._pacing: Pacing | None = None
         self._origin_ns = clock.monotonic_ns()
         self._control = bus.router(topics.CONTROL)
@@ -224,7 +225,9 @@ class Supervisor:
         elif isinstance(message, CameraStatus | Quarantined):
             self._cameras.note(message)
         elif isinstance(message, Failed):
-            log.error("%s: %s", child.name, message.reason)
+            if message.reason not in self._failures:  # all stages may lack the same
+                log.error("%s: %s", child.name, message.reason)
+            self._failures.add(message.reason)
             self._verdict = message.exit_code
         elif isinstance(message, Hello):
             log.debug("%s runs as process %d", child.name, message.pid)
