@@ -48,6 +48,9 @@ def load_command(load: Callable[[], CommandLine]) -> CommandLine:
 
     Python answers both with a traceback. Raises :class:`SystemExit`.
     """
+    # pydantic would look for plug-ins in every installed package, which takes longer than all else
+    # that it does. The stages inherit it.
+    os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "__all__")
     before = signal.getsignal(signal.SIGINT)
     if before is signal.default_int_handler:
         signal.signal(signal.SIGINT, signal.SIG_DFL)

@@ -8,7 +8,6 @@ from collections.abc import Callable
 
 import zmq
 from zmq.utils import z85
-from zmq.utils.monitor import parse_monitor_message
 
 from pipeline.clock import NS_PER_S, SYSTEM_CLOCK
 from pipeline.errors import BusError
@@ -73,6 +72,9 @@ class Authenticator(Wrapped):
 
     def see_failures(self, monitor: Socket) -> None:
         """Count the clients whose handshake failed before they showed a key."""
+        # Only here: it imports asyncio, which no stage needs otherwise.
+        from zmq.utils.monitor import parse_monitor_message
+
         for parts in multiparts(monitor, 100):
             if parse_monitor_message(list(parts))["event"] != zmq.EVENT_HANDSHAKE_FAILED_AUTH:
                 self._refuse("", "it has no key, or expects another server")
