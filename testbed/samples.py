@@ -22,6 +22,7 @@ from pipeline.transport.messages import (
     Outgoing,
     Pace,
     Pacing,
+    PackId,
     Quarantined,
     Ready,
     RingGrant,
@@ -34,8 +35,8 @@ from pipeline.transport.messages import (
     WindowInfo,
 )
 
-PACK = "ab"
-"""The hash of the pack that the samples are of."""
+PACK = PackId(name="tiny", version="1.0.0", sha256="ab")
+"""The pack that the samples are of."""
 WINDOW = WindowInfo(first_step=1, last_step=6, missing=1, segment=0)
 STREAMS = StreamScores(spatial=0.5, temporal=None, alpha=0.25)
 TRAIL = (Stamp("capture", 1, 2), Stamp("flow", 3, 4))
@@ -99,7 +100,7 @@ def event(seq: int, kind: str = "start", identity: str = "door-1") -> Event:
         "window": msgspec.to_builtins(WINDOW),
         "streams": msgspec.to_builtins(STREAMS),
         "latency_ms": {"total": 18.3},
-        "model": {"name": "tiny", "version": "1.0.0", "sha256": PACK},
+        "model": msgspec.to_builtins(PACK),
     }
     return msgspec.convert(values, Event)
 
@@ -116,7 +117,7 @@ ONE_OF_EACH: list[AnyMessage] = [
     transition("end"),
     StepScores(
         camera="door",
-        pack=PACK,
+        pack=PACK.name,
         scores={"left": 0.5},
         window=WINDOW,
         streams={"spatial": {"left": 0.5}, "temporal": None},

@@ -15,7 +15,7 @@ from pipeline.arrays import Vector
 from pipeline.config.paths import plain_key
 from pipeline.decision.rules import EventRules, StepTime
 from pipeline.errors import ConfigError
-from pipeline.model.pack import Contract, Threshold
+from pipeline.model.pack import Contract, ModelPack, Threshold
 from pipeline.model.watch import Watch
 from pipeline.steps.join import DecidedStep
 from pipeline.steps.window import FeatureWindow, Run, Scored, score_windows
@@ -23,6 +23,7 @@ from pipeline.transport.messages import (
     Change,
     Feature,
     Moment,
+    PackId,
     Stamp,
     StepScores,
     StreamScores,
@@ -51,6 +52,12 @@ def check_thresholds(contracts: Collection[Contract], configured: Mapping[str, T
         )
 
 
+def pack_id(pack: ModelPack) -> PackId:
+    """What a transition says of the pack that decided it."""
+    contract = pack.contract
+    return PackId(name=contract.name, version=contract.version, sha256=pack.sha256)
+
+
 class CameraDecisions:
     """The window, the rules and the newest step of one pack at one camera.
 
@@ -68,7 +75,7 @@ class CameraDecisions:
         contract = watch.pack.contract
         self.name = name
         self.watch = watch
-        self._pack = watch.pack.sha256
+        self._pack = pack_id(watch.pack)
         self.window = FeatureWindow(contract.window, contract.feature_size)
         self._labels = contract.labels
         self._rules = EventRules(
@@ -129,7 +136,7 @@ class CameraDecisions:
         assert scored is not None
         return StepScores(
             camera=self.name,
-            pack=self._pack,
+            pack=self._pack.name,
             scores=self._named(scored.scores),
             window=self.window.info(),
             streams={

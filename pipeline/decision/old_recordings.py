@@ -11,6 +11,7 @@ from pipeline.transport.messages import (
     Feature,
     Message,
     Moment,
+    PackId,
     Stamp,
     StreamScores,
     Transition,
@@ -118,6 +119,7 @@ class OldEntries:
 
     version: int
     watch: Watch
+    pack: PackId
 
     def decode(self, data: bytes) -> "Advanced | Interrupted | _Made1 | _Made2":
         """The entry in ``data``; raises :class:`msgspec.DecodeError`."""
@@ -140,7 +142,7 @@ class OldEntries:
         """A transition of the pack."""
         return Transition(
             camera=old.camera,
-            pack=self.watch.pack.sha256,
+            pack=self.pack,
             change=old.change,
             window=old.window,
             streams=old.streams,

@@ -17,7 +17,7 @@ from pipeline.errors import PackError
 from pipeline.model.pack import ModelPack, Threshold
 from pipeline.model.session import Network
 from pipeline.model.watch import watches
-from pipeline.public.records import Event, Model
+from pipeline.public.records import Event
 from pipeline.public.wording import Wording, latency
 from pipeline.steps.join import DecidedStep
 from pipeline.transport.messages import Transition
@@ -54,10 +54,6 @@ class Recheck:
         }
         self._wording = Wording(
             log="",
-            models={
-                pack.sha256: Model(name=pack.name, version=pack.version, sha256=pack.sha256)
-                for pack in about.packs
-            },
             wall_ns=lambda ns: ns + about.wall_minus_monotonic_ns,
             media_timed=about.media_timed,
         )

@@ -23,7 +23,7 @@ from pipeline.errors import RecordingError
 from pipeline.model.pack import ModelPack, Threshold
 from pipeline.model.watch import Watch
 from pipeline.steps.join import DecidedStep
-from pipeline.transport.messages import Feature, Moment, Transition
+from pipeline.transport.messages import Feature, Moment, PackId, Transition
 
 VERSION = 3
 """Versions 1 and 2 can still be read (:mod:`pipeline.decision.old_recordings`)."""
@@ -206,7 +206,9 @@ class Recording:
         """The entries of each fusion process. Old ones are of the first of ``watches``."""
         decode: Decode = _decoder.decode
         if self.version < VERSION:
-            old = OldEntries(self.version, next(iter(watches)))
+            pack = self.about.packs[0]
+            name = PackId(name=pack.name, version=pack.version, sha256=pack.sha256)
+            old = OldEntries(self.version, next(iter(watches)), name)
             decode = partial(_modern, old)
         return [_entries(path, decode) for path in self._parts]
 

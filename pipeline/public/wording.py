@@ -1,6 +1,6 @@
 """From internal messages to public records: times of day, rounded scores, latencies. Pure."""
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 import msgspec
@@ -23,8 +23,6 @@ class Wording:
     """
 
     log: str
-    models: Mapping[str, records.Model]
-    """Of each pack, by its hash."""
     wall_ns: Callable[[int], int]
     media_timed: bool
 
@@ -65,7 +63,7 @@ class Wording:
                 alpha=rounded_or_none(streams.alpha),
             ),
             latency_ms=latency_ms,
-            model=self.models[transition.pack],
+            model=_model(transition.pack),
             log=self.log,
         )
 
@@ -112,7 +110,7 @@ class Wording:
     def scores(self, message: messages.StepScores, latency_ms: dict[str, float]) -> records.Scores:
         return records.Scores(
             camera=message.camera,
-            pack=self.models[message.pack].name,
+            pack=message.pack,
             time=self._time(message.captured_ns),
             media_time=seconds(message.pts_ns),
             scores=_rounded_all(message.scores),
@@ -138,6 +136,10 @@ class Wording:
         start_ns = began_ns if media_ns is None else media_ns
         start_ms = min(max(0, start_ns // NS_PER_MS), _LAST_TIME)
         return f"{transition.camera}-{base32(start_ms, _TIME_DIGITS)}{base32(seq, 6)}"
+
+
+def _model(pack: messages.PackId) -> records.Model:
+    return records.Model(name=pack.name, version=pack.version, sha256=pack.sha256)
 
 
 def window(info: messages.WindowInfo) -> records.Window:

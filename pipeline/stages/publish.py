@@ -8,10 +8,8 @@ from typing import cast
 
 import msgspec
 
-from pipeline import topology
 from pipeline.clock import NS_PER_S
 from pipeline.errors import EventLogError
-from pipeline.model.pack import ModelPack
 from pipeline.public import records
 from pipeline.public.access import ClientAccess
 from pipeline.public.camera_states import CameraStates
@@ -62,10 +60,6 @@ class Publish:
         self._log = EventLog(log_path(context.run_dir, config.events.log), context.clock)
         self._wording = Wording(
             log=self._log.identity,
-            models={
-                sha256: _model(pack)
-                for sha256, pack in topology.packs(topology.watched(config)).items()
-            },
             wall_ns=self._wall_ns,
             media_timed=config.lossless,
         )
@@ -241,11 +235,6 @@ class Publish:
             event_log=self._log_status(),
             governor=None if pacing is None else wording.governor_status(pacing),
         )
-
-
-def _model(pack: ModelPack) -> records.Model:
-    contract = pack.contract
-    return records.Model(name=contract.name, version=contract.version, sha256=pack.sha256)
 
 
 def _as_stored(bodies: list[bytes]) -> list[Event]:

@@ -136,12 +136,19 @@ class Change(msgspec.Struct, frozen=True, kw_only=True):
     reason: str | None
 
 
+class PackId(msgspec.Struct, frozen=True, kw_only=True):
+    """Which pack decided."""
+
+    name: str
+    version: str
+    sha256: str
+
+
 class Transition(Message, frozen=True, kw_only=True):
     """A change with all that explains it, as fusion decides it; publish makes it public."""
 
     camera: str
-    pack: str
-    """Its hash."""
+    pack: PackId
     change: Change
     window: WindowInfo
     streams: StreamScores
@@ -151,7 +158,7 @@ class Transition(Message, frozen=True, kw_only=True):
     @property
     def key(self) -> str:
         """The same for all transitions of one event of one fusion process."""
-        return f"{self.camera}/{self.pack}/{self.change.number}"
+        return f"{self.camera}/{self.pack.sha256}/{self.change.number}"
 
 
 class StepScores(Message, frozen=True, kw_only=True):
@@ -159,7 +166,7 @@ class StepScores(Message, frozen=True, kw_only=True):
 
     camera: str
     pack: str
-    """Its hash."""
+    """Its name."""
     scores: dict[str, float]
     window: WindowInfo
     streams: dict[str, dict[str, float] | None]

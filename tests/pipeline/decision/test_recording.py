@@ -24,7 +24,7 @@ from pipeline.errors import RecordingError
 from pipeline.model.pack import ModelPack
 from pipeline.model.watch import Watch
 from pipeline.steps.join import DecidedStep
-from pipeline.transport.messages import Feature
+from pipeline.transport.messages import Feature, PackId
 from testbed import tiny_pack
 from testbed.resources import no_room_after
 from testbed.samples import PACK, moment, transition
@@ -35,12 +35,12 @@ def about() -> About:
         model="models/x",
         name="x",
         version="1",
-        sha256=PACK,
+        sha256=PACK.sha256,
         thresholds={"left": {"start": 0.5}},
     )
     return About(
         packs=[pack],
-        cameras={"door": RecordedCamera(source="rtsp://me:***@host/", packs=[PACK])},
+        cameras={"door": RecordedCamera(source="rtsp://me:***@host/", packs=[PACK.sha256])},
         update_every_s=1.0,
         media_timed=False,
         wall_minus_monotonic_ns=7,
@@ -183,7 +183,8 @@ def test_a_recording_of_an_earlier_version_is_read(tmp_path: Path, version: int)
     feature = first.steps[0].spatial
     assert feature is not None
     assert feature.vectors == {watch.spatial: b"\1" * 16}
-    assert last.transition == msgspec.structs.replace(transition(), pack=watch.pack.sha256)
+    named = PackId(name="x", version="1", sha256=PACK.sha256)
+    assert last.transition == msgspec.structs.replace(transition(), pack=named)
 
 
 def test_a_recording_of_a_newer_program_is_refused(tmp_path: Path) -> None:

@@ -13,12 +13,11 @@ from pipeline.public.records import to_json
 from pipeline.public.schema import json_schema, put_into, schema_of, schema_text
 from pipeline.public.wording import Wording
 from pipeline.transport.messages import CameraStatus, Pace, Pacing, StepScores
-from testbed.samples import ONE_OF_EACH, PACK, event
+from testbed.samples import ONE_OF_EACH, event
 
 DOCS = Path(__file__).resolve().parents[3] / "docs"
 WORDING = Wording(
     log="9f",
-    models={PACK: records.Model(name="tiny", version="1.0.0", sha256=PACK)},
     wall_ns=lambda ns: ns,
     media_timed=False,
 )

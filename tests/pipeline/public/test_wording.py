@@ -6,17 +6,15 @@ import msgspec
 import pytest
 
 from pipeline.clock import NS_PER_MS, NS_PER_S, from_isoformat, isoformat
-from pipeline.public import records
 from pipeline.public.wording import Wording, base32
 from pipeline.transport.messages import Transition
-from testbed.samples import PACK, transition
+from testbed.samples import transition
 
 ORDINARY_NS = 1_795_341_600_120 * NS_PER_MS
 
 
 def wording(wall_ns: Callable[[int], int], media_timed: bool = False) -> Wording:
-    model = records.Model(name="tiny", version="1.0.0", sha256=PACK)
-    return Wording(log="9f", models={PACK: model}, wall_ns=wall_ns, media_timed=media_timed)
+    return Wording(log="9f", wall_ns=wall_ns, media_timed=media_timed)
 
 
 def made(kind: str, **changes: object) -> Transition:
