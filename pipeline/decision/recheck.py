@@ -11,7 +11,15 @@ from dataclasses import dataclass, field
 import msgspec
 
 from pipeline.decision.decisions import CameraDecisions, decide_batch
-from pipeline.decision.recording import Advanced, Entry, Interrupted, Made, Recording
+from pipeline.decision.recording import (
+    Advanced,
+    ClockSet,
+    Entry,
+    Interrupted,
+    Made,
+    Recording,
+)
+from pipeline.decision.rule_filter import RuleFilters
 from pipeline.errors import PackError
 from pipeline.model.pack import ModelPack, Threshold
 from pipeline.model.session import Network
@@ -61,11 +69,15 @@ class Recheck:
     def _checked(self, part: Iterator[Entry]) -> Iterator[Transition]:
         """This part's transitions, each compared with the recorded one."""
         ours: deque[Transition] = deque()
-        cameras = self._cameras()
+        filters = self._filters()
+        cameras = self._cameras(filters)
         for entry in part:
             if isinstance(entry, Made):
                 if not ours or _untimed(ours.popleft()) != _untimed(entry.transition):
                     self.differing += 1
+                continue
+            if isinstance(entry, ClockSet):
+                filters.follow(entry.wall_minus_monotonic_ns)
                 continue
             # All that the recorded run made of the entry before has been read.
             self.differing += len(ours)
@@ -75,12 +87,25 @@ class Recheck:
                 yield transition
         # The end of a part may be cut off, so what is left in ``ours`` can't be judged.
 
-    def _cameras(self) -> dict[str, CameraDecisions]:
+    def _filters(self) -> RuleFilters:
+        about = self.recording.about
+        rules = {
+            camera: {label: recorded.rule() for label, recorded in labels.items()}
+            for camera, labels in about.rules.items()
+        }
+        return RuleFilters(rules, about.wall_minus_monotonic_ns, about.media_timed)
+
+    def _cameras(self, filters: RuleFilters) -> dict[str, CameraDecisions]:
         about = self.recording.about
         thresholds = {name: Threshold(**values) for name, values in about.thresholds.items()}
         return {
             name: CameraDecisions(
-                name, self.pack.contract, thresholds, about.update_every_s, about.media_timed
+                name,
+                self.pack.contract,
+                thresholds,
+                about.update_every_s,
+                about.media_timed,
+                filters.of(name),
             )
             for name in about.cameras
         }

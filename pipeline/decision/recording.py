@@ -13,10 +13,12 @@ import os
 from collections.abc import Iterator
 from io import FileIO
 from pathlib import Path
-from typing import Literal
+from typing import Literal, Self
 
 import msgspec
 
+from pipeline.config.hours import Hours
+from pipeline.config.rules import LabelRule
 from pipeline.errors import RecordingError
 from pipeline.steps.join import DecidedStep
 from pipeline.transport.messages import (
@@ -30,11 +32,32 @@ from pipeline.transport.messages import (
     WindowInfo,
 )
 
-VERSION = 2
-"""Version 1 had the change of a transition among its own fields; it can still be read."""
+VERSION = 3
+"""Version 2 had no rules, and version 1 the change of a transition among its own fields; both can
+still be read."""
 ABOUT_FILE, STEPS_FILES = "recording.json", "steps-*.msgpack"
 _LENGTH_BYTES = 4
 _MAX_BYTES = 16 << 20
+
+
+class RecordedRule(msgspec.Struct, frozen=True):
+    """What the config says of one label of a camera (:class:`pipeline.config.rules.LabelRule`)."""
+
+    hours: list[str]
+    """Empty: any time."""
+    timezone: str
+    cooldown_s: float
+
+    @classmethod
+    def of(cls, rule: LabelRule) -> Self:
+        hours = rule.hours
+        if hours is None:
+            return cls([], "UTC", rule.cooldown_s)
+        return cls([str(one) for one in hours.intervals], hours.zone.key, rule.cooldown_s)
+
+    def rule(self) -> LabelRule:
+        hours = Hours.of(self.hours, self.timezone) if self.hours else None
+        return LabelRule(hours, self.cooldown_s)
 
 
 class About(msgspec.Struct, frozen=True, kw_only=True):
@@ -53,6 +76,8 @@ class About(msgspec.Struct, frozen=True, kw_only=True):
     update_every_s: float
     media_timed: bool
     wall_minus_monotonic_ns: int
+    rules: dict[str, dict[str, RecordedRule]] = {}
+    """By camera and label."""
 
 
 class Recorded(msgspec.Struct, frozen=True, tag=True, tag_field="is"):
@@ -81,13 +106,19 @@ class Interrupted(Recorded, frozen=True):
     forget: bool
 
 
+class ClockSet(Recorded, frozen=True):
+    """The time of day by which rules are applied from here on."""
+
+    wall_minus_monotonic_ns: int
+
+
 class Made(Recorded, frozen=True, tag="Said"):
     """A transition that fusion made."""
 
     transition: Transition
 
 
-Entry = Advanced | Interrupted | Made
+Entry = Advanced | Interrupted | ClockSet | Made
 
 
 class _Transition1(Message, frozen=True, kw_only=True, tag="Transition"):
@@ -172,6 +203,9 @@ class Recorder:
 
     def interrupted(self, camera: str, reason: str, at_ns: int, *, forget: bool = False) -> None:
         self._write(Interrupted(camera, reason, at_ns, forget))
+
+    def clock_set(self, wall_minus_monotonic_ns: int) -> None:
+        self._write(ClockSet(wall_minus_monotonic_ns))
 
     def made(self, transition: Transition) -> None:
         self._write(Made(transition))

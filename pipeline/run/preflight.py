@@ -12,7 +12,9 @@ from functools import partial
 from pathlib import Path
 
 from pipeline import flow
+from pipeline.clock import SYSTEM_CLOCK
 from pipeline.config import CameraConfig, Config
+from pipeline.config.rules import unknown_labels
 from pipeline.decision.decisions import thresholds
 from pipeline.decision.recording import check_new
 from pipeline.errors import (
@@ -30,6 +32,7 @@ from pipeline.errors import (
 )
 from pipeline.model.pack import NETWORKS, ModelPack
 from pipeline.public.key_folder import KeyFolder
+from pipeline.run import rule_words
 from pipeline.sources.address import is_file, kind, parse, redact
 from pipeline.transport.sockets import check_bind
 
@@ -83,6 +86,7 @@ def _of_pack(config: Config, pack: ModelPack | None, thorough: bool) -> Iterator
     if pack is None:
         return
     yield from _raised(partial(thresholds, pack.contract, config.events.thresholds))
+    yield from map(ConfigError, unknown_labels(config, _telling(pack)))
     yield from _raised(partial(_check_flow, config, pack))
     if thorough:
         from pipeline.model.session import Network
@@ -90,6 +94,12 @@ def _of_pack(config: Config, pack: ModelPack | None, thorough: bool) -> Iterator
         for name in NETWORKS:
             opened = partial(Network, pack, name, config.runtime.threads, providers)
             yield from _raised(opened)
+
+
+def _telling(pack: ModelPack) -> list[str]:
+    """The labels that make events."""
+    contract = pack.contract
+    return [label for label in contract.labels if label not in contract.background]
 
 
 def _check_flow(config: Config, pack: ModelPack) -> None:
@@ -232,6 +242,7 @@ def _without_effect(config: Config) -> Iterator[str]:
         if idle:
             what = what_it_is(camera.source)
             yield f"cameras.{name}: {', '.join(idle)}: without effect for {what}"
+    yield from rule_words.without_effect(config)
     if config.flow.workers > len(config.cameras):
         yield (
             f"flow.workers: {config.flow.workers}, but no more are started than there are "
@@ -275,10 +286,11 @@ def summary(config: Config, pack: ModelPack) -> list[tuple[str, str]]:
         (f"camera {name}", f"{redact(camera.source)}{_options(camera)}")
         for name, camera in config.cameras.items()
     ]
-    labels = len(contract.labels) - len(contract.background)
-    rows.append(
-        ("pack", f"{contract.name} {contract.version}: {labels} labels, {pack.folder.resolve()}")
-    )
+    rows += rule_words.masks_and_zones(config)
+    labels = _telling(pack)
+    about = f"{contract.name} {contract.version}: {len(labels)} labels"
+    rows.append(("pack", f"{about}, {pack.folder.resolve()}"))
+    rows += rule_words.rules(config, labels, SYSTEM_CLOCK.wall_ns())
     who = "clients with keys" if config.publish.keys else "any program on this machine"
     rows.append(("events", f"{config.publish.events}, for {who}"))
     rows.append(("replay", config.publish.replay))
@@ -294,7 +306,8 @@ def summary(config: Config, pack: ModelPack) -> list[tuple[str, str]]:
 
 def _options(camera: CameraConfig) -> str:
     """What is set for a camera and has an effect, for the summary."""
-    keys = sorted(camera.model_fields_set - {"source"} - keys_without_effect(camera))
+    told_elsewhere = {"source", "ignore", "zones", "rules"}
+    keys = sorted(camera.model_fields_set - told_elsewhere - keys_without_effect(camera))
     return "".join(f", {key} {getattr(camera, key)}" for key in keys)
 
 

@@ -3,11 +3,14 @@
 One process for all cameras.
 """
 
+import logging
 from dataclasses import dataclass, field
 
 from pipeline.clock import NS_PER_MS, NS_PER_S
+from pipeline.config.rules import rules_of
 from pipeline.decision.decisions import CameraDecisions, decide_batch, thresholds
-from pipeline.decision.recording import About, Recorder
+from pipeline.decision.recording import About, RecordedRule, Recorder
+from pipeline.decision.rule_filter import RuleFilters
 from pipeline.errors import RecordingError, StartupError
 from pipeline.model.pack import ModelPack
 from pipeline.model.session import Network
@@ -28,6 +31,8 @@ LATE_MEMORY = 0.1
 """Weight of the newest step in the mean of how late steps are."""
 SILENCE_NS = int(topics.SPATIAL.silence.ns(0))
 """Live: a camera's events are ended when it has brought no step for this long."""
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(slots=True)
@@ -52,7 +57,10 @@ class Fusion:
         self._contract = pack.contract
         self._network = Network(pack, "fusion", runtime.threads, runtime.providers)
         self._thresholds = thresholds(pack.contract, context.config.events.thresholds)
-        self._recorder = self._new_recorder(pack)
+        self._rules = {name: rules_of(context.config, name) for name in cameras}
+        offset_ns = self._wall_minus_monotonic_ns()
+        self._filters = RuleFilters(self._rules, offset_ns, context.lossless, self._held_back)
+        self._recorder = self._new_recorder(pack, offset_ns)
         self._cameras = {name: self._camera(name) for name in cameras}
         self._inputs = {
             "spatial": bus.subscriber(topics.SPATIAL, [""], cameras),
@@ -66,17 +74,22 @@ class Fusion:
         self._scores = bus.push(topics.SCORE)
         self._quarantine = Quarantine.of(context)
 
-    def _new_recorder(self, pack: ModelPack) -> Recorder | None:
+    def _new_recorder(self, pack: ModelPack, offset_ns: int) -> Recorder | None:
         folder = self._context.config.runtime.record
         if folder is None:
             return None
         try:
-            return Recorder(folder, self._about(pack), needed=self._context.lossless)
+            about = self._about(pack, offset_ns)
+            recorder = Recorder(folder, about, needed=self._context.lossless)
         except RecordingError as error:
             raise StartupError(f"runtime.record: {error}") from None
+        if self._filters.timed:
+            # ``about`` is that of the run's first fusion process.
+            recorder.clock_set(offset_ns)
+        return recorder
 
-    def _about(self, pack: ModelPack) -> About:
-        config, clock = self._context.config, self._context.clock
+    def _about(self, pack: ModelPack, offset_ns: int) -> About:
+        config = self._context.config
         return About(
             model=str(pack.folder.resolve()),
             name=pack.contract.name,
@@ -86,8 +99,21 @@ class Fusion:
             thresholds={name: t.model_dump() for name, t in self._thresholds.items()},
             update_every_s=config.events.update_every_s,
             media_timed=config.lossless,
-            wall_minus_monotonic_ns=clock.wall_ns() - clock.monotonic_ns(),
+            wall_minus_monotonic_ns=offset_ns,
+            rules={
+                camera: {label: RecordedRule.of(rule) for label, rule in rules.items()}
+                for camera, rules in self._rules.items()
+                if rules
+            },
         )
+
+    def _wall_minus_monotonic_ns(self) -> int:
+        clock = self._context.clock
+        return clock.wall_ns() - clock.monotonic_ns()
+
+    def _held_back(self, camera: str, label: str, reason: str) -> None:
+        self._context.counters[key("filtered", camera, label, reason)] += 1
+        log.info("camera %s: %s is held back by its rule: %s", camera, label, reason)
 
     def _camera(self, name: str) -> _Camera:
         contract, config = self._contract, self._context.config
@@ -97,7 +123,12 @@ class Fusion:
             join=StepJoin(None if config.lossless else patience_ns),
             # A live file starts over when its capture restarts; only lossless time never jumps.
             decisions=CameraDecisions(
-                name, contract, self._thresholds, config.events.update_every_s, config.lossless
+                name,
+                contract,
+                self._thresholds,
+                config.events.update_every_s,
+                config.lossless,
+                self._filters.of(name),
             ),
         )
 
@@ -159,6 +190,8 @@ class Fusion:
     def _run(self, batch: list[tuple[_Camera, DecidedStep]], took_ns: int) -> None:
         """Decide one step of each of some cameras, and send what that changes."""
         counters = self._context.counters
+        if self._filters.timed:
+            self._follow_clock()
         if self._recorder is not None:
             self._recorder.advanced([step for _, step in batch], took_ns)
         for _, step in batch:
@@ -178,6 +211,11 @@ class Fusion:
             self._emit(decided.transitions)
             if decided.scored is not None and self._context.config.publish.scores:
                 self._scores.send(decided.camera.step_scores(took_ns, decided.at_ns))
+
+    def _follow_clock(self) -> None:
+        offset_ns = self._wall_minus_monotonic_ns()
+        if self._filters.follow(offset_ns) and self._recorder is not None:
+            self._recorder.clock_set(offset_ns)
 
     def _note_lateness(self, step: DecidedStep, now_ns: int) -> None:
         """For the governor, which gets it with the heartbeats.

@@ -17,6 +17,7 @@ from prometheus_client.exposition import choose_encoder
 from prometheus_client.registry import Collector
 
 from pipeline.clock import NS_PER_S, Clock
+from pipeline.decision.rule_filter import REASONS
 from pipeline.model.pack import ModelPack
 from pipeline.run.monitor.health import Health
 from pipeline.run.monitor.measures import (
@@ -55,7 +56,7 @@ class Exposition(Collector):
         self._target_s = 0.0 if config.lossless else config.runtime.latency_ms / 1000
         self._cameras = list(config.cameras)
         labels = [label for label in contract.labels if label not in contract.background]
-        self._known = {"label": labels, "type": RECORD_TYPES}
+        self._known = {"label": labels, "type": RECORD_TYPES, "reason": REASONS}
         self._about = [
             _info("build_info", "The program's version.", _version()),
             _info(

@@ -1,7 +1,7 @@
 """The table of what stages count: its name in heartbeats, as a metric, and what it means.
 
 A metric's labels are out of these: ``stage`` (its kind), ``camera``, ``label``, ``type`` of an
-event's record, and ``worker``, a flow process's number. Every value of each is known when the
+event's record, ``reason`` of what a rule holds back, and ``worker``, a flow process's number. Every value of each is known when the
 program starts, so every series exists from then on, and there are never more.
 """
 
@@ -40,7 +40,7 @@ class Measure:
     ) -> Iterator[tuple[tuple[str, ...], str]]:
         """The label values of each of a stage's series, and the name of its count in heartbeats.
 
-        ``known`` are the values of ``label`` and ``type``. Capture serves one camera and so does
+        ``known`` are the values of ``label``, ``type`` and ``reason``. Capture serves one camera and so does
         not name it.
         """
         if self.labels == PROCESS:
@@ -130,6 +130,11 @@ MEASURES = (
         "events", "events_total",
         "Events that began, stored in the event log.",
         ("publish",), ("camera", "label"),
+    ),
+    Measure(
+        "filtered", "filtered_total",
+        "Events that a rule of the config held back: outside of its hours, or in its cool-down.",
+        ("fusion",), ("camera", "label", "reason"),
     ),
     Measure(
         "event_records", "event_records_total",
