@@ -1,4 +1,4 @@
-"""What the config's rules hold back: events outside of their hours, or too soon after another. Pure.
+"""What rules hold back: events outside of their hours, or too soon after another. Pure.
 
 Whether an event passes is decided by its start. One that passes has all its updates and its end,
 even after the hours are over. One that is held back and still goes on when nothing holds it any

@@ -1,8 +1,9 @@
 """The table of what stages count: its name in heartbeats, as a metric, and what it means.
 
 A metric's labels are out of these: ``stage`` (its kind), ``camera``, ``label``, ``type`` of an
-event's record, ``reason`` of what a rule holds back, and ``worker``, a flow process's number. Every value of each is known when the
-program starts, so every series exists from then on, and there are never more.
+event's record, ``reason`` of what a rule holds back, and ``worker``, a flow process's number. Every
+value of each is known when the program starts, so every series exists from then on, and there are
+never more.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -40,8 +41,8 @@ class Measure:
     ) -> Iterator[tuple[tuple[str, ...], str]]:
         """The label values of each of a stage's series, and the name of its count in heartbeats.
 
-        ``known`` are the values of ``label``, ``type`` and ``reason``. Capture serves one camera and so does
-        not name it.
+        ``known`` are the values of ``label``, ``type`` and ``reason``. Capture serves one camera
+        and so does not name it.
         """
         if self.labels == PROCESS:
             yield process_labels(spec), self.name
