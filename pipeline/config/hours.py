@@ -195,9 +195,7 @@ HoursSetting = Annotated[
     list[str],
     BeforeValidator(_listed),
     AfterValidator(_normal),
-    WithJsonSchema(
-        {"type": ["string", "array"], "minItems": 1, "items": {"type": "string"}}
-    ),
+    WithJsonSchema({"type": ["string", "array"], "minItems": 1, "items": {"type": "string"}}),
 ]
 """Intervals in a config; one may stand without a list around it."""
 ZoneSetting = Annotated[str, AfterValidator(_zone_name)]

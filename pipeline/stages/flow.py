@@ -34,7 +34,8 @@ class Flow(StepStage[FrameRef, tuple[QuantisedFlow | None, int]]):
         self._method = flow.create(self._name)
         self._fast_method: FlowMethod | None = None
         self._cameras = {
-            camera: _Camera(FlowSteps(self._method, contract)) for camera in context.spec.cameras
+            camera: _Camera(FlowSteps(self._method, contract, config.cameras[camera].ignore))
+            for camera in context.spec.cameras
         }
         super().__init__(context, FrameRef, topics.FRAME, topics.FLOW, contract.step_hz)
 

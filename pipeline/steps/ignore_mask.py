@@ -1,18 +1,18 @@
 """Ignore masks: parts of a camera's picture that nothing looks at become one even gray.
 
-A frame is masked before flow and the networks see it. So no motion is found inside a polygon, and
-what happens there changes no score.
+A frame is painted over before flow and the networks see it, so what happens inside a polygon
+changes no score. Flow methods carry the motion around into an even part. So a flow field is made
+still inside, too.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import partial
 
 import cv2
 import numpy as np
+import numpy.typing as npt
 
 from pipeline.arrays import Frame, Gray, is_planar, picture_size, planes
-from pipeline.steps.follow import TimedFrame
 from pipeline.steps.polygons import Polygon
 
 GRAY = 128
@@ -21,6 +21,8 @@ LUMA, CHROMA = 126, 128
 """The same gray in planes of limited range."""
 _SHIFT = 8
 """fillPoly takes fixed-point numbers with this many bits after the point."""
+_FINER = 8
+Cells = npt.NDArray[np.bool_]
 _MEASURE = (480, 640)
 """The size of the picture in which :func:`covered` counts pixels."""
 
@@ -32,6 +34,20 @@ def inside(polygon: Polygon, height: int, width: int) -> Gray:
     picture = np.zeros((height, width), np.uint8)
     cv2.fillPoly(picture, [np.rint(points).astype(np.int32)], 255, shift=_SHIFT)
     return picture
+
+
+def still_cells(polygons: Sequence[Polygon], size: tuple[int, int]) -> Cells | None:
+    """(height, width) bool: the vectors of a flow field that lie inside by half or more.
+
+    ``size`` is (height, width) of the field. None without polygons.
+    """
+    if not polygons:
+        return None
+    height, width = size
+    large = np.zeros((height * _FINER, width * _FINER), np.uint8)
+    for polygon in polygons:
+        large |= inside(polygon, *large.shape)
+    return large.reshape(height, _FINER, width, _FINER).mean(axis=(1, 3)) >= 127
 
 
 def covered(polygons: Iterable[Polygon]) -> float:
@@ -77,21 +93,13 @@ class IgnoreMask:
             place = parts[patch.plane][patch.rows, patch.columns]
             cv2.copyTo(patch.paint, patch.mask, place)
 
-    def frames(self, frames: Iterable[TimedFrame]) -> Iterator[TimedFrame]:
-        """The frames of a file, painted over when they are retrieved."""
+    def painted(self, frame: Frame) -> Frame:
+        """A copy that is painted over; without polygons the frame itself."""
         if not self._polygons:
-            yield from frames
-            return
-        for timed in frames:
-            # partial binds this frame; a lambda would find the next one when it is called late.
-            painted = partial(self._retrieved, timed)
-            yield TimedFrame(timed.pts_ns, painted, timed.discontinuity)
-
-    def _retrieved(self, timed: TimedFrame) -> Frame:
-        # A source may keep the array that it gives.
-        frame = timed.retrieve().copy()
-        self.paint(frame)
-        return frame
+            return frame
+        copy = frame.copy()
+        self.paint(copy)
+        return copy
 
 
 def _patches(polygon: Polygon, frame: Frame) -> Iterator[_Patch]:

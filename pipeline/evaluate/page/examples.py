@@ -15,7 +15,6 @@ from pipeline.evaluate.runs import Run, StreamRun, Track, timeline_of
 from pipeline.evaluate.streams import LATE_NS, ActionRow, EventRow
 from pipeline.model.pack import Contract
 from pipeline.steps.follow import TimedFrame
-from pipeline.steps.ignore_mask import IgnoreMask
 
 MOST_SHOWN = 24
 """Examples of one kind on the page."""
@@ -187,11 +186,11 @@ def _cut(
     evaluation: Evaluation,
 ) -> list[Example | None]:
     """The examples of one file or stream; None for one whose frames can't be read again."""
-    contract, mask = evaluation.pack.contract, IgnoreMask(evaluation.ignore)
+    contract = evaluation.pack.contract
     if not wanted:
         return []
     try:
-        strips = cut(mask.frames(frames()), [one.span for one in wanted], contract)
+        strips = cut(frames(), [one.span for one in wanted], contract, evaluation.ignore)
     except SourceError:
         return [None] * len(wanted)
     return [
