@@ -46,7 +46,7 @@ def _polygon(value: object) -> Polygon:
     if not isinstance(value, list | tuple):
         raise ValueError(f"it is no polygon; {_HOW}")
     points = [_point(point, f"point {number}") for number, point in enumerate(value, 1)]
-    if len(points) > 3 and points[-1] == points[0]:
+    if len(points) > 2 and points[-1] == points[0]:
         points.pop()  # GeoJSON and others say the first point again
     if len(points) < 3:
         count = f"{len(points)} point{'' if len(points) == 1 else 's'}"

@@ -64,6 +64,7 @@ def test_every_minute_of_a_year_is_as_a_clock_on_the_wall_says(zone: str) -> Non
     assert len(offsets) == 2
 
 
+@pytest.mark.slow
 @given(
     st.lists(st.sampled_from(DAYS), max_size=3, unique=True),
     st.times(),

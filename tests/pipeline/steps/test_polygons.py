@@ -45,7 +45,7 @@ def boxes(draw: st.DrawFn) -> Box:
     return x0, y0, x1, y1
 
 
-def counted(box: Box, polygon: Sequence[Point], grid: int = 60) -> float:
+def counted(box: Box, polygon: Sequence[Point], grid: int = 40) -> float:
     """The share of a grid's points within a box that lie inside."""
     x0, y0, x1, y1 = box
     xs = x0 + (np.arange(grid) + 0.5) * (x1 - x0) / grid
@@ -91,12 +91,12 @@ def test_the_share_of_a_box(box: Box, share: float) -> None:
 
 
 @given(boxes(), stars())
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=25, deadline=None)
 def test_the_share_of_a_box_is_what_counting_says(box: Box, polygon: Polygon) -> None:
     assume(box[2] - box[0] > 0.05 and box[3] - box[1] > 0.05)
     share = share_inside(box, polygon)
     assert 0 <= share <= 1
-    assert share == pytest.approx(counted(box, polygon), abs=0.06)
+    assert share == pytest.approx(counted(box, polygon), abs=0.08)
     assert share_inside(box, polygon[::-1]) == pytest.approx(share, abs=1e-9)
 
 
