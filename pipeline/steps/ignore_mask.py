@@ -65,7 +65,9 @@ class _Patch:
     plane: int
     rows: slice
     columns: slice
-    mask: Gray
+    level: int
+    mask: Gray | None
+    """None: all of it."""
     paint: Frame | Gray
 
 
@@ -91,7 +93,10 @@ class IgnoreMask:
         parts = planes(frame) if is_planar(frame) else (frame,)
         for patch in self._patches:
             place = parts[patch.plane][patch.rows, patch.columns]
-            cv2.copyTo(patch.paint, patch.mask, place)
+            if patch.mask is None:
+                place[:] = patch.level
+            else:
+                cv2.copyTo(patch.paint, patch.mask, place)
 
     def painted(self, frame: Frame) -> Frame:
         """A copy that is painted over; without polygons the frame itself."""
@@ -106,23 +111,20 @@ def _patches(polygon: Polygon, frame: Frame) -> Iterator[_Patch]:
     height, width = picture_size(frame.shape)
     mask = inside(polygon, height, width)
     if not is_planar(frame):
-        yield _patch(0, mask, np.full((height, width, 3), GRAY, np.uint8))
+        yield _patch(0, mask, GRAY, 3)
         return
     # One sample of colour belongs to four pixels. It is hidden if it tells of one that is.
     few = mask.reshape(height // 2, 2, width // 2, 2).max(axis=(1, 3))
-    yield _patch(0, mask, np.full(mask.shape, LUMA, np.uint8))
+    yield _patch(0, mask, LUMA)
     for plane in (1, 2):
-        yield _patch(plane, few, np.full(few.shape, CHROMA, np.uint8))
+        yield _patch(plane, few, CHROMA)
 
 
-def _patch(plane: int, mask: Gray, paint: Frame | Gray) -> _Patch:
+def _patch(plane: int, mask: Gray, level: int, channels: int = 0) -> _Patch:
     """Cut to the part that the mask touches, so that a small polygon costs little."""
     left, top, width, height = cv2.boundingRect(mask)
     rows, columns = slice(top, top + height), slice(left, left + width)
-    return _Patch(
-        plane,
-        rows,
-        columns,
-        np.ascontiguousarray(mask[rows, columns]),
-        np.ascontiguousarray(paint[rows, columns]),
-    )
+    cut = np.ascontiguousarray(mask[rows, columns])
+    shape = (*cut.shape, channels) if channels else cut.shape
+    paint = np.full(shape, level, np.uint8)
+    return _Patch(plane, rows, columns, level, None if cut.all() else cut, paint)
