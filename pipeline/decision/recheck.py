@@ -89,11 +89,7 @@ class Recheck:
 
     def _filters(self) -> RuleFilters:
         about = self.recording.about
-        rules = {
-            camera: {label: recorded.rule() for label, recorded in labels.items()}
-            for camera, labels in about.rules.items()
-        }
-        return RuleFilters(rules, about.wall_minus_monotonic_ns, about.media_timed)
+        return RuleFilters(self.recording.rules, about.wall_minus_monotonic_ns, about.media_timed)
 
     def _cameras(self, filters: RuleFilters) -> dict[str, CameraDecisions]:
         about = self.recording.about

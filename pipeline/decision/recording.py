@@ -260,6 +260,17 @@ class Recording:
             raise RecordingError(
                 f"{about}: schema {self.about.schema}; this program reads 1 to {VERSION}"
             )
+        self.rules = self._rules(about)
+
+    def _rules(self, about: Path) -> dict[str, dict[str, LabelRule]]:
+        found: dict[str, dict[str, LabelRule]] = {}
+        for camera, labels in self.about.rules.items():
+            for label, recorded in labels.items():
+                try:
+                    found.setdefault(camera, {})[label] = recorded.rule()
+                except ValueError as error:
+                    raise RecordingError(f"{about}: rules.{camera}.{label}: {error}") from None
+        return found
 
     def parts(self) -> list[Iterator[Entry]]:
         """The entries of each fusion process."""

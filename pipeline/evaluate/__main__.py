@@ -139,12 +139,9 @@ def main(
     threads: Annotated[int, typer.Option(min=1, max=64, help="threads that a network may use")] = 1,
     jobs: Annotated[int, typer.Option(min=1, max=256, help="processes that share the files")] = 1,
     config: Annotated[
-        Path | None,
-        typer.Option(help="see the clips as a camera of this config does, without what it ignores"),
+        Path | None, typer.Option(help="ignore the parts that a camera of this config ignores")
     ] = None,
-    camera: Annotated[
-        str | None, typer.Option(help="the camera's name, if --config has several")
-    ] = None,
+    camera: Annotated[str | None, typer.Option(help="its name, if --config has several")] = None,
     report: Annotated[
         Path | None, typer.Option(help="write a page with pictures into this folder")
     ] = None,

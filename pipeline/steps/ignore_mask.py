@@ -47,7 +47,8 @@ def still_cells(polygons: Sequence[Polygon], size: tuple[int, int]) -> Cells | N
     large = np.zeros((height * _FINER, width * _FINER), np.uint8)
     for polygon in polygons:
         large |= inside(polygon, *large.shape)
-    return large.reshape(height, _FINER, width, _FINER).mean(axis=(1, 3)) >= 127
+    share = large.reshape(height, _FINER, width, _FINER).mean(axis=(1, 3))
+    return np.asarray(share >= 127, np.bool_)
 
 
 def covered(polygons: Iterable[Polygon]) -> float:

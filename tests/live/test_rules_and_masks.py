@@ -13,8 +13,9 @@ from pipeline.model.pack import ModelPack
 from testbed.program import PROJECT, PipelineRun, free_port
 from tests.live.test_replay import bare, replay
 
-WHOLE = [[0, 0], [1, 0], [1, 1], [0, 1]]
-UPPER = [[0, 0], [1, 0], [1, 0.5], [0, 0.5]]
+Points = list[list[float]]
+WHOLE: Points = [[0, 0], [1, 0], [1, 1], [0, 1]]
+UPPER: Points = [[0, 0], [1, 0], [1, 0.5], [0, 0.5]]
 
 
 def hours(first: float, last: float) -> str:
@@ -59,12 +60,12 @@ def test_what_is_ignored_is_not_seen_and_evaluation_agrees(
 ) -> None:
     recogniser = OfflineRecogniser(ModelPack.load(tiny))
     clip = panning
-    for name, ignore in (("whole", [WHOLE]), ("upper", [UPPER])):
-        polygons = [tuple((float(x), float(y)) for x, y in polygon) for polygon in ignore]
-        run = ran(scratch / name, lossless(tiny, clip, camera={"ignore": ignore}))
+    for name, points in (("whole", WHOLE), ("upper", UPPER)):
+        polygon = tuple((float(x), float(y)) for x, y in points)
+        run = ran(scratch / name, lossless(tiny, clip, camera={"ignore": [points]}))
         live = scores_of(run)
         again = offline(
-            list(OfflineRecogniser(ModelPack.load(tiny)).steps(file_frames(clip), polygons)),
+            list(OfflineRecogniser(ModelPack.load(tiny)).steps(file_frames(clip), [polygon])),
             recogniser.contract.labels,
         )
         assert len(live) > 100

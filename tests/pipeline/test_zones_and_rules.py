@@ -134,7 +134,8 @@ def test_what_is_wrong_with_a_rule_is_named_wherever_it_stands(rule: object, say
 
 
 def test_an_address_in_place_of_a_label_is_not_repeated() -> None:
-    for data in (camera(rules={"rtsp://me:hunter2@h/": {}}), {"events": {"rules": {"a@b": {}}}}):
+    general: dict[str, Any] = {"events": {"rules": {"a@b": {}}}}
+    for data in (camera(rules={"rtsp://me:hunter2@h/": {}}), general):
         says = refused(data)
         assert "one of its labels is an address" in says
         assert "hunter2" not in says

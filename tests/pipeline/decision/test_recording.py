@@ -7,12 +7,17 @@ from pathlib import Path
 import msgspec
 import pytest
 
+from pipeline.config.hours import Hours
+from pipeline.config.rules import LabelRule
 from pipeline.decision.recording import (
     ABOUT_FILE,
+    VERSION,
     About,
     Advanced,
+    ClockSet,
     Interrupted,
     Made,
+    RecordedRule,
     Recorder,
     Recording,
     check_new,
@@ -138,7 +143,7 @@ def as_version_1(folder: Path) -> Path:
         written += len(body).to_bytes(4, "little") + body
     part.write_bytes(written)
     about_file = folder / ABOUT_FILE
-    about_file.write_text(about_file.read_text().replace('"schema": 2', '"schema": 1'))
+    about_file.write_text(about_file.read_text().replace(f'"schema": {VERSION}', '"schema": 1'))
     return folder
 
 
@@ -152,8 +157,40 @@ def test_a_recording_of_version_1_is_read(tmp_path: Path) -> None:
     assert old == new
 
 
+def test_a_recording_of_version_2_has_no_rules(tmp_path: Path) -> None:
+    about_file = record(tmp_path / "old") / ABOUT_FILE
+    data = msgspec.json.decode(about_file.read_bytes())
+    del data["rules"]
+    about_file.write_bytes(msgspec.json.encode({**data, "schema": 2}))
+    recording = Recording(tmp_path / "old")
+    assert recording.about.rules == {}
+    assert [len(list(part)) for part in recording.parts()] == [5]
+
+
+def test_rules_and_times_of_day_come_back(tmp_path: Path) -> None:
+    rules = {
+        "left": LabelRule(Hours.of(["Fri 22:00-06:00", "08:00-09:00"], "Europe/Berlin"), 5.0),
+        "right": LabelRule(cooldown_s=60.0),
+    }
+    written = {label: RecordedRule.of(rule) for label, rule in rules.items()}
+    recorder = Recorder(tmp_path, msgspec.structs.replace(about(), rules={"door": written}))
+    recorder.clock_set(12)
+    recorder.close()
+    recording = Recording(tmp_path)
+    read = recording.about.rules["door"]
+    assert {label: recorded.rule() for label, recorded in read.items()} == rules
+    assert [list(part) for part in recording.parts()] == [[ClockSet(12)]]
+
+
+def test_a_rule_that_nobody_can_follow_is_named(tmp_path: Path) -> None:
+    bad = {"door": {"left": RecordedRule(["22-6"], "UTC", 0.0)}}
+    Recorder(tmp_path, msgspec.structs.replace(about(), rules=bad)).close()
+    with pytest.raises(RecordingError, match=r"recording\.json: rules.door.left: 22 is no time"):
+        Recording(tmp_path)
+
+
 def test_a_recording_of_a_newer_program_is_refused(tmp_path: Path) -> None:
     about_file = record(tmp_path / "new") / ABOUT_FILE
-    about_file.write_text(about_file.read_text().replace('"schema": 2', '"schema": 3'))
-    with pytest.raises(RecordingError, match=r"schema 3; this program reads 1 to 2"):
+    about_file.write_text(about_file.read_text().replace(f'"schema": {VERSION}', '"schema": 4'))
+    with pytest.raises(RecordingError, match=r"schema 4; this program reads 1 to 3"):
         Recording(tmp_path / "new")

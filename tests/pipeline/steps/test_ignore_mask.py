@@ -132,7 +132,8 @@ def test_flow_of_what_moves_inside_is_exactly_zero(pack: ModelPack, method: str)
         picture[:, : WIDTH // 2] = noise((HEIGHT, WIDTH // 2, 3), seed)
         IgnoreMask([LEFT]).paint(picture)
         pictures.append(gray_for_flow(picture, pack.contract))
-    field = flow_input(*pictures, 1.0, flow.create(method), pack.contract)
+    before, after = pictures
+    field = flow_input(before, after, 1.0, flow.create(method), pack.contract)
     assert (field == STILL).all()
 
 
