@@ -77,7 +77,7 @@ class Recheck:
                     self.differing += 1
                 continue
             if isinstance(entry, ClockSet):
-                filters.follow(entry.wall_minus_monotonic_ns)
+                filters.go_by(entry.wall_minus_monotonic_ns)
                 continue
             # All that the recorded run made of the entry before has been read.
             self.differing += len(ours)

@@ -141,6 +141,10 @@ class RuleFilters:
         """Follow a clock that may have been set; returns whether that changed anything."""
         return self.timed and self._wall.follow(wall_minus_monotonic_ns)
 
+    def go_by(self, wall_minus_monotonic_ns: int) -> None:
+        """Take over exactly what a recorded run went by."""
+        self._wall.offset_ns = wall_minus_monotonic_ns
+
 
 def _of_camera(note: Note, camera: str) -> Callable[[str, str], None]:
     return lambda label, reason: note(camera, label, reason)

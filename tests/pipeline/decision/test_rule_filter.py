@@ -164,6 +164,17 @@ def test_only_hours_need_the_time_of_day() -> None:
     assert timed.follow(TEN)
 
 
+def test_a_recheck_goes_by_the_recorded_time_to_the_nanosecond() -> None:
+    filters = RuleFilters({"a": {"left": FROM_TEN}}, BEFORE, False)
+    start = Camera(FROM_TEN).play((59.5, 70), until_s=60).bare[0][1]
+    at = StepTime(start.start_ns, None, start.start_ns)
+    camera = filters.of("a")
+    assert camera is not None
+    assert camera.passed([start], at) == []
+    filters.go_by(BEFORE + NS_PER_S // 2)  # less than what a live run would follow
+    assert camera.passed([start], at) == [start]
+
+
 rules = st.builds(
     LabelRule,
     st.sampled_from([None, FROM_TEN.hours, Hours.of(["09:59-10:00", "10:01-10:02"], "UTC")]),
