@@ -8,6 +8,7 @@ from pydantic import ValidationError
 
 from pipeline.config import wording, yaml_file
 from pipeline.config.paths import plain_key
+from pipeline.config.rules import without_zone
 from pipeline.config.schema import CameraConfig, Config
 from pipeline.config.yaml_file import KeyPath, Place
 from pipeline.errors import ConfigError
@@ -38,9 +39,16 @@ def validate(data: dict[str, Any], origin: str = "config") -> Config:
 
 def _validated(data: dict[str, Any], origin: str, places: Mapping[KeyPath, Place]) -> Config:
     try:
-        return Config.model_validate(data)
+        config = Config.model_validate(data)
     except ValidationError as error:
         lines = wording.lines(error, origin, Config, places)
+    else:
+        lines = [
+            f"{wording.located(origin, at, places)}: {'.'.join(map(plain_key, at))}: {what}"
+            for at, what in without_zone(config)
+        ]
+        if not lines:
+            return config
     raise ConfigError("\n".join(lines))
 
 

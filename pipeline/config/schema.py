@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal, Self, get_origin
 from annotated_types import MinLen
 from pydantic import (
     BaseModel,
+    BeforeValidator,
     ConfigDict,
     Field,
     GetJsonSchemaHandler,
@@ -19,7 +20,9 @@ from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import CoreSchema
 
 from pipeline import flow
+from pipeline.config.hours import HoursSetting, ZoneSetting
 from pipeline.config.paths import LocalPath, at_home, path_problem
+from pipeline.config.zones import Ignored, Zones
 from pipeline.model.labels import Label
 from pipeline.model.pack import Threshold
 from pipeline.program import PROJECT, command
@@ -62,8 +65,39 @@ class Section(BaseModel):
         return isinstance(field.default, Section) or get_origin(field.annotation) in (dict, list)
 
 
+class Rule(Section):
+    """When events of a label are published. What a rule holds back is counted."""
+
+    hours: HoursSetting | None = Field(
+        default=None,
+        description="only events at these times of day: 22:00-06:00, Sat,Sun 00:00-24:00; "
+        "default: at any time",
+    )
+    timezone: ZoneSetting | None = Field(
+        default=None, description="of the hours; default: events.timezone"
+    )
+    cooldown_s: float | None = Field(
+        default=None,
+        ge=0,
+        le=86_400,
+        description="after an event has ended, the camera's next of this label is held back for "
+        "this long",
+    )
+
+
+def _no_addresses(value: object) -> object:
+    # The rule for labels quotes what breaks it, and an address may hold a password.
+    for label in value if isinstance(value, dict) else ():
+        if isinstance(label, str) and ("@" in label or "://" in label):
+            raise ValueError("one of its labels is an address; labels are those of the pack")
+    return value
+
+
+Rules = Annotated[dict[Label, Rule], BeforeValidator(_no_addresses)]
+
+
 class CameraConfig(Section):
-    """One camera: its source, how to open it, and when it counts as frozen."""
+    """One camera: its source, how to open it, what to look at, and when it counts as frozen."""
 
     source: str = Field(
         default="demo",
@@ -115,6 +149,18 @@ class CameraConfig(Section):
     gap_s: float = Field(
         default=0.6, gt=0, le=60, description="a longer gap between frames starts a new segment"
     )
+    zones: Zones = Field(
+        default_factory=dict,
+        description="named polygons, each a list of points [x, y] in 0..1 of the picture",
+    )
+    ignore: Ignored = Field(
+        default_factory=list,
+        description="polygons that are painted gray before anything looks at the picture",
+    )
+    rules: Rules = Field(
+        default_factory=dict,
+        description="per label; each key replaces that of events.rules for this camera",
+    )
 
     @model_validator(mode="before")
     @classmethod
@@ -165,8 +211,14 @@ class FlowConfig(Section):
 class EventConfig(Section):
     """When events start and end, and where they are stored."""
 
-    thresholds: dict[Label, Threshold] = Field(
+    thresholds: Annotated[dict[Label, Threshold], BeforeValidator(_no_addresses)] = Field(
         default_factory=dict, description="per label; these replace the pack's own"
+    )
+    rules: Rules = Field(
+        default_factory=dict, description="per label: at which hours, and how often"
+    )
+    timezone: ZoneSetting | None = Field(
+        default=None, description="of the hours in rules, by its name, such as Europe/Berlin"
     )
     update_every_s: float = Field(
         default=1.0, gt=0, le=3600, description="time between updates of an active event"
@@ -180,15 +232,6 @@ class EventConfig(Section):
     keep_mb: float | None = Field(
         default=None, ge=1, description="delete the oldest events from a log that is larger"
     )
-
-    @field_validator("thresholds", mode="before")
-    @classmethod
-    def _no_addresses(cls, value: object) -> object:
-        # The rule for labels quotes what breaks it, and an address may hold a password.
-        for label in value if isinstance(value, dict) else ():
-            if isinstance(label, str) and ("@" in label or "://" in label):
-                raise ValueError("one of its labels is an address; labels are those of the pack")
-        return value
 
 
 # An address, a host's name, an interface or * (all), and a port.

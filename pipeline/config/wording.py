@@ -77,6 +77,8 @@ def _what(value: object) -> str:
         return "true or false"
     if isinstance(value, int | float):
         return "a number"
+    if isinstance(value, dict):
+        return "keys"
     return "a list" if isinstance(value, list) else "a text"
 
 

@@ -13,6 +13,7 @@ import numpy as np
 
 from pipeline.arrays import Vector
 from pipeline.config.paths import plain_key
+from pipeline.decision.rule_filter import RuleFilter
 from pipeline.decision.rules import EventRules, StepTime
 from pipeline.errors import ConfigError
 from pipeline.model.pack import Contract, ModelPack, Threshold
@@ -62,6 +63,7 @@ class CameraDecisions:
     """The window, the rules and the newest step of one pack at one camera.
 
     ``media_timed``: durations are measured in media time, so that a file's are repeatable.
+    ``held_back_by`` holds back what the config's rules don't let pass.
     """
 
     def __init__(
@@ -71,6 +73,7 @@ class CameraDecisions:
         thresholds: Mapping[str, Threshold],
         update_every_s: float,
         media_timed: bool,
+        held_back_by: RuleFilter | None = None,
     ) -> None:
         contract = watch.pack.contract
         self.name = name
@@ -82,6 +85,7 @@ class CameraDecisions:
             contract.labels, contract.background, thresholds, update_every_s, contract.step_hz
         )
         self._media_timed = media_timed
+        self._filter = held_back_by
         self._last: DecidedStep | None = None
         self._scored: Scored | None = None
 
@@ -158,6 +162,8 @@ class CameraDecisions:
         step, scored = self._last, self._scored
         if step is None or scored is None:
             return []
+        if self._filter is not None and changes:
+            changes = self._filter.passed(changes, _step_time(step.moment, self._media_timed))
         return [self._transition(change, step, scored, took_ns, now_ns) for change in changes]
 
     def _transition(

@@ -12,7 +12,15 @@ from pathlib import Path
 import msgspec
 
 from pipeline.decision.decisions import CameraDecisions, batch_of, decide_batch
-from pipeline.decision.recording import Advanced, Entry, Interrupted, Made, Recording
+from pipeline.decision.recording import (
+    Advanced,
+    ClockSet,
+    Entry,
+    Interrupted,
+    Made,
+    Recording,
+)
+from pipeline.decision.rule_filter import RuleFilters
 from pipeline.errors import PackError
 from pipeline.model.pack import ModelPack, Threshold
 from pipeline.model.session import Network
@@ -69,11 +77,15 @@ class Recheck:
     def _checked(self, part: Iterator[Entry]) -> Iterator[Transition]:
         """This part's transitions, each compared with the recorded one."""
         ours: deque[Transition] = deque()
-        cameras = self._cameras()
+        filters = self._filters()
+        cameras = self._cameras(filters)
         for entry in part:
             if isinstance(entry, Made):
                 if not ours or _untimed(ours.popleft()) != _untimed(entry.transition):
                     self.differing += 1
+                continue
+            if isinstance(entry, ClockSet):
+                filters.go_by(entry.wall_minus_monotonic_ns)
                 continue
             # All that the recorded run made of the entry before has been read.
             self.differing += len(ours)
@@ -83,7 +95,11 @@ class Recheck:
                 yield transition
         # The end of a part may be cut off, so what is left in ``ours`` can't be judged.
 
-    def _cameras(self) -> dict[str, list[CameraDecisions]]:
+    def _filters(self) -> RuleFilters:
+        about = self.recording.about
+        return RuleFilters(self.recording.rules, about.wall_minus_monotonic_ns, about.media_timed)
+
+    def _cameras(self, filters: RuleFilters) -> dict[str, list[CameraDecisions]]:
         about = self.recording.about
         return {
             name: [
@@ -93,6 +109,7 @@ class Recheck:
                     self._thresholds[watch.pack.sha256],
                     about.update_every_s,
                     about.media_timed,
+                    filters.new(name),
                 )
                 for watch in watches
             ]

@@ -14,9 +14,12 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import partial
 from io import FileIO
 from pathlib import Path
+from typing import Self
 
 import msgspec
 
+from pipeline.config.hours import Hours
+from pipeline.config.rules import LabelRule
 from pipeline.decision import old_recordings
 from pipeline.decision.old_recordings import OldAbout, OldEntries
 from pipeline.errors import RecordingError
@@ -60,6 +63,26 @@ class RecordedCamera(msgspec.Struct, frozen=True, kw_only=True):
     packs: list[str]
 
 
+class RecordedRule(msgspec.Struct, frozen=True):
+    """What the config says of one label of a camera (:class:`pipeline.config.rules.LabelRule`)."""
+
+    hours: list[str]
+    """Empty: any time."""
+    timezone: str
+    cooldown_s: float
+
+    @classmethod
+    def of(cls, rule: LabelRule) -> Self:
+        hours = rule.hours
+        if hours is None:
+            return cls([], "UTC", rule.cooldown_s)
+        return cls([str(one) for one in hours.intervals], hours.zone.key, rule.cooldown_s)
+
+    def rule(self) -> LabelRule:
+        hours = Hours.of(self.hours, self.timezone) if self.hours else None
+        return LabelRule(hours, self.cooldown_s)
+
+
 class About(msgspec.Struct, frozen=True, kw_only=True):
     """What a recheck must know besides the steps."""
 
@@ -71,6 +94,8 @@ class About(msgspec.Struct, frozen=True, kw_only=True):
     update_every_s: float
     media_timed: bool
     wall_minus_monotonic_ns: int
+    rules: dict[str, dict[str, RecordedRule]] = {}
+    """By camera and label."""
 
 
 class Recorded(msgspec.Struct, frozen=True, tag=True, tag_field="is"):
@@ -99,13 +124,19 @@ class Interrupted(Recorded, frozen=True):
     forget: bool
 
 
+class ClockSet(Recorded, frozen=True):
+    """The time of day by which rules are applied from here on."""
+
+    wall_minus_monotonic_ns: int
+
+
 class Made(Recorded, frozen=True, tag="Said"):
     """A transition that fusion made."""
 
     transition: Transition
 
 
-Entry = Advanced | Interrupted | Made
+Entry = Advanced | Interrupted | ClockSet | Made
 
 
 log = logging.getLogger(__name__)
@@ -145,6 +176,9 @@ class Recorder:
 
     def interrupted(self, camera: str, reason: str, at_ns: int, *, forget: bool = False) -> None:
         self._write(Interrupted(camera, reason, at_ns, forget))
+
+    def clock_set(self, wall_minus_monotonic_ns: int) -> None:
+        self._write(ClockSet(wall_minus_monotonic_ns))
 
     def made(self, transition: Transition) -> None:
         self._write(Made(transition))
@@ -201,6 +235,17 @@ class Recording:
             raise RecordingError(f"{error.filename}: {error.strerror}") from None
         except (msgspec.DecodeError, UnicodeDecodeError) as error:
             raise RecordingError(f"{path}: {error}") from None
+        self.rules = self._rules(path)
+
+    def _rules(self, about: Path) -> dict[str, dict[str, LabelRule]]:
+        found: dict[str, dict[str, LabelRule]] = {}
+        for camera, labels in self.about.rules.items():
+            for label, recorded in labels.items():
+                try:
+                    found.setdefault(camera, {})[label] = recorded.rule()
+                except ValueError as error:
+                    raise RecordingError(f"{about}: rules.{camera}.{label}: {error}") from None
+        return found
 
     def parts(self, watches: Iterable[Watch]) -> list[Iterator[Entry]]:
         """The entries of each fusion process. Old ones are of the first of ``watches``."""

@@ -13,7 +13,9 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from pipeline.clock import NS_PER_S, SYSTEM_CLOCK
+from pipeline.config import load
 from pipeline.config.paths import at_home, stray_address
+from pipeline.config.suggestion import did_you_mean
 from pipeline.errors import EXIT_USAGE, EvaluationError, TwoStreamError, needs_extra
 from pipeline.evaluate import tables
 from pipeline.evaluate.clip_list import shown
@@ -27,6 +29,7 @@ from pipeline.evaluate.report import (
 )
 from pipeline.evaluate.runs import Tick
 from pipeline.model.pack import ModelPack
+from pipeline.steps.polygons import Polygon
 
 PageWriter = Callable[[Evaluation, Path], Path]
 
@@ -89,6 +92,25 @@ def check_together(request: Request, *, protocol_given: bool, seed_given: bool) 
         raise EvaluationError("\n".join(lines))
 
 
+def ignored(path: Path | None, camera: str | None) -> Sequence[Polygon]:
+    """The parts of the picture that a camera of a config ignores.
+
+    Raises :class:`EvaluationError` for a camera that can't be told, and :class:`ConfigError`.
+    """
+    if path is None:
+        if camera is not None:
+            raise EvaluationError("--camera: without effect without --config")
+        return ()
+    cameras = load(path).cameras
+    if camera is None and len(cameras) > 1:
+        raise EvaluationError(f"--camera: name one of {path}: {', '.join(cameras)}")
+    name = camera or next(iter(cameras))
+    if name not in cameras:
+        likely = did_you_mean(name, cameras)
+        raise EvaluationError(f"--camera: {path} has {', '.join(cameras)}{likely}")
+    return cameras[name].ignore
+
+
 @app.command()
 def main(
     model: Annotated[Path, typer.Option(help="model pack folder")],
@@ -116,6 +138,10 @@ def main(
     ] = None,
     threads: Annotated[int, typer.Option(min=1, max=64, help="threads that a network may use")] = 1,
     jobs: Annotated[int, typer.Option(min=1, max=256, help="processes that share the files")] = 1,
+    config: Annotated[
+        Path | None, typer.Option(help="ignore the parts that a camera of this config ignores")
+    ] = None,
+    camera: Annotated[str | None, typer.Option(help="its name, if --config has several")] = None,
     report: Annotated[
         Path | None, typer.Option(help="write a page with pictures into this folder")
     ] = None,
@@ -127,8 +153,9 @@ def main(
     cv2.setNumThreads(1)  # as in the stages; --jobs uses more cores
     data, root, report = (path and at_home(path) for path in (data, root, report))
     kind, quiet = protocol or Protocol.CLIP, tuple(map(at_home, negatives or ()))
-    request = Request(data, kind, quiet, root, fold, limit, seed or 0, threads, jobs)
     try:
+        ignore = ignored(config and at_home(config), camera)
+        request = Request(data, kind, quiet, root, fold, limit, seed or 0, threads, jobs, ignore)
         check_together(request, protocol_given=protocol is not None, seed_given=seed is not None)
         write = None if report is None else page_writer(report)
         pack = ModelPack.load(at_home(model))

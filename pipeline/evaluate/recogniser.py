@@ -4,7 +4,7 @@ It uses the same classes as the stages, one step at a time. Its scores and event
 ``run_stream.py --lossless`` on the same file.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import closing, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,6 +30,7 @@ from pipeline.steps.follow import (
     motion_features,
 )
 from pipeline.steps.join import DecidedStep, decided_step
+from pipeline.steps.polygons import Polygon
 from pipeline.steps.sampling import Steps
 from pipeline.transport.messages import Change
 
@@ -85,11 +86,16 @@ class OfflineRecogniser:
         self._fusion = Network(pack, "fusion", threads)
         self._method = flow.create(pack.contract.temporal.method)
 
-    def steps(self, frames: Iterable[TimedFrame]) -> Iterator[StepResult]:
-        """Scores at every step of a camera's frames; steps with non-finite scores are left out."""
+    def steps(
+        self, frames: Iterable[TimedFrame], ignore: Sequence[Polygon] = ()
+    ) -> Iterator[StepResult]:
+        """Scores at every step of a camera's frames; steps with non-finite scores are left out.
+
+        ``ignore`` are parts of the picture that the camera ignores.
+        """
         contract = self.contract
         steps = Steps(_CAMERA, contract.step_hz, CameraConfig().gap_s)
-        follower = CameraFollower(steps, contract, self._method)
+        follower = CameraFollower(steps, contract, self._method, ignore)
         stack = FlowStack(contract.temporal.stack)
         decisions = CameraDecisions(
             _CAMERA, self._watch, thresholds(contract), EventConfig().update_every_s, True

@@ -22,6 +22,7 @@ from pipeline.evaluate.runs import FileJob, Job, Run, StreamJob, StreamRun, Tick
 from pipeline.evaluate.sweep import Point, sweep
 from pipeline.evaluate.timeline import arrange
 from pipeline.model.pack import ModelPack
+from pipeline.steps.polygons import Polygon
 
 
 class Protocol(StrEnum):
@@ -43,6 +44,8 @@ class Request:
     seed: int = 0
     threads: int = 1
     jobs: int = 1
+    ignore: Sequence[Polygon] = ()
+    """Parts of the picture that are painted gray, as for a camera."""
 
 
 class ModelFacts(msgspec.Struct, frozen=True):
@@ -53,7 +56,7 @@ class ModelFacts(msgspec.Struct, frozen=True):
     sha256: str
 
 
-class Asked(msgspec.Struct, frozen=True):
+class Asked(msgspec.Struct, frozen=True, omit_defaults=True):
     """The options that must be the same in two reports to compare them."""
 
     data: str | None
@@ -62,6 +65,8 @@ class Asked(msgspec.Struct, frozen=True):
     fold: int | None
     limit: int | None
     seed: int
+    ignored: list[Polygon] = []
+    """Parts of the picture, if any."""
 
 
 class Speed(msgspec.Struct, frozen=True):
@@ -95,6 +100,7 @@ class Evaluation:
     clip_runs: Sequence[Run]
     stream_run: StreamRun | None
     quiet_runs: Sequence[Run]
+    ignore: Sequence[Polygon] = ()
 
 
 @dataclass(frozen=True)
@@ -144,19 +150,20 @@ def evaluate(pack: ModelPack, request: Request, found: Footage, tick: Tick) -> E
         thresholds=sweep(stream, quiet_runs, contract) if stream and stream.intervals else None,
         negatives=streams.quiet_report(quiet_runs, contract) if quiet_runs else None,
     )
-    return Evaluation(pack, report, clip_runs, stream, quiet_runs)
+    return Evaluation(pack, report, clip_runs, stream, quiet_runs, request.ignore)
 
 
 def _jobs(pack: ModelPack, request: Request, found: Footage) -> tuple[list[Job], int]:
     """The jobs, the longest (the stream) first, and how many of their files are clips."""
     jobs: list[Job] = []
-    clip_count = 0
+    clip_count, ignore = 0, tuple(request.ignore)
     if found.entries and request.protocol is not Protocol.CLIP:
-        jobs.append(StreamJob(arrange(found.entries, pack.contract.background, request.seed)))
+        items = arrange(found.entries, pack.contract.background, request.seed)
+        jobs.append(StreamJob(items, ignore))
     if request.protocol is not Protocol.STREAM:
         clip_count = len(found.entries)
-        jobs += [FileJob(entry.path) for entry in found.entries]
-    return [*jobs, *(FileJob(path) for path in found.quiet)], clip_count
+        jobs += [FileJob(entry.path, ignore=ignore) for entry in found.entries]
+    return [*jobs, *(FileJob(path, ignore=ignore) for path in found.quiet)], clip_count
 
 
 def _asked(request: Request) -> Asked:
@@ -167,6 +174,7 @@ def _asked(request: Request) -> Asked:
         fold=request.fold,
         limit=request.limit,
         seed=request.seed,
+        ignored=list(request.ignore),
     )
 
 

@@ -22,6 +22,7 @@ from pipeline.evaluate.clip_list import shown
 from pipeline.evaluate.recogniser import OfflineRecogniser, StepResult, file_frames
 from pipeline.evaluate.timeline import Interval, Item, Timeline
 from pipeline.model.pack import Contract, ModelPack
+from pipeline.steps.polygons import Polygon
 
 STREAMS = ("fused", "spatial", "temporal")
 
@@ -119,6 +120,7 @@ class FileJob:
 
     path: Path
     weight: int = 1
+    ignore: tuple[Polygon, ...] = ()
 
     def run(self, recogniser: OfflineRecogniser, tick: Tick) -> Run:
         labels, period_s = len(recogniser.contract.labels), 1 / recogniser.contract.step_hz
@@ -126,7 +128,7 @@ class FileJob:
         # Until the first result: a readable file may still be too short for a step.
         error: str | None = f"{shown(self.path)}: no step has scores"
         try:
-            for result in recogniser.steps(file_frames(self.path)):
+            for result in recogniser.steps(file_frames(self.path), self.ignore):
                 results.append(result)
                 tick(0, period_s)
                 error = None
@@ -141,6 +143,7 @@ class StreamJob:
     """Runs clips one after the other, as one camera would show them."""
 
     items: Sequence[Item]
+    ignore: tuple[Polygon, ...] = ()
 
     @property
     def weight(self) -> int:
@@ -151,7 +154,7 @@ class StreamJob:
         timeline = timeline_of(self.items, contract, lambda: tick(1, 0.0))
 
         def counted() -> Iterator[StepResult]:
-            for result in recogniser.steps(timeline.frames()):
+            for result in recogniser.steps(timeline.frames(), self.ignore):
                 tick(0, 1 / contract.step_hz)
                 yield result
 

@@ -2,7 +2,7 @@
 
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from statistics import median
 
@@ -10,9 +10,11 @@ from pipeline import topology
 from pipeline.clock import NS_PER_S, SYSTEM_CLOCK
 from pipeline.config import CameraConfig, Config
 from pipeline.errors import SourceError
+from pipeline.run.rule_words import percent
 from pipeline.sources import Source, create, redact
 from pipeline.stages.capture import source_options
 from pipeline.steps.frame_rate import FrameRate
+from pipeline.steps.ignore_mask import covered
 from pipeline.topology import Watched
 
 LOOK_S = 3.0
@@ -47,9 +49,14 @@ def _look(name: str, camera: CameraConfig, step_hz: float, seconds: float) -> Lo
         source = create(camera.source, camera=name, clock=SYSTEM_CLOCK, options=options)
         with closing(source):
             source.open()
-            return _described(name, source, FrameRate(step_hz, camera.gap_s), seconds)
+            look = _described(name, source, FrameRate(step_hz, camera.gap_s), seconds)
+            return replace(look, sends=look.sends + _ignored(camera))
     except SourceError as error:
         return Look(name, redact(camera.source), error=error)
+
+
+def _ignored(camera: CameraConfig) -> str:
+    return f", of which {percent(covered(camera.ignore))} is ignored" if camera.ignore else ""
 
 
 def _described(name: str, source: Source, rate: FrameRate, seconds: float) -> Look:

@@ -12,7 +12,9 @@ from functools import partial
 from pathlib import Path
 
 from pipeline import flow, topology
+from pipeline.clock import SYSTEM_CLOCK
 from pipeline.config import CameraConfig, Config
+from pipeline.config.rules import unknown_labels
 from pipeline.decision.decisions import check_thresholds
 from pipeline.decision.recording import check_new
 from pipeline.errors import (
@@ -31,6 +33,7 @@ from pipeline.errors import (
 from pipeline.model.pack import NETWORKS, ModelPack
 from pipeline.model.watch import Watch
 from pipeline.public.key_folder import KeyFolder
+from pipeline.run import rule_words
 from pipeline.sources.address import is_file, kind, parse, redact
 from pipeline.topology import Watched
 from pipeline.transport.sockets import check_bind
@@ -104,6 +107,7 @@ def _of_packs(config: Config, packs: list[ModelPack], thorough: bool) -> Iterato
         return
     contracts = [pack.contract for pack in packs]
     yield from _raised(partial(check_thresholds, contracts, config.events.thresholds))
+    yield from map(ConfigError, unknown_labels(config, _telling(packs)))
     for pack in packs:
         yield from _raised(partial(_check_flow, config, pack))
     if thorough:
@@ -113,6 +117,11 @@ def _of_packs(config: Config, packs: list[ModelPack], thorough: bool) -> Iterato
             for name in NETWORKS:
                 opened = partial(Network, pack, name, config.runtime.threads, providers)
                 yield from _raised(opened)
+
+
+def _telling(packs: list[ModelPack]) -> list[str]:
+    """The labels that make events."""
+    return list(dict.fromkeys(label for pack in packs for label in pack.contract.actions))
 
 
 def _check_flow(config: Config, pack: ModelPack) -> None:
@@ -257,6 +266,7 @@ def _without_effect(config: Config) -> Iterator[str]:
             yield f"cameras.{name}: {', '.join(idle)}: without effect for {what}"
     if "model" in config.model_fields_set and all(c.packs for c in config.cameras.values()):
         yield "model: without effect, because every camera names its packs"
+    yield from rule_words.without_effect(config)
     if config.flow.workers > len(config.cameras):
         yield (
             f"flow.workers: {config.flow.workers}, but no more are started than there are "
@@ -299,11 +309,13 @@ def summary(config: Config, watched: Watched) -> list[tuple[str, str]]:
         (f"camera {name}", f"{redact(camera.source)}{_options(camera)}{_packs_of(watched[name])}")
         for name, camera in config.cameras.items()
     ]
-    for pack in topology.packs(watched).values():
+    rows += rule_words.masks_and_zones(config)
+    packs = list(topology.packs(watched).values())
+    for pack in packs:
         contract = pack.contract
-        labels = len(contract.labels) - len(contract.background)
-        folder = pack.folder.resolve()
-        rows.append(("pack", f"{contract.name} {contract.version}: {labels} labels, {folder}"))
+        about = f"{contract.name} {contract.version}: {len(contract.actions)} labels"
+        rows.append(("pack", f"{about}, {pack.folder.resolve()}"))
+    rows += rule_words.rules(config, _telling(packs), SYSTEM_CLOCK.wall_ns())
     who = "clients with keys" if config.publish.keys else "any program on this machine"
     rows.append(("events", f"{config.publish.events}, for {who}"))
     rows.append(("replay", config.publish.replay))
@@ -332,7 +344,8 @@ def _packs_of(watches: Collection[Watch]) -> str:
 
 def _options(camera: CameraConfig) -> str:
     """What is set for a camera and has an effect, for the summary."""
-    keys = sorted(camera.model_fields_set - {"source", "packs"} - keys_without_effect(camera))
+    told_elsewhere = {"source", "packs", "ignore", "zones", "rules"}
+    keys = sorted(camera.model_fields_set - told_elsewhere - keys_without_effect(camera))
     return "".join(f", {key} {getattr(camera, key)}" for key in keys)
 
 

@@ -2,8 +2,10 @@
 
 from collections import deque
 from dataclasses import dataclass
+from typing import Self
 
 from pipeline.clock import NS_PER_S
+from pipeline.config import Config
 
 FIRST_BACKOFF_S = 0.1
 MAX_BACKOFF_S = 5.0
@@ -41,6 +43,12 @@ class Restarts:
 
     A lossless stage is never started again: what it had in hand can't be repeated.
     """
+
+    @classmethod
+    def of(cls, config: Config) -> Self:
+        """The budget that a config gives each stage."""
+        settings = config.supervisor
+        return cls(settings.restarts, settings.restart_window_s, lossless=config.lossless)
 
     def __init__(self, allowed: int, window_s: float, *, lossless: bool = False) -> None:
         self._allowed = allowed

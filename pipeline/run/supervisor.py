@@ -153,11 +153,7 @@ class Supervisor:
         return self._verdict if self._verdict is not None else EXIT_OK
 
     def _child(self, spec: StageSpec) -> Child:
-        settings = self._config.supervisor
-        restarts = Restarts(
-            settings.restarts, settings.restart_window_s, lossless=self._config.lossless
-        )
-        return Child(spec, self._bus, self._clock, restarts, self._on_end)
+        return Child(spec, self._bus, self._clock, Restarts.of(self._config), self._on_end)
 
     def _launch(self, spec: StageSpec) -> Launch:
         return Launch(

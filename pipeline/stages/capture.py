@@ -14,6 +14,7 @@ from pipeline.stages.base import Context, Stopped
 from pipeline.stages.frozen_picture import FrozenPicture
 from pipeline.stages.order import Order
 from pipeline.steps.frame_rate import FrameRate
+from pipeline.steps.ignore_mask import IgnoreMask
 from pipeline.steps.sampling import Steps
 from pipeline.transport import topics
 from pipeline.transport.frame_ring import RingWriter, Shape
@@ -61,6 +62,7 @@ class Capture:
         self._reported_segment = -1
         self._state: CameraState = "connecting"
         self._frozen = FrozenPicture(self._settings.frozen_s)
+        self._mask = IgnoreMask(self._settings.ignore)
         step_hz = topology.step_hz(topology.watched(context.config, [self._camera])[self._camera])
         self._order = Order(self._camera, FrameRate(step_hz, self._settings.gap_s))
         self._steps = Steps(
@@ -206,6 +208,7 @@ class Capture:
             return
         slot = self._ring.reserve() if self._ring is not None else None
         frame = source.retrieve(slot)
+        # Before the mask is painted: a clock in an ignored corner shows that the camera lives.
         if self._frozen.is_frozen(frame, grab.captured_ns):
             if self._state != "frozen":
                 self._report("frozen", f"the same picture for {self._settings.frozen_s:g} s")
@@ -215,6 +218,8 @@ class Capture:
         fresh = self._state in ("frozen", "offline") or not (in_place or self._fits(frame))
         moment = self._steps.moment(due, fresh=fresh)
         ring = self._write(frame) if self._ring is None or not in_place else self._ring
+        if self._mask:
+            self._mask.paint(ring.reserve())
         self._publish(moment, ring)
 
     def _note(self, source: Source, grab: Grab) -> int:

@@ -1,6 +1,6 @@
 """Flow: the motion between consecutive steps of a camera. A few processes, sharded by camera."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,6 +13,7 @@ from pipeline.model.watch import FlowKind, Watch
 from pipeline.stages.base import Context
 from pipeline.stages.step_stage import StepStage
 from pipeline.steps.flow_fields import FlowSteps
+from pipeline.steps.polygons import Polygon
 from pipeline.transport import topics
 from pipeline.transport.counters import key
 from pipeline.transport.frame_ring import FrameOverwritten, RingWriter
@@ -41,21 +42,22 @@ class Flow(StepStage[FrameRef, Fields]):
     """
 
     def __init__(self, context: Context) -> None:
+        cameras = context.config.cameras
         watched = topology.watched(context.config, context.spec.cameras)
         self._methods: dict[str, FlowMethod] = {}
         self._fast_methods: dict[str, FlowMethod] = {}
         self._cameras = {
-            camera: {watch.flow.key: self._kind(watch) for watch in watches}
+            camera: {watch.flow.key: self._kind(watch, cameras[camera].ignore) for watch in watches}
             for camera, watches in watched.items()
         }
         super().__init__(context, FrameRef, topics.FRAME, topics.FLOW, watched)
 
-    def _kind(self, watch: Watch) -> _Kind:
+    def _kind(self, watch: Watch, ignore: Sequence[Polygon]) -> _Kind:
         kind = watch.flow
         if kind.method not in self._methods:
             self._methods[kind.method] = flow.create(kind.method)
         method = self._methods[kind.method]
-        return _Kind(kind, FlowSteps(method, watch.pack.contract, kind.every))
+        return _Kind(kind, FlowSteps(method, watch.pack.contract, kind.every, ignore))
 
     def close(self) -> None:
         super().close()

@@ -3,13 +3,22 @@
 One process for all cameras.
 """
 
+import logging
 from collections.abc import Collection
 from dataclasses import dataclass, field
 
 from pipeline import topology
 from pipeline.clock import NS_PER_MS, NS_PER_S
+from pipeline.config.rules import rules_of
 from pipeline.decision.decisions import CameraDecisions, batch_of, decide_batch, thresholds
-from pipeline.decision.recording import About, RecordedCamera, RecordedPack, Recorder
+from pipeline.decision.recording import (
+    About,
+    RecordedCamera,
+    RecordedPack,
+    RecordedRule,
+    Recorder,
+)
+from pipeline.decision.rule_filter import RuleFilters
 from pipeline.errors import RecordingError, StartupError
 from pipeline.model.session import Network
 from pipeline.model.watch import Watch
@@ -31,6 +40,8 @@ LATE_MEMORY = 0.1
 """Weight of the newest step in the mean of how late steps are."""
 SILENCE_NS = int(topics.SPATIAL.silence.ns(0))
 """Live: a camera's events are ended when it has brought no step for this long."""
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(slots=True)
@@ -72,7 +83,10 @@ class Fusion:
             sha256: thresholds(pack.contract, context.config.events.thresholds)
             for sha256, pack in packs.items()
         }
-        self._recorder = self._new_recorder(watched)
+        self._rules = {name: rules_of(context.config, name) for name in cameras}
+        offset_ns = self._wall_minus_monotonic_ns()
+        self._filters = RuleFilters(self._rules, offset_ns, context.lossless, self._held_back)
+        self._recorder = self._new_recorder(watched, offset_ns)
         self._cameras = {name: self._camera(name, watched[name]) for name in cameras}
         self._inputs = {
             "spatial": bus.subscriber(topics.SPATIAL, [""], cameras),
@@ -86,17 +100,22 @@ class Fusion:
         self._scores = bus.push(topics.SCORE)
         self._quarantine = Quarantine.of(context)
 
-    def _new_recorder(self, watched: Watched) -> Recorder | None:
+    def _new_recorder(self, watched: Watched, offset_ns: int) -> Recorder | None:
         folder = self._context.config.runtime.record
         if folder is None:
             return None
         try:
-            return Recorder(folder, self._about(watched), needed=self._context.lossless)
+            about = self._about(watched, offset_ns)
+            recorder = Recorder(folder, about, needed=self._context.lossless)
         except RecordingError as error:
             raise StartupError(f"runtime.record: {error}") from None
+        if self._filters.timed:
+            # ``about`` is that of the run's first fusion process.
+            recorder.clock_set(offset_ns)
+        return recorder
 
-    def _about(self, watched: Watched) -> About:
-        config, clock = self._context.config, self._context.clock
+    def _about(self, watched: Watched, offset_ns: int) -> About:
+        config = self._context.config
         return About(
             packs=[
                 RecordedPack.of(pack, self._thresholds[sha256])
@@ -112,8 +131,21 @@ class Fusion:
             flow_method=config.flow.method,
             update_every_s=config.events.update_every_s,
             media_timed=config.lossless,
-            wall_minus_monotonic_ns=clock.wall_ns() - clock.monotonic_ns(),
+            wall_minus_monotonic_ns=offset_ns,
+            rules={
+                camera: {label: RecordedRule.of(rule) for label, rule in rules.items()}
+                for camera, rules in self._rules.items()
+                if rules
+            },
         )
+
+    def _wall_minus_monotonic_ns(self) -> int:
+        clock = self._context.clock
+        return clock.wall_ns() - clock.monotonic_ns()
+
+    def _held_back(self, camera: str, label: str, reason: str) -> None:
+        self._context.counters[key("filtered", camera, label, reason)] += 1
+        log.info("camera %s: %s is held back by its rule: %s", camera, label, reason)
 
     def _camera(self, name: str, watches: Collection[Watch]) -> _Camera:
         config = self._context.config
@@ -129,6 +161,7 @@ class Fusion:
                     self._thresholds[watch.pack.sha256],
                     config.events.update_every_s,
                     config.lossless,
+                    self._filters.new(name),
                 )
                 for watch in watches
             ],
@@ -193,6 +226,8 @@ class Fusion:
     def _run(self, batch: list[tuple[_Camera, DecidedStep]], took_ns: int) -> None:
         """Decide one step of each of some cameras, and send what that changes."""
         counters = self._context.counters
+        if self._filters.timed:
+            self._follow_clock()
         if self._recorder is not None:
             self._recorder.advanced([step for _, step in batch], took_ns)
         for _, step in batch:
@@ -219,6 +254,11 @@ class Fusion:
                 self._note_lateness(decided.step, decided.at_ns)
             if self._context.config.publish.scores:
                 self._scores.send(decided.camera.step_scores(took_ns, decided.at_ns))
+
+    def _follow_clock(self) -> None:
+        offset_ns = self._wall_minus_monotonic_ns()
+        if self._filters.follow(offset_ns) and self._recorder is not None:
+            self._recorder.clock_set(offset_ns)
 
     def _note_lateness(self, step: DecidedStep, now_ns: int) -> None:
         """For the governor, which gets it with the heartbeats.

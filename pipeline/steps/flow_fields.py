@@ -1,12 +1,15 @@
 """Flow fields between a camera's steps, and the stacks that the temporal network takes."""
 
 from collections import deque
+from collections.abc import Sequence
 
 import numpy as np
 import numpy.typing as npt
 
-from pipeline.arrays import Frame, Gray, QuantisedFlow
+from pipeline.arrays import STILL, Frame, Gray, QuantisedFlow
 from pipeline.flow.base import FlowMethod
+from pipeline.steps.ignore_mask import still_cells
+from pipeline.steps.polygons import Polygon
 from pipeline.steps.preprocess import TemporalInputs, flow_input, gray_for_flow
 from pipeline.transport.messages import Moment
 
@@ -19,14 +22,21 @@ class FlowSteps:
     """The flow between one camera's steps, or between every n-th of them.
 
     A step whose frame was skipped, or overwritten before it was read, makes the next field span
-    more steps. A field never spans two segments.
+    more steps. A field never spans two segments. Inside the polygons ``ignore`` nothing moves.
     """
 
-    def __init__(self, method: FlowMethod, contract: TemporalInputs, every: int = 1) -> None:
+    def __init__(
+        self,
+        method: FlowMethod,
+        contract: TemporalInputs,
+        every: int = 1,
+        ignore: Sequence[Polygon] = (),
+    ) -> None:
         """``every``: :meth:`field` is called at steps whose number it divides."""
         self.method = method
         self._every = every
         self._contract = contract
+        self._still = still_cells(ignore, contract.temporal.size)
         self._gray: Gray | None = None
         self._segment = -1
         self._step = -1
@@ -65,6 +75,8 @@ class FlowSteps:
         if self._gray is not None and span <= MAX_SPAN_STEPS:
             elapsed = self._elapsed_steps / self._every
             field = flow_input(self._gray, gray, elapsed, self.method, self._contract)
+            if self._still is not None:
+                field[self._still] = STILL
         self._gray, self._elapsed_steps, self._span = gray, 0.0, 0
         return field, span
 

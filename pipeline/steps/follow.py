@@ -15,6 +15,8 @@ from pipeline.flow.base import FlowMethod
 from pipeline.model.pack import SpatialContract, TemporalContract
 from pipeline.sources.base import Grab
 from pipeline.steps.flow_fields import FlowStack, FlowSteps
+from pipeline.steps.ignore_mask import IgnoreMask
+from pipeline.steps.polygons import Polygon
 from pipeline.steps.preprocess import spatial_input
 from pipeline.steps.sampling import Due, Steps
 from pipeline.steps.window import Run
@@ -63,18 +65,30 @@ class FollowedStep:
 class CameraFollower:
     """Samples a camera's frames to steps, numbers them, and makes the networks' inputs.
 
-    A frame of another size begins a new segment, as when capture changes its ring.
+    A frame of another size begins a new segment, as when capture changes its ring. ``ignore`` are
+    parts of the picture that nothing looks at.
     """
 
-    def __init__(self, steps: Steps, inputs: StepInputs, method: FlowMethod) -> None:
+    def __init__(
+        self,
+        steps: Steps,
+        inputs: StepInputs,
+        method: FlowMethod,
+        ignore: Sequence[Polygon] = (),
+    ) -> None:
         self._steps = steps
         self._inputs = inputs
-        self._flow = FlowSteps(method, inputs)
+        self._flow = FlowSteps(method, inputs, ignore=ignore)
+        self._mask = IgnoreMask(ignore)
         self._shape: tuple[int, ...] | None = None
 
     def due(self, grab: Grab, time_ns: int) -> Due | None:
         """Whether a frame stands for a step; if so, :meth:`number` comes next."""
         return self._steps.due(grab, time_ns)
+
+    def seen(self, frame: Frame) -> Frame:
+        """A frame without what the camera ignores; all that comes next takes it so."""
+        return self._mask.painted(frame)
 
     def number(self, due: Due, frame: Frame) -> Moment:
         fresh = self._shape is not None and frame.shape != self._shape
@@ -100,7 +114,7 @@ class CameraFollower:
             due = self.due(Grab(timed.pts_ns, timed.pts_ns, timed.discontinuity), timed.pts_ns)
             if due is None:
                 continue
-            frame = timed.retrieve()
+            frame = self.seen(timed.retrieve())
             moment = self.number(due, frame)
             gray, field, span = self.motion(moment, frame)
             yield FollowedStep(moment, gray, self.appearance(frame), field, span)

@@ -74,7 +74,7 @@ def clip_mistakes(evaluation: Evaluation) -> list[Example]:
     for mistake in report.mistakes[:MOST_SHOWN]:
         run = runs[mistake.path]
         wanted = _clip(mistake, run.track, contract)
-        examples += _from_file(run, [wanted], contract)
+        examples += _from_file(run, [wanted], evaluation)
     return _readable(examples)
 
 
@@ -110,7 +110,7 @@ def stream_mistakes(evaluation: Evaluation) -> tuple[list[Example], list[Example
     )
     wanted = [*alarms, *(one for _, one in missed[:MOST_SHOWN])]
     # One pass over the stream cuts all strips.
-    examples = _cut(lambda: timeline_of(run.items, contract).frames(), run, wanted, contract)
+    examples = _cut(lambda: timeline_of(run.items, contract).frames(), run, wanted, evaluation)
     return _readable(examples[: len(alarms)]), _readable(examples[len(alarms) :])
 
 
@@ -126,7 +126,7 @@ def quiet_mistakes(evaluation: Evaluation) -> list[Example]:
     for name in dict.fromkeys(event.path for event in events if event.path is not None):
         own = [rank for rank, event in enumerate(events) if event.path == name]
         wanted = [_alarm(events[rank], (), contract) for rank in own]
-        for rank, example in zip(own, _from_file(runs[name], wanted, contract), strict=True):
+        for rank, example in zip(own, _from_file(runs[name], wanted, evaluation), strict=True):
             examples[rank] = example
     return _readable(examples)
 
@@ -175,21 +175,22 @@ def _readable(examples: Sequence[Example | None]) -> list[Example]:
     return [example for example in examples if example is not None]
 
 
-def _from_file(run: Run, wanted: Sequence[_Wanted], contract: Contract) -> list[Example | None]:
-    return _cut(lambda: file_frames(run.path), run, wanted, contract)
+def _from_file(run: Run, wanted: Sequence[_Wanted], evaluation: Evaluation) -> list[Example | None]:
+    return _cut(lambda: file_frames(run.path), run, wanted, evaluation)
 
 
 def _cut(
     frames: Callable[[], Iterator[TimedFrame]],
     run: Run | StreamRun,
     wanted: Sequence[_Wanted],
-    contract: Contract,
+    evaluation: Evaluation,
 ) -> list[Example | None]:
     """The examples of one file or stream; None for one whose frames can't be read again."""
+    contract = evaluation.pack.contract
     if not wanted:
         return []
     try:
-        strips = cut(frames(), [one.span for one in wanted], contract)
+        strips = cut(frames(), [one.span for one in wanted], contract, evaluation.ignore)
     except SourceError:
         return [None] * len(wanted)
     return [

@@ -16,6 +16,7 @@ from pipeline.flow.base import dequantise
 from pipeline.model.pack import Contract
 from pipeline.sources import Grab
 from pipeline.steps.follow import CameraFollower, TimedFrame
+from pipeline.steps.polygons import Polygon
 from pipeline.steps.preprocess import small_bgr
 from pipeline.steps.sampling import Steps
 
@@ -60,14 +61,17 @@ class _Cell:
 
 
 def cut(
-    frames: Iterable[TimedFrame], spans: Sequence[Span], contract: Contract
+    frames: Iterable[TimedFrame],
+    spans: Sequence[Span],
+    contract: Contract,
+    ignore: Sequence[Polygon] = (),
 ) -> list[Strip | None]:
     """Cut the strip of each span from one camera's ``frames``; None where a span has no step.
 
     Flow is computed as in the pipeline, and drawn as the motion network gets it.
     """
     steps = Steps("strips", contract.step_hz, CameraConfig().gap_s)
-    follower = CameraFollower(steps, contract, create(contract.temporal.method))
+    follower = CameraFollower(steps, contract, create(contract.temporal.method), ignore)
     found: list[list[_Cell]] = [[] for _ in spans]
     last_ns = max((span.end_ns for span in spans), default=-1)
     before_ns = round(2 * NS_PER_S / contract.step_hz)  # flow needs the step before
@@ -78,7 +82,8 @@ def cut(
         due = follower.due(grab, timed.pts_ns)
         if due is None:
             continue
-        frame = timed.retrieve()  # for every step: a pause holds the last frame retrieved
+        # For every step: a pause holds the last frame retrieved.
+        frame = follower.seen(timed.retrieve())
         moment = follower.number(due, frame)
         # Outside the spans, and the steps just before them, no flow is computed.
         near = [i for i, s in enumerate(spans) if -before_ns <= timed.pts_ns - s.start_ns]

@@ -1,9 +1,10 @@
 """The table of what stages count: its name in heartbeats, as a metric, and what it means.
 
 A metric's labels are out of these: ``stage`` (its kind), ``camera``, ``pack`` (its name),
-``label``, ``type`` of an event's record, ``network`` (``PACK/STREAM`` of the first pack that has
-it), and ``worker``, a flow process's number. Every value of each is known when the
-program starts, so every series exists from then on, and there are never more.
+``label``, ``type`` of an event's record, ``reason`` of what a rule holds back, ``network``
+(``PACK/STREAM`` of the first pack that has it), and ``worker``, a flow process's number. Every
+value of each is known when the program starts, so every series exists from then on, and there are
+never more.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -11,6 +12,7 @@ from dataclasses import dataclass
 from itertools import product
 from typing import Literal
 
+from pipeline.decision.rule_filter import REASONS
 from pipeline.model.watch import network_names
 from pipeline.topology import StageSpec, Watched
 from pipeline.transport.counters import key
@@ -87,6 +89,7 @@ class Known:
             "pack": list(dict.fromkeys(name for name, _ in packs)),
             "label": list(dict.fromkeys(label for _, labels in packs for label in labels)),
             "type": RECORD_TYPES,
+            "reason": REASONS,
             "network": self.networks.get(spec.kind, ()),
         }
 
@@ -179,6 +182,11 @@ MEASURES = (
         "events", "events_total",
         "Events that began, stored in the event log.",
         ("publish",), ("camera", "pack", "label"),
+    ),
+    Measure(
+        "filtered", "filtered_total",
+        "Events that a rule of the config held back: outside of its hours, or in its cool-down.",
+        ("fusion",), ("camera", "label", "reason"),
     ),
     Measure(
         "event_records", "event_records_total",

@@ -8,14 +8,19 @@ from typing import Any
 import msgspec
 import pytest
 
+from pipeline.config.hours import Hours
+from pipeline.config.rules import LabelRule
 from pipeline.decision.recording import (
     ABOUT_FILE,
+    VERSION,
     About,
     Advanced,
+    ClockSet,
     Interrupted,
     Made,
     RecordedCamera,
     RecordedPack,
+    RecordedRule,
     Recorder,
     Recording,
     check_new,
@@ -146,7 +151,7 @@ def as_version(folder: Path, version: int) -> Path:
     about_file = folder / ABOUT_FILE
     about = msgspec.json.decode(about_file.read_bytes())
     (pack,) = about.pop("packs")
-    del about["flow_method"]
+    del about["flow_method"], about["rules"]
     cameras = {name: camera["source"] for name, camera in about["cameras"].items()}
     about_file.write_bytes(
         msgspec.json.encode({**about, **pack, "schema": version, "cameras": cameras})
@@ -187,8 +192,30 @@ def test_a_recording_of_an_earlier_version_is_read(tmp_path: Path, version: int)
     assert last.transition == msgspec.structs.replace(transition(), pack=named)
 
 
+def test_rules_and_times_of_day_come_back(tmp_path: Path) -> None:
+    rules = {
+        "left": LabelRule(Hours.of(["Fri 22:00-06:00", "08:00-09:00"], "Europe/Berlin"), 5.0),
+        "right": LabelRule(cooldown_s=60.0),
+    }
+    written = {label: RecordedRule.of(rule) for label, rule in rules.items()}
+    recorder = Recorder(tmp_path, msgspec.structs.replace(about(), rules={"door": written}))
+    recorder.clock_set(12)
+    recorder.close()
+    recording = Recording(tmp_path)
+    read = recording.about.rules["door"]
+    assert {label: recorded.rule() for label, recorded in read.items()} == rules
+    assert [list(part) for part in recording.parts([])] == [[ClockSet(12)]]
+
+
+def test_a_rule_that_nobody_can_follow_is_named(tmp_path: Path) -> None:
+    bad = {"door": {"left": RecordedRule(["22-6"], "UTC", 0.0)}}
+    Recorder(tmp_path, msgspec.structs.replace(about(), rules=bad)).close()
+    with pytest.raises(RecordingError, match=r"recording\.json: rules.door.left: 22 is no time"):
+        Recording(tmp_path)
+
+
 def test_a_recording_of_a_newer_program_is_refused(tmp_path: Path) -> None:
     about_file = record(tmp_path / "new") / ABOUT_FILE
-    about_file.write_text(about_file.read_text().replace('"schema": 3', '"schema": 4'))
+    about_file.write_text(about_file.read_text().replace(f'"schema": {VERSION}', '"schema": 4'))
     with pytest.raises(RecordingError, match=r"schema 4; this program reads 1 to 3"):
         Recording(tmp_path / "new")
