@@ -25,7 +25,7 @@ types: $(VENV)/.development
 	$(BIN)/mypy
 
 quick: $(VENV)/.development
-	$(BIN)/python -m pytest -q -m "not slow" $(ARGS)
+	$(BIN)/python -m pytest -q -m "not slow" -n 2 --dist loadfile $(ARGS)
 
 # Two workers; a file's tests stay together, because they share what they have made.
 tests: $(VENV)/.development
