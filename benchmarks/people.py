@@ -74,7 +74,8 @@ def measure(
     if data is None:
         raise EvaluationError("TWO_STREAM_DATA is not set: it names the folder with the clips")
     frames = list(pictures(read_labels(labels), Path(data)))
-    for one in side or [None]:
+    sizes: list[int | None] = [*side] if side else [None]
+    for one in sizes:
         detector = PersonDetector(folder, score, one, providers=["CPUExecutionProvider"])
         times: list[float] = []
         sets = figures_by_set(timed(detector, times), frames)

@@ -148,7 +148,7 @@ def covered(boxes: Floats, regions: Floats) -> Floats:
     high = np.minimum(boxes[:, None, 2:], regions[None, :, 2:])
     shared = np.clip(high - low, 0, None).prod(axis=2).max(axis=1)
     areas = (boxes[:, 2:] - boxes[:, :2]).prod(axis=1)
-    return np.divide(shared, areas, out=np.zeros_like(shared), where=areas > 0)
+    return np.asarray(shared / np.maximum(areas, np.float32(1e-12)), np.float32)
 
 
 def figures_by_set(

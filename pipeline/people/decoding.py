@@ -48,7 +48,7 @@ def decoded(sides: Floats, grid: Floats) -> Boxes:
     distances = (weights @ bins) / weights.sum(axis=2) * grid[:, 2:]
     centres = np.tile(grid[:, :2], 2)  # x y x y
     signs = np.asarray([-1, -1, 1, 1], np.float32)
-    return (centres + signs * distances).astype(np.float32)
+    return np.asarray(centres + signs * distances, np.float32)
 
 
 def overlaps(one: Boxes, others: Boxes) -> Floats:
@@ -58,7 +58,8 @@ def overlaps(one: Boxes, others: Boxes) -> Floats:
     shared = np.clip(high - low, 0, None).prod(axis=2)
     areas = [np.clip(boxes[:, 2:] - boxes[:, :2], 0, None).prod(axis=1) for boxes in (one, others)]
     union = areas[0][:, None] + areas[1][None, :] - shared
-    return np.divide(shared, union, out=np.zeros_like(shared), where=union > 0)
+    np.divide(shared, union, out=shared, where=union > 0)
+    return np.asarray(shared, np.float32)
 
 
 def suppressed(boxes: Boxes, scores: Floats, overlap: float) -> list[int]:

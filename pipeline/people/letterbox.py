@@ -39,11 +39,11 @@ class Letterbox:
 
     def shares(self, boxes: Boxes) -> Boxes:
         """Boxes in pixels of the input as shares of the picture; what lies outside is cut off."""
-        return np.clip((boxes - self._offset()) / self._extent(), 0, 1).astype(np.float32)
+        return np.asarray(np.clip((boxes - self._offset()) / self._extent(), 0, 1), np.float32)
 
     def pixels(self, shares: Boxes) -> Boxes:
         """Boxes in shares of the picture as pixels of the input."""
-        return (shares * self._extent() + self._offset()).astype(np.float32)
+        return np.asarray(shares * self._extent() + self._offset(), np.float32)
 
     def _offset(self) -> Floats:
         return np.asarray([self.left, self.top] * 2, np.float32)
