@@ -151,8 +151,8 @@ def _measured(folder: Path, labels: Sequence[Labelled], data: Path) -> dict[str,
         "protocol": "recall and false boxes a frame at IoU 0.5 on labelled frames",
         "sets": {
             name: {
-                "frames": one.frames, "people": one.people, "recall": round(one.recall, 3),
-                "false_per_frame": round(one.false_per_frame, 3),
+                "frames": one.frames, "people": one.people, "recall": round(one.recall, 4),
+                "false_per_frame": round(one.false_per_frame, 4),
             }
             for name, one in found.items()
         },

@@ -1,6 +1,7 @@
 """What is done to the converted graph, on a small graph that is built the same way."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -35,7 +36,7 @@ def small_graph(resize: float = 2.0, pad: float = 0.0) -> onnx.ModelProto:
     }
     nodes: list[onnx.NodeProto] = []
 
-    def conv(source: str, name: str, width: int, channels: int, **settings: object) -> str:
+    def conv(source: str, name: str, width: int, channels: int, **settings: Any) -> str:
         side = 1 if name.startswith("head") else 3
         weights[f"{name}_w"] = rng.normal(0, 0.2, (channels, width, side, side)).astype(np.float32)
         weights[f"{name}_b"] = rng.normal(0, 0.2, channels).astype(np.float32)
@@ -44,7 +45,7 @@ def small_graph(resize: float = 2.0, pad: float = 0.0) -> onnx.ModelProto:
         )
         return name
 
-    def node(kind: str, sources: list[str], name: str, **settings: object) -> str:
+    def node(kind: str, sources: list[str], name: str, **settings: Any) -> str:
         nodes.append(helper.make_node(kind, sources, [name], name, **settings))
         return name
 
@@ -83,9 +84,8 @@ def run(model: onnx.ModelProto, **inputs: npt.NDArray[np.generic]) -> list[Float
 
 
 def normalised(pictures: npt.NDArray[np.uint8]) -> Floats:
-    return (
-        ((pictures - np.asarray(MEAN)) / np.asarray(STD)).astype(np.float32).transpose(0, 3, 1, 2)
-    )
+    numbers = (pictures - np.asarray(MEAN)) / np.asarray(STD)
+    return np.asarray(numbers.transpose(0, 3, 1, 2), np.float32)
 
 
 def finished(model: onnx.ModelProto) -> onnx.ModelProto:

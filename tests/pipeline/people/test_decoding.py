@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
@@ -17,6 +17,7 @@ from pipeline.people.decoding import (
 from pipeline.people.letterbox import Boxes, Floats, Letterbox
 
 STRIDES, BINS = (8, 16, 32), 11
+FEWER = settings(max_examples=30)  # a table of boxes takes long to draw
 sizes = st.tuples(st.integers(1, 8), st.integers(1, 8)).map(lambda s: (32 * s[0], 32 * s[1]))
 logits = arrays.arrays(
     np.float32,
@@ -80,6 +81,7 @@ def test_a_constant_added_to_the_logits_changes_nothing(sides: Floats, more: flo
     np.testing.assert_allclose(shifted, decoded(sides, grid), atol=0.05)
 
 
+@FEWER
 @given(boxes_and_scores())
 def test_overlap_is_a_share_and_the_same_both_ways(case: tuple[Boxes, Floats]) -> None:
     boxes, _ = case
@@ -95,6 +97,7 @@ def test_overlap_of_known_boxes() -> None:
     np.testing.assert_allclose(overlaps(boxes[:1], boxes), [[1, 1 / 3, 0, 0]], atol=1e-6)
 
 
+@FEWER
 @given(boxes_and_scores(), st.floats(0.1, 0.9))
 def test_what_is_kept_is_apart_and_what_is_dropped_lies_on_a_better_one(
     case: tuple[Boxes, Floats], most: float
@@ -110,6 +113,7 @@ def test_what_is_kept_is_apart_and_what_is_dropped_lies_on_a_better_one(
         assert any(table[one, o] > most and scores[o] >= scores[one] for o in kept)
 
 
+@FEWER
 @given(boxes_and_scores())
 def test_suppressing_again_changes_nothing(case: tuple[Boxes, Floats]) -> None:
     boxes, scores = case
