@@ -6,6 +6,9 @@ import numpy.typing as npt
 Box = tuple[float, float, float, float]
 """x0, y0, x1, y1 in 0..1 of the picture, x right, y down."""
 
+WHOLE: Box = (0.0, 0.0, 1.0, 1.0)
+"""The whole picture."""
+
 Boxes = npt.NDArray[np.float64]
 """(n, 4) float64: x0, y0, x1, y1 in one unit for both directions, or in 0..1."""
 

@@ -12,17 +12,17 @@ import numpy.typing as npt
 
 from pipeline.people.geometry import Box, Boxes
 
-_PLACE = 0.06
+_PLACE = 0.045
 """Standard deviation of a detection's centre, in sizes of the person."""
 _SIDES = 0.12
 """The same of its width and its height: arms, legs and hidden parts."""
 _BEGIN = 0.8
 """Standard deviation of the speed of somebody who is new, in sizes a second; walking is 0.8."""
-_TURN = 0.7
+_TURN = 0.35
 """How the speed wanders, in sizes a second after one second."""
 _GROW = 0.15
 """How width and height wander, in sizes after one second."""
-_RUN_OUT_S = 2.5
+_RUN_OUT_S = 5.0
 """A speed that nothing confirms falls to 1/e in this time: people stop more often than they leave
 the picture unseen."""
 

@@ -21,11 +21,13 @@ from pipeline.people.motion import Motion, surprises
 Detections = npt.NDArray[np.float32]
 """(n, 5) float32: x0, y0, x1, y1 in 0..1 of the picture, and a score in 0..1."""
 
-_FARTHEST = 16.0
+_FARTHEST = 12.0
 """Squared distance in standard deviations beyond which a detection is no track's."""
+_FARTHEST_FAINT = 3.0
+"""The same for a faint detection, which is often a part of somebody or nothing at all."""
 _ALONE = 25.0
 """What it costs to leave a track without a detection, on the scale of :func:`surprises`."""
-_DUPLICATE = 0.7
+_DUPLICATE = 0.5
 """A new box that another person's box covers by more than this begins no track."""
 _LEFT = 0.3
 """A track that isn't seen has left when less than this of its box is in the picture."""
@@ -39,7 +41,7 @@ class TrackRules:
 
     sure: float = 0.5
     """Score from which a detection may begin a track."""
-    faint: float = 0.2
+    faint: float = 0.4
     """Score from which a detection keeps a track alive."""
     hits: int = 3
     """Detections after which a track is announced ..."""
@@ -132,9 +134,9 @@ class Tracker:
         found = self._taken_in(detections)
         self._advance(time_ns)
         sure = found[:, 4] >= self._rules.sure
-        left = self._follow(found[sure], self._people, time_ns)
+        left = self._follow(found[sure], self._people, time_ns, _FARTHEST)
         unseen = [person for person in self._people if person.seen_ns != time_ns]
-        self._follow(found[~sure], unseen, time_ns)
+        self._follow(found[~sure], unseen, time_ns, _FARTHEST_FAINT)
         self._end(time_ns)
         self._begin(left, time_ns)
         self._announce(time_ns)
@@ -187,10 +189,14 @@ class Tracker:
         self._time_ns = time_ns
 
     def _follow(
-        self, found: npt.NDArray[np.float64], people: Sequence[_Person], time_ns: int
+        self,
+        found: npt.NDArray[np.float64],
+        people: Sequence[_Person],
+        time_ns: int,
+        farthest: float,
     ) -> npt.NDArray[np.float64]:
         """Give detections to the people whose predictions they fit; those that fit nobody."""
-        cost = surprises([person.motion for person in people], found[:, :4], _FARTHEST)
+        cost = surprises([person.motion for person in people], found[:, :4], farthest)
         taken = np.zeros(len(found), bool)
         for row, column in pair(cost, _ALONE):
             people[row].see(found[column, :4], float(found[column, 4]), time_ns)
