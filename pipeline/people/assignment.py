@@ -24,9 +24,7 @@ def pair(cost: npt.NDArray[np.float64], alone: float) -> list[tuple[int, int]]:
     row_price, column_price = np.zeros(rows), np.zeros(columns + rows)
     for start in range(rows):
         _augment(wide, start, holder, row_price, column_price)
-    return sorted(
-        (int(row), column) for column, row in enumerate(holder[:columns]) if row >= 0
-    )
+    return sorted((int(row), column) for column, row in enumerate(holder[:columns]) if row >= 0)
 
 
 def _augment(

@@ -30,7 +30,7 @@ class CameraMotion:
     matrix: npt.NDArray[np.float64]
 
     def field(self, size: tuple[int, int], region: Box = WHOLE) -> FlowField:
-        """This motion as flow (h, w, 2) in pixels of a picture of ``size`` that shows ``region``."""
+        """This motion as flow (h, w, 2), in pixels of a picture of ``size`` of the ``region``."""
         x0, y0, x1, y1 = region
         height, width = size
         x = x0 + (np.arange(width) + 0.5) / width * (x1 - x0)
@@ -47,9 +47,10 @@ STILL_CAMERA = CameraMotion(np.zeros((2, 3)))
 def camera_motion(field: FlowField) -> CameraMotion:
     """The camera's motion in a field (H, W, 2) of the whole picture.
 
-    An affine map is fitted by least squares, starting at the median; each round keeps the cells that
-    fit best, so that what moves by itself doesn't count. A camera that stands still, by
-    :data:`_STILL_SHARE`, is said to be exactly still: somebody near may fill most of the picture.
+    An affine map is fitted by least squares, starting at the median; each round keeps the cells
+    that fit best, so that what moves by itself doesn't count. A camera that stands still, by
+    :data:`_STILL_SHARE`, is exactly :data:`STILL_CAMERA`: somebody near may fill most of the
+    picture.
     """
     small = reduced(field, _GRID)
     height, width = small.shape[:2]

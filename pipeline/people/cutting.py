@@ -36,7 +36,7 @@ def pixel_rect(region: Box, width: int, height: int) -> Rect:
 
 
 def _side(low: float, high: float, length: int) -> tuple[int, int]:
-    if low <= 0 and high >= 1 or length < 4:
+    if (low <= 0 and high >= 1) or length < 4:
         return 0, length
     most = length // 2 * 2
     size = min(max(2, 2 * round((high - low) * length / 2)), most)
@@ -89,7 +89,7 @@ def field_in(field: FlowField, region: Box) -> FlowField:
         flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP,
         borderMode=cv2.BORDER_REPLICATE,
     )
-    return np.asarray(part, np.float32) / np.array([wide, high], np.float32)
+    return np.asarray(part / np.array([wide, high], np.float32), np.float32)
 
 
 def flow_of_cuts(

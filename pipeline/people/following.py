@@ -67,7 +67,9 @@ class Follower:
         ratio = math.log(target[2] / height)
         most = math.log(1 + rules.size_slack)
         change = ratio - min(max(ratio, -most), most)
-        height *= math.exp(change * _share(seconds, rules.glide_s if change > 0 else rules.shrink_s))
+        height *= math.exp(
+            change * _share(seconds, rules.glide_s if change > 0 else rules.shrink_s)
+        )
         share = _share(seconds, rules.glide_s)
         free_x, free_y = rules.slack * height * self._shape, rules.slack * height
         x += share * _beyond(target[0] - x, free_x)

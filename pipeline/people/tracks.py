@@ -78,13 +78,13 @@ class _Person:
         self.score = score
         self.since_ns = self.seen_ns = time_ns
         self.hits_ns = [time_ns]
-        self.unseen_s = 0.0
+        self.unseen_ns = 0
         self.name: str | None = None
 
     def see(self, box: npt.NDArray[np.float64], score: float, time_ns: int) -> None:
         self.motion.correct(box)
         self.score += 0.3 * (score - self.score)
-        self.seen_ns, self.unseen_s = time_ns, 0.0
+        self.seen_ns, self.unseen_ns = time_ns, 0
         self.hits_ns.append(time_ns)
 
     def recent_hits(self, after_ns: int) -> int:
@@ -107,6 +107,8 @@ class Tracker:
         self, rules: TrackRules | None = None, aspect: float = 16 / 9, first: int = 1
     ) -> None:
         self._rules = rules or TrackRules()
+        self._within_ns = round(self._rules.within_s * NS_PER_S)
+        self._unseen_ns = round(self._rules.unseen_s * NS_PER_S)
         self._aspect = aspect
         self._next = first
         self._people: list[_Person] = []
@@ -174,18 +176,18 @@ class Tracker:
 
     def _advance(self, time_ns: int) -> None:
         if self._time_ns is not None:
-            passed_s = (time_ns - self._time_ns) / NS_PER_S
-            if passed_s <= 0:
+            passed_ns = time_ns - self._time_ns
+            if passed_ns <= 0:
                 raise ValueError(
                     f"times must increase, got {time_ns} ns after {self._time_ns} ns; "
                     "call forget() where time begins anew"
                 )
             # One look that misses a person ends no track, however long ago the last look was.
-            look_s = min(passed_s, self._rules.unseen_s / 2)
-            paused = passed_s > self._rules.unseen_s
+            look_ns = min(passed_ns, self._unseen_ns // 2)
+            paused = passed_ns > self._unseen_ns
             for person in self._people:
-                person.motion.advance(look_s, rested=paused)
-                person.unseen_s += look_s
+                person.motion.advance(look_ns / NS_PER_S, rested=paused)
+                person.unseen_ns += look_ns
         self._time_ns = time_ns
 
     def _follow(
@@ -213,8 +215,8 @@ class Tracker:
                 self._people.append(_Person(detection[:4], float(detection[4]), time_ns))
 
     def _end(self, time_ns: int) -> None:
-        """Drop the announced that were not seen for long or have left, and what had too few hits."""
-        after_ns = time_ns - round(self._rules.within_s * NS_PER_S)
+        """Drop the announced who were long unseen or have left, and others without recent hits."""
+        after_ns = time_ns - self._within_ns
         self._people = [
             person
             for person in self._people
@@ -226,15 +228,15 @@ class Tracker:
         ]
 
     def _gone(self, person: _Person) -> bool:
-        if person.unseen_s == 0:
+        if person.unseen_ns == 0:
             return False
         box = np.array([person.motion.corners()])
         picture = np.array([0, 0, self._aspect, 1.0])
         left = covered(box[0], picture[np.newaxis]) < _LEFT
-        return person.unseen_s >= self._rules.unseen_s or left
+        return person.unseen_ns >= self._unseen_ns or left
 
     def _announce(self, time_ns: int) -> None:
-        after_ns = time_ns - round(self._rules.within_s * NS_PER_S)
+        after_ns = time_ns - self._within_ns
         ready = [
             person
             for person in self._people
