@@ -14,7 +14,7 @@ BEGIN, END = "<!-- generated: the modules -->", "<!-- end of what is generated -
 # From the top down: a room imports itself and what comes after it.
 ROOMS = (
     "run", "run/outputs", "stages", "evaluate", "evaluate/page", "decision", "public", "steps",
-    "sources", "flow", "transport", "model",
+    "people", "sources", "flow", "transport", "model",
 )  # fmt: skip
 PACKAGES = (
     "two_stream", "training", "training/flow", "export", "testbed", "benchmarks",

@@ -98,6 +98,7 @@ ROOMS = (
     ("public",),
     ("config",),
     ("steps",),
+    ("people",),
     ("sources", "flow", "transport"),
     ("model",),
     ("clock", "errors", "arrays", "program"),

@@ -68,6 +68,10 @@ class Motion:
         self._sides += gain * (sides - self._sides)
         self._ss *= 1 - gain
 
+    def shift(self, x: float, y: float) -> None:
+        """Move with the camera."""
+        self._place += (x, y)
+
     def state(self) -> tuple[float, ...]:
         """cx, cy, h, and the variances that a detection of them has: of cx and cy, of h."""
         size = self._size()

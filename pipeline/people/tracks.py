@@ -16,6 +16,7 @@ import numpy.typing as npt
 from pipeline.clock import NS_PER_S
 from pipeline.people.assignment import pair
 from pipeline.people.geometry import Box, checked, covered, inside
+from pipeline.people.knock import common_shift
 from pipeline.people.motion import Motion, surprises
 
 Detections = npt.NDArray[np.float32]
@@ -136,6 +137,7 @@ class Tracker:
         found = self._taken_in(detections)
         self._advance(time_ns)
         sure = found[:, 4] >= self._rules.sure
+        self._follow_a_knock(found[sure, :4])
         left = self._follow(found[sure], self._people, time_ns, _FARTHEST)
         unseen = [person for person in self._people if person.seen_ns != time_ns]
         self._follow(found[~sure], unseen, time_ns, _FARTHEST_FAINT)
@@ -189,6 +191,20 @@ class Tracker:
                 person.motion.advance(look_ns / NS_PER_S, rested=paused)
                 person.unseen_ns += look_ns
         self._time_ns = time_ns
+
+    def _follow_a_knock(self, boxes: npt.NDArray[np.float64]) -> None:
+        """If most people are gone from where they were, and one shift finds them: the camera."""
+        seen = [one for one in self._people if one.name and one.unseen_ns <= self._unseen_ns // 2]
+        fitting = np.isfinite(surprises([one.motion for one in seen], boxes, _FARTHEST)).any(axis=1)
+        if len(seen) < 2 or fitting.sum() >= len(seen) / 2:
+            return
+        expected = np.array([one.motion.state()[:3] for one in seen])
+        middles = (boxes[:, :2] + boxes[:, 2:]) / 2
+        found = np.column_stack([middles, boxes[:, 3] - boxes[:, 1]])
+        shift = common_shift(expected, found)
+        if shift is not None:
+            for person in self._people:
+                person.motion.shift(*shift)
 
     def _follow(
         self,

@@ -62,7 +62,7 @@ def test_noise_moves_nothing(noise: float) -> None:
 
 
 @pytest.mark.parametrize("camera", [(0.0, 0.0), (3.0, 2.0), (-6.0, 1.0)])
-@pytest.mark.parametrize("place", [(140, 90), (0, 150), (280, 0)])
+@pytest.mark.parametrize("place", [(140, 90), (0, 150), (240, 10)])
 def test_what_moves_is_found_and_the_camera_is_not(
     camera: tuple[float, float], place: tuple[int, int]
 ) -> None:
@@ -71,7 +71,7 @@ def test_what_moves_is_found_and_the_camera_is_not(
     field = flow(picture([thing], seed=1), picture([after], shift=camera, seed=2))
     box = moving_box(field)
     assert box is not None
-    assert overlap(box, thing) > 0.3
+    assert overlap(box, thing) > 0.4
 
 
 @pytest.mark.parametrize(("shift", "zoom"), [((4, 0), 1.0), ((0, -7), 1.0), ((2, 1), 1.03)])
