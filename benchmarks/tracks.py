@@ -113,6 +113,7 @@ def read_frames(path: Path, wanted: Sequence[int]) -> dict[int, Frame]:
 
 def detector(frames: dict[int, Frame]) -> Find:
     """The shipped detector on these frames; each is looked at once."""
+    # Only this needs the network.
     from pipeline.people.detector import PersonDetector
 
     look = PersonDetector(score=0.3)

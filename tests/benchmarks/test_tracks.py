@@ -45,10 +45,11 @@ def test_two_who_swap_their_names_are_two_switches() -> None:
 
 
 def test_a_gap_is_a_fragment_and_another_name_after_it_a_switch_too() -> None:
-    here, gone = ({"anna": LEFT}, {"p1": LEFT}), ({"anna": LEFT}, {})
+    anna, nobody = {"anna": LEFT}, dict[str, Box]()
+    here, gone = (anna, {"p1": LEFT}), (anna, nobody)
     again = score(here, gone, here).figures()
     assert (again.missed, again.fragments, again.switches) == (1, 1, 0)
-    renamed = score(here, gone, ({"anna": LEFT}, {"p2": LEFT})).figures()
+    renamed = score(here, gone, (anna, {"p2": LEFT})).figures()
     assert (renamed.fragments, renamed.switches) == (1, 1)
 
 

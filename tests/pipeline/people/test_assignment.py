@@ -19,7 +19,7 @@ COSTS = st.tuples(st.integers(0, 4), st.integers(0, 4)).flatmap(
 
 
 def total(cost: npt.NDArray[np.float64], pairs: list[tuple[int, int]], alone: float) -> float:
-    return sum(cost[row, column] for row, column in pairs) + alone * (len(cost) - len(pairs))
+    return float(sum(cost[one] for one in pairs) + alone * (len(cost) - len(pairs)))
 
 
 def cheapest(cost: npt.NDArray[np.float64], alone: float) -> float:

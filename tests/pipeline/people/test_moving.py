@@ -33,7 +33,7 @@ def picture(
     scene = texture(SIZE[0] + 80, SIZE[1] + 80, 1)
     middle = (scene.shape[1] / 2, scene.shape[0] / 2)
     map_ = cv2.getRotationMatrix2D(middle, 0, zoom)
-    map_[:, 2] -= np.array([40, 40]) + shift
+    map_[:, 2] = map_[:, 2] - np.array([40.0, 40.0]) - shift
     shown = cv2.warpAffine(scene, map_, (SIZE[1], SIZE[0]))
     for number, (x, y, wide, high) in enumerate(things):
         shown[y : y + high, x : x + wide] = texture(high, wide, 10 + number, 4)

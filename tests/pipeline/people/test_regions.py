@@ -43,7 +43,7 @@ def texture() -> Gray:
 
 
 def crop(picture: Gray, region: Box) -> Gray:
-    part = cut(cv2.merge([picture] * 3), region)[:, :, 0]
+    part = cut(np.stack([picture] * 3, axis=2), region)[:, :, 0]
     return np.asarray(cv2.resize(part, (128, 128), interpolation=cv2.INTER_AREA), np.uint8)
 
 

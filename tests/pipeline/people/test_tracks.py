@@ -1,5 +1,6 @@
 """Tracks: names are kept, bounded and never used twice."""
 
+import math
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
@@ -65,6 +66,10 @@ def stands(x: float, y: float = 0.5) -> Way:
 
 def walks(x0: float, x1: float, seconds: float, y: float = 0.5) -> Way:
     return lambda t: (x0 + (x1 - x0) * min(t / seconds, 1), y)
+
+
+def sways(x: float, y: float, phase: float, by: float) -> Way:
+    return lambda t: (x + by * math.sin(t + phase), y)
 
 
 def unseen(way: Way, since: float, until: float) -> Way:
@@ -133,7 +138,7 @@ def test_somebody_who_stands_keeps_the_name_at_any_intervals(
         time_s += passed_s
         box = np.array(at(0.5, 0.5))
         box[:4] += rng.uniform(-jitter, jitter, 4) * HIGH
-        names |= {track.name for track in tracker.update(found(*[box]), ns(time_s))}
+        names |= {track.name for track in tracker.update(found(box.tolist()), ns(time_s))}
     assert names == {"p1"}
 
 
@@ -251,7 +256,7 @@ def test_twenty_people_keep_their_names(hz: float) -> None:
     for number in range(20):
         x, y = 0.1 + 0.2 * (number % 5), 0.15 + 0.23 * (number // 5)
         phase, sway = rng.uniform(0, 6), rng.uniform(0.01, 0.04)
-        people.append(lambda t, x=x, y=y, phase=phase, sway=sway: (x + sway * np.sin(t + phase), y))
+        people.append(sways(x, y, phase, sway))
     seen = watch(people, 20, hz, jitter=0.02)
     everybody = {f"p{number}" for number in range(1, 21)}
     assert {t.name for t in seen[-1][1]} == everybody
@@ -281,7 +286,7 @@ def test_an_hour_of_standing_is_one_name() -> None:
     for look in range(2 * 3600):
         box = np.array(at(0.5, 0.5))
         box[:4] += rng.uniform(-0.03, 0.03, 4) * HIGH
-        boxes = found() if rng.random() < 0.1 else found(*[box])
+        boxes = found() if rng.random() < 0.1 else found(box.tolist())
         names |= {track.name for track in tracker.update(boxes, ns(1 + look / 2))}
     assert names == {"p1"}
 
