@@ -12,11 +12,11 @@ from typing import Any, Protocol
 
 import cv2
 import numpy as np
-import numpy.typing as npt
 from rich import box as lines
 from rich.console import Console
 from rich.table import Table
 
+from benchmarks.track_figures import part_inside
 from pipeline.arrays import Gray
 from pipeline.clock import NS_PER_S
 from pipeline.flow.opencv import DIS
@@ -233,7 +233,7 @@ def figures(way: Callable[[], Following], seeds: int) -> FollowFigures:
             flows.append(float(np.hypot(flow[..., 0], flow[..., 1]).mean()))
         walk = follow(way, walking, seed)
         offsets += [_offset(true, region) for true, region in walk]
-        inside += [_inside(true, region) for true, region in walk]
+        inside += [part_inside(true, region) for true, region in walk]
         middles = np.array([(r[0] + r[2]) / 2 / (r[2] - r[0]) * INPUT for _, r in walk])
         turns += list(np.diff(middles, 2))
     return FollowFigures(
@@ -250,13 +250,6 @@ def _offset(box: Box, region: Box) -> float:
     sides = region[2] - region[0], region[3] - region[1]
     off = [((box[k] + box[k + 2]) - (region[k] + region[k + 2])) / 2 / sides[k] for k in range(2)]
     return math.hypot(*off)
-
-
-def _inside(box: Box, region: Box) -> float:
-    part: npt.NDArray[np.float64] = np.minimum(box[2:], region[2:]) - np.maximum(
-        box[:2], region[:2]
-    )
-    return float(np.prod(np.maximum(part, 0)) / ((box[2] - box[0]) * (box[3] - box[1])))
 
 
 def measure(seeds: int = 5) -> dict[str, Any]:

@@ -57,8 +57,11 @@ class TrackScore:
     _of_person: Counter[str] = field(default_factory=Counter)
     _of_name: Counter[str] = field(default_factory=Counter)
 
-    def frame(self, people: Mapping[str, Box], tracks: Mapping[str, Box]) -> None:
-        """Count a frame: person → box as labelled, name → box as tracked, in one unit."""
+    def frame(self, people: Mapping[str, Box], tracks: Mapping[str, Box]) -> dict[str, str]:
+        """Count a frame: person → box as labelled, name → box as tracked, in one unit.
+
+        Returns person → name, for those that were found.
+        """
         found = self._matched(people, tracks)
         self.boxes += len(people)
         self.missed += len(people) - len(found)
@@ -73,6 +76,7 @@ class TrackScore:
         self._pairs.update(found.items())
         self._last.update(found)
         self._now = found
+        return found
 
     def _matched(self, people: Mapping[str, Box], tracks: Mapping[str, Box]) -> dict[str, str]:
         """Pairs of the frame before stay while they overlap; the others are paired anew."""
@@ -108,6 +112,13 @@ class TrackScore:
             accuracy=1 - wrong / max(1, self.boxes),
             association=right / max(1, sum(self._pairs.values())),
         )
+
+
+def part_inside(box: Box, region: Box) -> float:
+    """The share of a box that lies in a region."""
+    wide = min(box[2], region[2]) - max(box[0], region[0])
+    high = min(box[3], region[3]) - max(box[1], region[1])
+    return max(0.0, wide) * max(0.0, high) / ((box[2] - box[0]) * (box[3] - box[1]))
 
 
 def overlap(one: Box, other: Box) -> float:

@@ -6,7 +6,7 @@ detector's, or the labels themselves made worse: trembling, some missing, hidden
 """
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -19,10 +19,11 @@ from rich import box as lines
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks.track_figures import TrackFigures, TrackScore
+from benchmarks.track_figures import TrackFigures, TrackScore, part_inside
 from pipeline.arrays import Frame
 from pipeline.errors import EvaluationError
 from pipeline.people.geometry import Box
+from pipeline.people.regions import Seen, create
 from pipeline.people.tracks import Detections, Track, Tracker
 
 PROJECT = Path(__file__).resolve().parents[1]
@@ -90,6 +91,9 @@ class TracksResult:
     about: dict[str, Any]
     rates: dict[str, dict[str, TrackFigures]]
     """The names of the last are the pieces', and ``all``."""
+    shown: dict[str, list[float]]
+    """By detections a second: the share of a person's box that the region of the track shows; the
+    mean, the lowest percentile and the least."""
 
 
 def read_labels() -> Labels:
@@ -137,7 +141,7 @@ def worsened(labels: Labels, piece: Piece, seed: int) -> Find:
         for person, box in people.items():
             others = [one for name, one in people.items() if name != person and one[3] > box[3]]
             chance, score, noise = rng.random(), rng.uniform(0.3, 0.95), rng.normal(0, NOISE, 4)
-            if chance < MISSING or any(_hidden(box, other) for other in others):
+            if chance < MISSING or any(part_inside(box, other) > HIDDEN for other in others):
                 continue
             high = box[3] - box[1]
             sides = np.array([high / labels.aspect * 0.6, high] * 2)
@@ -145,13 +149,6 @@ def worsened(labels: Labels, piece: Piece, seed: int) -> Find:
         return np.array(found, np.float32).reshape(-1, 5)
 
     return find
-
-
-def _hidden(box: Box, other: Box) -> bool:
-    wide = min(box[2], other[2]) - max(box[0], other[0])
-    high = min(box[3], other[3]) - max(box[1], other[1])
-    area = (box[2] - box[0]) * (box[3] - box[1])
-    return max(0.0, wide) * max(0.0, high) > HIDDEN * area
 
 
 def tracked(
@@ -162,20 +159,29 @@ def tracked(
     first, last = piece.span
     apart = labels.fps // rate_hz
     for number in range(max(0, first - BEFORE_S * labels.fps), last + 1):
-        time_ns = BEGIN_NS + number * 10**9 // labels.fps
+        time_ns = _time_ns(labels, number)
         if (number - first) % apart == 0:
             yield number, tracker.update(find(number), time_ns)
         else:
             yield number, tracker.predict(time_ns)
 
 
-def score(labels: Labels, piece: Piece, find: Find, rate_hz: int, into: TrackScore) -> None:
-    """Count the labelled frames of a piece."""
+def _time_ns(labels: Labels, number: int) -> int:
+    return BEGIN_NS + number * 10**9 // labels.fps
+
+
+def score(labels: Labels, piece: Piece, find: Find, rate_hz: int, into: TrackScore) -> list[float]:
+    """Count the labelled frames of a piece; what share of each person found the region shows."""
+    finder, shown = create("person", labels.aspect), []
     for number, tracks in tracked(labels, piece, find, rate_hz):
+        # Names of two pieces mustn't be one name's.
+        named = [replace(track, name=f"{piece.name} {track.name}") for track in tracks]
+        regions = finder.find(Seen(_time_ns(labels, number), tracks=named))
         if str(number) in piece.frames:
-            # Names of two pieces mustn't be one name's.
-            names = {f"{piece.name} {track.name}": track.box for track in tracks}
-            into.frame(labels.people(piece, number), names)
+            people = labels.people(piece, number)
+            pairs = into.frame(people, {track.name: track.box for track in named})
+            shown += [part_inside(people[person], regions[name]) for person, name in pairs.items()]
+    return shown
 
 
 def measure(
@@ -197,18 +203,22 @@ def measure(
         frames = read_frames(video, list(_numbers(labels)))
     seen = detector(frames) if detections == "detector" else None
     rates: dict[str, dict[str, TrackFigures]] = {}
+    shown: dict[str, list[float]] = {}
     for rate_hz in RATES_HZ:
-        whole, row = TrackScore(), {}
+        whole, row, parts = TrackScore(), {}, list[float]()
         for piece in labels.pieces:
-            alone = TrackScore()
-            for into in (alone, whole):
-                score(labels, piece, seen or worsened(labels, piece, 0), rate_hz, into)
+            alone, find = TrackScore(), seen or worsened(labels, piece, 0)
+            score(labels, piece, find, rate_hz, alone)
+            parts += score(labels, piece, find, rate_hz, whole)
             row[piece.name] = alone.figures()
         rates[str(rate_hz)] = {**row, "all": whole.figures()}
+        shown[str(rate_hz)] = [float(np.mean(parts)), float(np.quantile(parts, 0.01)), min(parts)]
     if drawing is not None:
         piece = labels.pieces[0]
         draw(labels, piece, frames, seen or worsened(labels, piece, 0), drawing)
-    return TracksResult(about={"detections": detections, "video": labels.video}, rates=rates)
+    return TracksResult(
+        about={"detections": detections, "video": labels.video}, rates=rates, shown=shown
+    )
 
 
 def _numbers(labels: Labels) -> Iterator[int]:
@@ -226,7 +236,8 @@ def draw(labels: Labels, piece: Piece, frames: dict[int, Frame], find: Find, pat
     hues = np.linspace(0, 180, len(names), endpoint=False)
     colours = {name: _colour(hue) for name, hue in zip(names, hues, strict=True)}
     number, last = steps[-1]
-    picture = frames[number].copy()
+    # In gray the colours of the tracks are easier to tell, and the file is smaller.
+    picture = np.repeat(cv2.cvtColor(frames[number], cv2.COLOR_BGR2GRAY)[:, :, None], 3, axis=2)
     size = np.array(labels.size)
     for name in names:
         feet = [
@@ -242,7 +253,7 @@ def draw(labels: Labels, piece: Piece, frames: dict[int, Frame], find: Find, pat
         x0, y0, x1, y1 = (int(side) for side in corners)
         cv2.rectangle(picture, (x0, y0), (x1, y1), colours[track.name], 2, cv2.LINE_AA)
         cv2.putText(picture, track.name, (x0, y0 - 4), 0, 0.6, colours[track.name], 2, cv2.LINE_AA)
-    if not cv2.imwrite(str(path), picture):
+    if not cv2.imwrite(str(path), picture, [cv2.IMWRITE_PNG_COMPRESSION, 9]):
         raise EvaluationError(f"{path}: can't be written")
 
 
@@ -272,3 +283,8 @@ def show(result: TracksResult) -> None:
             shares = (one.names, one.accuracy, one.association)
             table.add_row(rate, piece, *map(str, counts), *(f"{share:.2f}" for share in shares))
     Console().print(table)
+    for rate, (mean, low, least) in result.shown.items():
+        Console().print(
+            f"{rate} detections/s: regions show {mean:.1%} of a person's box in the mean, "
+            f"{low:.0%} at the lowest percentile, {least:.0%} at least"
+        )
