@@ -32,6 +32,9 @@ _DUPLICATE = 0.5
 """A new box that another person's box covers by more than this begins no track."""
 _LEFT = 0.3
 """A track that isn't seen has left when less than this of its box is in the picture."""
+_BORDER, _PATIENCE_AT_BORDER = 0.01, 0.6
+"""Within so much of the border, in picture heights, a track ends in this share of the time: whoever
+isn't seen there has most likely left, and what is left of the box says little about the way."""
 _CANDIDATES = 64
 """Detections and unannounced tracks beyond this number are noise; the surest stay."""
 
@@ -246,10 +249,12 @@ class Tracker:
     def _gone(self, person: _Person) -> bool:
         if person.unseen_ns == 0:
             return False
-        box = np.array([person.motion.corners()])
-        picture = np.array([0, 0, self._aspect, 1.0])
-        left = covered(box[0], picture[np.newaxis]) < _LEFT
-        return person.unseen_ns >= self._unseen_ns or left
+        x0, y0, x1, y1 = person.motion.corners()
+        picture = np.array([[0, 0, self._aspect, 1.0]])
+        left = covered(np.array([x0, y0, x1, y1]), picture) < _LEFT
+        at_border = min(x0, y0, self._aspect - x1, 1 - y1) < _BORDER
+        patience = _PATIENCE_AT_BORDER if at_border else 1.0
+        return left or person.unseen_ns >= patience * self._unseen_ns
 
     def _announce(self, time_ns: int) -> None:
         after_ns = time_ns - self._within_ns
