@@ -36,6 +36,10 @@ BENCHMARKS = {
     "flow": Benchmark(
         "Optical flow: error on the Middlebury pairs and CPU time on one core.", one_line=True
     ),
+    "people": Benchmark(
+        "The person detector: recall and false boxes on labelled frames, time on one core.",
+        one_line=True,
+    ),
     "ring": Benchmark(
         "The frame ring under load: one writer, four readers, every read checked.", one_line=True
     ),

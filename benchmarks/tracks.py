@@ -22,9 +22,10 @@ from rich.table import Table
 from benchmarks.track_figures import TrackFigures, TrackScore, part_inside
 from pipeline.arrays import Frame
 from pipeline.errors import EvaluationError
+from pipeline.people.detector import PersonDetector
 from pipeline.people.geometry import Box
 from pipeline.people.regions import Seen, create
-from pipeline.people.tracks import Detections, Track, Tracker
+from pipeline.people.tracks import Detections, Track, Tracker, TrackRules
 
 PROJECT = Path(__file__).resolve().parents[1]
 LABELS = PROJECT / "tests" / "people" / "vtest_tracks.json"
@@ -115,12 +116,9 @@ def read_frames(path: Path, wanted: Sequence[int]) -> dict[int, Frame]:
     return kept
 
 
-def detector(frames: dict[int, Frame]) -> Find:
+def detector(frames: dict[int, Frame], side: int | None) -> Find:
     """The shipped detector on these frames; each is looked at once."""
-    # Only this needs the network.
-    from pipeline.people.detector import PersonDetector
-
-    look = PersonDetector(score=0.3)
+    look = PersonDetector(score=TrackRules().faint, side=side)
     known: dict[int, Detections] = {}
 
     def find(number: int) -> Detections:
@@ -189,6 +187,9 @@ def measure(
         Literal["detector", "labels"],
         typer.Option(help="the shipped detector's, or the labels made worse"),
     ] = "detector",
+    side: Annotated[
+        int | None, typer.Option(help="longer side of the detector's input; by default its own")
+    ] = None,
     video: Annotated[Path, typer.Option(help="vtest.avi, from Debian's opencv-doc")] = VIDEO,
     drawing: Annotated[
         Path | None, typer.Option(help="PNG of the tracks of one piece, drawn over a frame")
@@ -201,7 +202,7 @@ def measure(
         if not video.exists():
             raise EvaluationError(f"{video}: no such file; it is in Debian's opencv-doc")
         frames = read_frames(video, list(_numbers(labels)))
-    seen = detector(frames) if detections == "detector" else None
+    seen = detector(frames, side) if detections == "detector" else None
     rates: dict[str, dict[str, TrackFigures]] = {}
     shown: dict[str, list[float]] = {}
     for rate_hz in RATES_HZ:
@@ -217,7 +218,7 @@ def measure(
         piece = labels.pieces[0]
         draw(labels, piece, frames, seen or worsened(labels, piece, 0), drawing)
     return TracksResult(
-        about={"detections": detections, "video": labels.video}, rates=rates, shown=shown
+        about={"detections": detections, "side": side, "video": labels.video}, rates=rates, shown=shown
     )
 
 

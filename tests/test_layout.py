@@ -101,6 +101,7 @@ ROOMS = (
     ("people",),
     ("sources", "flow", "transport"),
     ("model",),
+    ("pictures",),
     ("clock", "errors", "arrays", "program"),
 )
 """The rooms of ``pipeline/`` from the top down. A room imports itself and what stands below it;

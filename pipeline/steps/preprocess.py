@@ -9,16 +9,11 @@ from typing import Protocol
 
 import cv2
 import numpy as np
-import numpy.typing as npt
 
 from pipeline.arrays import Frame, Gray, QuantisedFlow, is_planar, picture_size, planes
 from pipeline.flow.base import FlowMethod, quantise
 from pipeline.model.pack import SpatialContract, TemporalContract
-
-# Limited range to full range: Y from 16..235, U and V from 16..240 around 128 (BT.601).
-_LEVELS = np.arange(256, dtype=np.float32)
-_FULL_LUMA = np.clip(np.rint((_LEVELS - 16) * (255 / 219)), 0, 255).astype(np.uint8)
-_FULL_CHROMA = np.clip(np.rint((_LEVELS - 128) * (255 / 224) + 128), 0, 255).astype(np.uint8)
+from pipeline.pictures import FULL_LUMA, check_frame, resized, small_bgr
 
 
 class SpatialInputs(Protocol):
@@ -35,48 +30,14 @@ class TemporalInputs(Protocol):
     def temporal(self) -> TemporalContract: ...
 
 
-def _check_frame(frame: Frame) -> None:
-    bgr_or_planar = frame.ndim == 3 and frame.shape[2] in (1, 3)
-    if not bgr_or_planar or frame.dtype != np.uint8:
-        raise ValueError(
-            "a frame must be (height, width, 3) uint8 BGR or (height * 3/2, width, 1) uint8 "
-            f"planes, got {frame.shape} {frame.dtype}"
-        )
-
-
-def _resize(image: npt.NDArray[np.uint8], size: tuple[int, int]) -> npt.NDArray[np.uint8]:
-    # ``size`` is (height, width); OpenCV takes (width, height).
-    resized = cv2.resize(image, (size[1], size[0]), interpolation=cv2.INTER_AREA)
-    return np.asarray(resized, np.uint8)
-
-
-def small_bgr(frame: Frame, size: tuple[int, int]) -> Frame:
-    """A frame of either form in ``size`` (h, w), as (h, w, 3) uint8 BGR.
-
-    Planes are made small first: the conversion then has fewer pixels to read, and no picture of
-    full size is made.
-    """
-    if not is_planar(frame):
-        return _resize(frame, size)
-    luma, blue, red = (_resize(plane, size) for plane in planes(frame))
-    full = cv2.merge(
-        (
-            cv2.LUT(luma, _FULL_LUMA),
-            cv2.LUT(red, _FULL_CHROMA),
-            cv2.LUT(blue, _FULL_CHROMA),
-        )
-    )
-    return np.asarray(cv2.cvtColor(full, cv2.COLOR_YCrCb2BGR), np.uint8)
-
-
 def alike(frame: Frame, shape: tuple[int, ...]) -> Frame:
     """A frame in the size and the form of a frame of ``shape``."""
     height, width = picture_size(shape)
     if is_planar(frame) and shape[2] == 1:
-        resized = np.empty(shape, np.uint8)
-        for source, place in zip(planes(frame), planes(resized), strict=True):
-            place[:] = _resize(source, (place.shape[0], place.shape[1]))
-        return resized
+        small = np.empty(shape, np.uint8)
+        for source, place in zip(planes(frame), planes(small), strict=True):
+            place[:] = resized(source, (place.shape[0], place.shape[1]))
+        return small
     bgr = small_bgr(frame, (height, width))
     if shape[2] == 3:
         return bgr
@@ -90,7 +51,7 @@ def spatial_input(frame: Frame, contract: SpatialInputs) -> Frame:
     uint8 BGR of ``contract.spatial.size``: the whole frame, not a crop. Raises ValueError for
     other arrays.
     """
-    _check_frame(frame)
+    check_frame(frame)
     return small_bgr(frame, contract.spatial.size)
 
 
@@ -100,12 +61,12 @@ def gray_for_flow(frame: Frame, contract: TemporalInputs) -> Gray:
     ``frame`` has any size and either form; of planes only luma is read. The result is (fh, fw)
     uint8 of ``contract.temporal.flow_size``. Raises ValueError for other arrays.
     """
-    _check_frame(frame)
+    check_frame(frame)
     size = contract.temporal.flow_size
     if is_planar(frame):
-        return np.asarray(cv2.LUT(_resize(planes(frame)[0], size), _FULL_LUMA), np.uint8)
+        return np.asarray(cv2.LUT(resized(planes(frame)[0], size), FULL_LUMA), np.uint8)
     # Resize first: the conversion then has fewer pixels to read.
-    return np.asarray(cv2.cvtColor(_resize(frame, size), cv2.COLOR_BGR2GRAY), np.uint8)
+    return np.asarray(cv2.cvtColor(resized(frame, size), cv2.COLOR_BGR2GRAY), np.uint8)
 
 
 def flow_input(

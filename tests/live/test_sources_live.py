@@ -18,13 +18,13 @@ import pytest
 from pipeline.arrays import planar_shape
 from pipeline.clock import NS_PER_S, SystemClock
 from pipeline.errors import SourceError
+from pipeline.pictures import small_bgr
 from pipeline.sources import (
     Grab,
     Source,
     SourceOptions,
     create,
 )
-from pipeline.steps.preprocess import small_bgr
 from testbed.cameras import (
     Server,
     has_rtsp_server,

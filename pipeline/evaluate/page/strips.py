@@ -14,9 +14,9 @@ from pipeline.evaluate.page.flow_colour import flow_colours
 from pipeline.flow import create
 from pipeline.flow.base import dequantise
 from pipeline.model.pack import Contract
+from pipeline.pictures import small_bgr
 from pipeline.sources import Grab
 from pipeline.steps.follow import CameraFollower, TimedFrame
-from pipeline.steps.preprocess import small_bgr
 from pipeline.steps.sampling import Steps
 
 CELLS = 8

@@ -14,8 +14,8 @@ from pipeline.arrays import Frame, is_planar, picture_size
 from pipeline.clock import NS_PER_MS
 from pipeline.errors import SourceError
 from pipeline.evaluate.recogniser import file_frames
+from pipeline.pictures import small_bgr
 from pipeline.sources import Source, SourceOptions, create
-from pipeline.steps.preprocess import small_bgr
 from testbed.clock import HandClock
 from testbed.video_files import grays, write_video
 from training.data import video_frames

@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 from pipeline.arrays import Frame, picture_size, planar_shape
 from pipeline.clock import NS_PER_MS, NS_PER_S
 from pipeline.errors import SourceError
+from pipeline.pictures import small_bgr
 from pipeline.sources import (
     Grab,
     Source,
@@ -27,7 +28,6 @@ from pipeline.sources import (
 from pipeline.sources.base import Pacer
 from pipeline.sources.demo import DemoScene
 from pipeline.sources.image_folder import natural_key
-from pipeline.steps.preprocess import small_bgr
 from testbed.clock import HandClock
 
 LOSSLESS = SourceOptions(realtime=False)

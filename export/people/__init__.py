@@ -1,0 +1,1 @@
+"""The person detector: from a published TensorFlow.js graph to ``models/people``."""
