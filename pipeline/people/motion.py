@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from pipeline.people.geometry import Box, Boxes
 
-_PLACE = 0.045
+_PLACE = 0.07
 """Standard deviation of a detection's centre, in sizes of the person."""
 _SIDES = 0.12
 """The same of its width and its height: arms, legs and hidden parts."""

@@ -22,13 +22,13 @@ from pipeline.people.motion import Motion, surprises
 Detections = npt.NDArray[np.float32]
 """(n, 5) float32: x0, y0, x1, y1 in 0..1 of the picture, and a score in 0..1."""
 
-_FARTHEST = 12.0
+_FARTHEST = 14.0
 """Squared distance in standard deviations beyond which a detection is no track's."""
-_FARTHEST_FAINT = 3.0
+_FARTHEST_FAINT = 2.0
 """The same for a faint detection, which is often a part of somebody or nothing at all."""
 _ALONE = 25.0
 """What it costs to leave a track without a detection, on the scale of :func:`surprises`."""
-_DUPLICATE = 0.5
+_DUPLICATE = 0.3
 """A new box that another person's box covers by more than this begins no track."""
 _LEFT = 0.3
 """A track that isn't seen has left when less than this of its box is in the picture."""
