@@ -218,7 +218,9 @@ def measure(
         piece = labels.pieces[0]
         draw(labels, piece, frames, seen or worsened(labels, piece, 0), drawing)
     return TracksResult(
-        about={"detections": detections, "side": side, "video": labels.video}, rates=rates, shown=shown
+        about={"detections": detections, "side": side, "video": labels.video},
+        rates=rates,
+        shown=shown,
     )
 
 
