@@ -80,6 +80,12 @@ BENCHMARKS = {
         picture="the figures",
     ),
     "replay": Benchmark("Events per second that a client receives when it asks for missed ones."),
+    "tracks": Benchmark(
+        "Tracks of people on labelled pieces of vtest.avi: identity switches and fragments."
+    ),
+    "regions": Benchmark(
+        "Regions that follow people: false flow in a trembling box, and how a walker is kept."
+    ),
     "rtsp": Benchmark("Two real RTSP cameras, TCP and UDP: memory, files, drops, latency."),
 }
 """Command → its row. The command ``NAME`` is the module ``benchmarks.NAME``."""

@@ -11,7 +11,8 @@ import numpy.typing as npt
 
 from pipeline.arrays import Frame
 from pipeline.errors import EvaluationError
-from pipeline.people.decoding import People, overlaps
+from pipeline.people.decoding import People
+from pipeline.people.geometry import overlaps
 
 Floats = npt.NDArray[np.float32]
 

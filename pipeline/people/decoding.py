@@ -9,6 +9,7 @@ from functools import lru_cache
 import numpy as np
 import numpy.typing as npt
 
+from pipeline.people.geometry import overlaps
 from pipeline.people.letterbox import Boxes, Floats, Letterbox
 
 People = npt.NDArray[np.float32]
@@ -49,17 +50,6 @@ def decoded(sides: Floats, grid: Floats) -> Boxes:
     centres = np.tile(grid[:, :2], 2)  # x y x y
     signs = np.asarray([-1, -1, 1, 1], np.float32)
     return np.asarray(centres + signs * distances, np.float32)
-
-
-def overlaps(one: Boxes, others: Boxes) -> Floats:
-    """Intersection over union of each of ``one`` (n, 4) with each of ``others`` (m, 4): (n, m)."""
-    low = np.maximum(one[:, None, :2], others[None, :, :2])
-    high = np.minimum(one[:, None, 2:], others[None, :, 2:])
-    shared = np.clip(high - low, 0, None).prod(axis=2)
-    areas = [np.clip(boxes[:, 2:] - boxes[:, :2], 0, None).prod(axis=1) for boxes in (one, others)]
-    union = areas[0][:, None] + areas[1][None, :] - shared
-    np.divide(shared, union, out=shared, where=union > 0)
-    return np.asarray(shared, np.float32)
 
 
 def suppressed(boxes: Boxes, scores: Floats, overlap: float) -> list[int]:

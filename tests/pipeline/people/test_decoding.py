@@ -11,9 +11,9 @@ from pipeline.people.decoding import (
     cells,
     decoded,
     found_people,
-    overlaps,
     suppressed,
 )
+from pipeline.people.geometry import overlaps
 from pipeline.people.letterbox import Boxes, Floats, Letterbox
 
 STRIDES, BINS = (8, 16, 32), 11

@@ -14,8 +14,8 @@ from pipeline.arrays import Frame
 from pipeline.errors import PackError
 from pipeline.model.pack import file_sha256
 from pipeline.people.contract import CONTRACT_FILE, NETWORK_FILE, load_contract
-from pipeline.people.decoding import overlaps
 from pipeline.people.detector import SHIPPED, PersonDetector
+from pipeline.people.geometry import overlaps
 from tests.structure import PROJECT
 
 DATA = os.environ.get("TWO_STREAM_DATA")
