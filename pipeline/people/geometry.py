@@ -48,7 +48,7 @@ def overlaps(
     """Intersection over union of each of ``one`` (n, 4) with each of ``others`` (m, 4): (n, m)."""
     both = shared(one, others)
     union = areas(one)[:, np.newaxis] + areas(others)[np.newaxis] - both
-    return np.divide(both, union, out=both, where=union > 0)
+    return np.asarray(np.divide(both, union, out=both, where=union > 0))
 
 
 def shared(
