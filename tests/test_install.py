@@ -227,14 +227,18 @@ def test_the_wheel_says_what_it_needs(wheel: Path, tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_every_module_of_the_wheel_can_be_imported(wheel: Path, tmp_path: Path) -> None:
-    """With the packages of the extras, which are here; the installation below has none of them."""
+    """With the packages of the extras, which are here; the installation below has none of them.
+
+    Only TensorFlow isn't: it would take half a gigabyte for the conversion of one network.
+    """
     with zipfile.ZipFile(wheel) as archive:
         archive.extractall(tmp_path)
     program = """
 import importlib, pkgutil, sys, two_stream
 names = [one.name for one in pkgutil.walk_packages(two_stream.__path__, "two_stream.")]
 for name in names:
-    importlib.import_module(name)
+    if name != "two_stream.export.people.tensorflowjs":
+        importlib.import_module(name)
 ours = {name.partition(".")[0] for name in sys.modules} & {"pipeline", "training", "export"}
 print(len(names), sorted(ours))
 """

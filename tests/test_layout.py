@@ -1,6 +1,8 @@
 """The layout that the design promises, read from the source itself."""
 
 import ast
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -204,3 +206,14 @@ def test_nothing_blind_catches_everything_but_where_it_is_said_why() -> None:
         "pipeline/stages/step_stage.py",
         "pipeline/stages/quarantine.py",
     }
+
+
+@pytest.mark.slow
+def test_the_supervisor_loads_nothing_that_only_stages_need() -> None:
+    """It lives as long as the run, and every stage's start waits for it."""
+    program = "import pipeline.run.command_line, sys; print(*sys.modules)"
+    done = subprocess.run(
+        [sys.executable, "-c", program], cwd=PROJECT, capture_output=True, text=True, check=True
+    )
+    loaded = set(done.stdout.split())
+    assert not loaded & {"cv2", "onnxruntime", "av", "asyncio", "onnx", "torch", "matplotlib"}

@@ -1,6 +1,7 @@
 """The card of the person detector: what it is, where it is from, how good it is."""
 
 from pipeline.people.contract import PeopleContract
+from pipeline.program import command
 
 CARD_FILE = "MODEL_CARD.md"
 
@@ -38,7 +39,7 @@ def model_card(contract: PeopleContract) -> str:
         "",
         "```sh",
         "pip install 'two-stream[people]'",
-        "python -m export people --out models/people --data DATA \\",
+        f"{command('export')} people --out models/people --data DATA \\",
         "    --labels tests/people/labels.json",
         "```",
     ]

@@ -38,7 +38,8 @@ def people(
     try:
         with needs_extra("people", PACKAGES):
             from export.people.run import Order, run
-        run(Order(out, data, labels, package, side, float32))
+
+            run(Order(out, data, labels, package, side, float32))
     except TwoStreamError as error:
         typer.echo(f"error: {error}", err=True)
         raise typer.Exit(error.exit_code) from None

@@ -17,7 +17,6 @@ from export.people import package, surgery
 from export.people.card import CARD_FILE, model_card
 from export.people.labelled import Labelled, figures_by_set, frame_of, pictures, read_labels
 from export.people.quantised import to_int8
-from export.people.tensorflowjs import to_onnx
 from pipeline.arrays import Frame
 from pipeline.errors import EvaluationError
 from pipeline.model.pack import bytes_sha256
@@ -62,6 +61,9 @@ def run(order: Order) -> PeopleContract:
     labels = read_labels(order.labels) if order.labels else []
     with tempfile.TemporaryDirectory() as scratch:
         source = package.verified(_folder(order.package, Path(scratch)))
+        # Only here: most installations have no TensorFlow.
+        from export.people.tensorflowjs import to_onnx
+
         model = for_people(to_onnx(source / package.GRAPH))
         if not order.float32:
             frames = calibration_frames(order.data, labels)

@@ -9,7 +9,7 @@ import onnx
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # TensorFlow reports on every start
 
-import tensorflow as tf
+import tensorflow as tf  # only the extra has it: nothing but the conversion imports this module
 import tf2onnx
 from google.protobuf import json_format
 

@@ -5,7 +5,7 @@ from collections.abc import Iterator, Sequence
 from pipeline.config import Config
 from pipeline.config.hours import DAYS
 from pipeline.config.rules import LabelRule, rules_of
-from pipeline.steps.ignore_mask import covered
+from pipeline.steps.polygons import Polygon
 
 Row = tuple[str, str]
 NEARLY_ALL = 0.99
@@ -17,9 +17,9 @@ def masks_and_zones(config: Config) -> Iterator[Row]:
     for name, camera in config.cameras.items():
         if camera.ignore:
             count = f"{len(camera.ignore)} polygon{'' if len(camera.ignore) == 1 else 's'}"
-            yield f"ignore {name}", f"{count}: {percent(covered(camera.ignore))} of the picture"
+            yield f"ignore {name}", f"{count}: {percent(_covered(camera.ignore))} of the picture"
         if camera.zones:
-            parts = [f"{zone} {percent(covered([p]))}" for zone, p in camera.zones.items()]
+            parts = [f"{zone} {percent(_covered([p]))}" for zone, p in camera.zones.items()]
             yield f"zones {name}", ", ".join(parts)
 
 
@@ -67,7 +67,7 @@ def percent(share: float) -> str:
 def without_effect(config: Config) -> Iterator[str]:
     """Warnings: what is set and does nothing, or leaves nothing to do."""
     for name, camera in config.cameras.items():
-        if covered(camera.ignore) > NEARLY_ALL:
+        if _covered(camera.ignore) > NEARLY_ALL:
             yield f"cameras.{name}.ignore: it covers the whole picture, so nothing can be seen"
         if camera.zones:
             yield f"cameras.{name}.zones: without effect; no rule can ask for a zone yet"
@@ -79,3 +79,10 @@ def without_effect(config: Config) -> Iterator[str]:
             "events.rules: hours go by the time of day at which a lossless run is made, "
             "so another run may give other events"
         )
+
+
+def _covered(polygons: Sequence[Polygon]) -> float:
+    # Only here: it imports OpenCV, which the supervisor's process can do without.
+    from pipeline.steps.ignore_mask import covered
+
+    return covered(polygons)
