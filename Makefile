@@ -27,9 +27,10 @@ types: $(VENV)/.development
 quick: $(VENV)/.development
 	$(BIN)/python -m pytest -q -m "not slow" -n 2 --dist loadfile $(ARGS)
 
-# Two workers; a file's tests stay together, because they share what they have made.
+# Three workers on two cores, because tests wait for processes and cameras a third of the time. A
+# file's tests stay together: they share what they have made.
 tests: $(VENV)/.development
-	$(BIN)/python -m pytest --durations=20 -n 2 --dist loadfile $(ARGS)
+	$(BIN)/python -m pytest --durations=20 -n 3 --dist loadfile $(ARGS)
 
 # What is generated from the code: the config's schema, the public records, the map of modules.
 schema: $(VENV)/.runtime

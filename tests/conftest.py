@@ -19,8 +19,10 @@ def _note_process(event: str, _arguments: tuple[object, ...]) -> None:
 sys.addaudithook(_note_process)
 
 
-# Under nohup SIGHUP is ignored, by all that the tests start as well; some test what it does.
+# Under nohup SIGHUP is ignored, and SIGINT in a script's background, by all that the tests start as
+# well; some test what they do.
 signal.signal(signal.SIGHUP, signal.SIG_DFL)
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

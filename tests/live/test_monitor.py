@@ -103,7 +103,7 @@ def test_ready_while_a_camera_is_up(scratch: Path, tiny: Path, panning: Path, pa
         events = pages.values("events_total")
         assert events.keys() == before.keys()
         assert {key for key, count in events.items() if count} == {
-            (h.body["camera"], h.body["label"]) for h in starts
+            (h.body["camera"], h.body["label"], "tiny") for h in starts
         }
         assert sum(events.values()) == len(starts)
         scored = pages.values("score_latency_seconds_count")

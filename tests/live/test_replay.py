@@ -97,7 +97,7 @@ def test_another_pack_is_refused_and_another_decision_told(
     assert refused.returncode == 2
     assert "is not the pack of the recording, tiny 1.0.0" in refused.stderr
     about = json.loads((record / "recording.json").read_text())
-    about["thresholds"]["left"]["start"] = 0.99
+    about["packs"][0]["thresholds"]["left"]["start"] = 0.99
     (record / "recording.json").write_text(json.dumps(about))
     differs = replay(record)
     assert differs.returncode == 1

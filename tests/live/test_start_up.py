@@ -411,9 +411,8 @@ def test_an_installation_that_is_broken_is_said_once_and_not_tried_again(
     )
     path = f"{scratch / 'broken'}{os.pathsep}{os.environ.get('PYTHONPATH', '')}"
     with PipelineRun(scratch, settings(tiny, panning), environment={"PYTHONPATH": path}) as run:
-        assert run.process.wait(60) == 4
+        assert run.process.wait(60) == 2
         log = run.log()
-    assert re.search(r"stopped by an unexpected error: ImportError: no such library \(onnx", log)
-    assert "it can't start" in log
+    assert len(re.findall(r"ERROR .*a library can't be loaded: no such library; ", log)) == 1
     assert "restarting" not in log
     assert "Traceback" not in log
