@@ -67,7 +67,7 @@ def percent(share: float) -> str:
 def without_effect(config: Config) -> Iterator[str]:
     """Warnings: what is set and does nothing, or leaves nothing to do."""
     for name, camera in config.cameras.items():
-        if _covered(camera.ignore) > NEARLY_ALL:
+        if camera.ignore and _covered(camera.ignore) > NEARLY_ALL:
             yield f"cameras.{name}.ignore: it covers the whole picture, so nothing can be seen"
         if camera.zones:
             yield f"cameras.{name}.zones: without effect; no rule can ask for a zone yet"
