@@ -28,6 +28,7 @@ from testbed.video_files import as_h264
 FPS, SIZE = 30, (240, 320)
 NEAR_S = 1.2
 """An event of the bad line belongs to one of the good line that began this near to it."""
+FAR_S, FURTHEST = 20.0, 20
 WHOLE_S = 0.6
 """A fault of the line costs the events that began within this time of it."""
 
@@ -54,6 +55,9 @@ class Result:
     cuts: int
     memory_mb: tuple[float, float]
     """Of all processes, after the first minute and at the end."""
+    furthest: list[tuple[float, float, float]]
+    """The events of the bad line that began furthest from a counterpart, or had none within
+    :data:`FAR_S` (then that): seconds since the beginning, since the last cut, and apart."""
 
     @property
     def failed(self) -> bool:
@@ -163,6 +167,7 @@ def _compared(
         lumps=weather.lumps,
         cuts=len(weather.cuts),
         memory_mb=(round(memory[0], 1), round(memory[1], 1)),
+        furthest=_furthest([h for h in bad if clear(h.at)], known, weather, began),
     )
 
 
@@ -174,19 +179,36 @@ def _step(heard: Heard) -> int:
     return int(heard.body["window"]["last_step"])
 
 
+def _furthest(
+    bad: list[Heard], good: list[Heard], weather: Weather, began: float
+) -> list[tuple[float, float, float]]:
+    rows = []
+    for event in bad:
+        apart = _apart(event, good, FAR_S)
+        cut = max((end for _, end in weather.cuts if end < event.at), default=began)
+        shift = FAR_S if apart is None else -apart
+        rows.append((round(event.at - began, 1), round(event.at - cut, 1), round(shift, 2)))
+    return sorted(rows, key=lambda row: -abs(row[2]))[:FURTHEST]
+
+
 def _nearest(event: Heard, others: list[Heard]) -> float | None:
     """How much later the nearest event of the same label began; None if none is near."""
-
-    def began(heard: Heard) -> float:
-        return datetime.fromisoformat(heard.body["start_time"]).timestamp()
-
-    apart = [
-        began(other) - began(event)
-        for other in others
-        if other.body["label"] == event.body["label"] and abs(other.at - event.at) < 5
-    ]
-    nearest = min(apart, key=abs, default=None)
+    nearest = _apart(event, others, 5.0)
     return nearest if nearest is not None and abs(nearest) < NEAR_S else None
+
+
+def _apart(event: Heard, others: list[Heard], within_s: float) -> float | None:
+    """The same of those heard within some seconds of it, however far apart they began."""
+    apart = [
+        _began(other) - _began(event)
+        for other in others
+        if other.body["label"] == event.body["label"] and abs(other.at - event.at) < within_s
+    ]
+    return min(apart, key=abs, default=None)
+
+
+def _began(heard: Heard) -> float:
+    return datetime.fromisoformat(heard.body["start_time"]).timestamp()
 
 
 def show(result: Result) -> None:
@@ -209,3 +231,9 @@ def show(result: Result) -> None:
     for name, value in rows:
         table.add_row(name, str(value))
     Console().print(table)
+    worst = Table(title="The events of the bad line furthest from their counterparts")
+    for column in ("s since the beginning", "s since the last cut", "s later"):
+        worst.add_column(column, justify="right")
+    for row in result.furthest:
+        worst.add_row(*map(str, row))
+    Console().print(worst)
