@@ -1,4 +1,4 @@
-"""Masks, zones and rules in words, for ``--check``: what is looked at, and what is told when."""
+"""Masks, zones and rules in words, for ``--check``."""
 
 from collections.abc import Iterator, Sequence
 
