@@ -91,6 +91,11 @@ def step_hz(watches: Collection[Watch]) -> float:
     return max(watch.pack.contract.step_hz for watch in watches)
 
 
+def all_watches(watched: Watched) -> list[Watch]:
+    """The watches of all cameras, in the order of the cameras."""
+    return [watch for watches in watched.values() for watch in watches]
+
+
 def packs(watched: Watched) -> dict[str, ModelPack]:
     """All packs of a run, by their hash, in the order of the cameras that they watch."""
-    return {watch.pack.sha256: watch.pack for each in watched.values() for watch in each}
+    return {watch.pack.sha256: watch.pack for watch in all_watches(watched)}

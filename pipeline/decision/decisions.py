@@ -255,6 +255,18 @@ def batch_of(
     ]
 
 
+def decide_packs(
+    networks: Mapping[str, Run],
+    steps: Sequence[tuple[Iterable[CameraDecisions], DecidedStep]],
+    took_ns: int,
+    now_ns: Callable[[], int],
+    guard: Guard,
+) -> Iterator[Decided]:
+    """:func:`decide_batch` for each pack, by its hash in ``networks``, on the steps it takes."""
+    for sha256, run in networks.items():
+        yield from decide_batch(run, batch_of(sha256, steps), took_ns, now_ns, guard)
+
+
 def _trail(step: DecidedStep, took_ns: int, now_ns: int) -> tuple[Stamp, ...]:
     stamps = {
         stamp.stage: stamp

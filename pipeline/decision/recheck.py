@@ -11,7 +11,7 @@ from pathlib import Path
 
 import msgspec
 
-from pipeline.decision.decisions import CameraDecisions, batch_of, decide_batch
+from pipeline.decision.decisions import CameraDecisions, decide_packs
 from pipeline.decision.recording import (
     Advanced,
     ClockSet,
@@ -49,7 +49,9 @@ class Recheck:
 
     def __post_init__(self) -> None:
         about = self.recording.about
-        self._networks = {sha256: Network(pack, "fusion") for sha256, pack in self.packs.items()}
+        self._networks = {
+            sha256: Network(pack, "fusion").run for sha256, pack in self.packs.items()
+        }
         self._thresholds = {
             pack.sha256: {name: Threshold(**values) for name, values in pack.thresholds.items()}
             for pack in about.packs
@@ -132,10 +134,9 @@ class Recheck:
         batch = [(cameras[step.moment.camera], step) for step in steps]
         return [
             transition
-            for sha256, network in self._networks.items()
-            for decided in decide_batch(
-                network.run,
-                batch_of(sha256, batch),
+            for decided in decide_packs(
+                self._networks,
+                batch,
                 entry.took_ns,
                 lambda: entry.took_ns,
                 # The recorded run quarantined the camera.

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pipeline import topology
 from pipeline.clock import NS_PER_MS, NS_PER_S
 from pipeline.config.rules import rules_of
-from pipeline.decision.decisions import CameraDecisions, batch_of, decide_batch, thresholds
+from pipeline.decision.decisions import CameraDecisions, decide_packs, thresholds
 from pipeline.decision.recording import (
     About,
     RecordedCamera,
@@ -76,7 +76,7 @@ class Fusion:
         watched = topology.watched(context.config)
         packs = topology.packs(watched)
         self._networks = {
-            sha256: Network(pack, "fusion", runtime.threads, runtime.providers)
+            sha256: Network(pack, "fusion", runtime.threads, runtime.providers).run
             for sha256, pack in packs.items()
         }
         self._thresholds = {
@@ -234,17 +234,12 @@ class Fusion:
             counters[key("steps", step.moment.camera)] += 1
             if _is_one_stream(step):
                 counters[key("steps_one_stream", step.moment.camera)] += 1
-        for sha256, network in self._networks.items():
-            taking = batch_of(sha256, [(camera.decisions, step) for camera, step in batch])
-            if taking:
-                self._decide_by(network, taking, took_ns)
-
-    def _decide_by(
-        self, network: Network, batch: list[tuple[CameraDecisions, DecidedStep]], took_ns: int
-    ) -> None:
-        """Decide steps by one pack, and send what that changes."""
-        for decided in decide_batch(
-            network.run, batch, took_ns, self._context.clock.monotonic_ns, self._quarantine.guard
+        for decided in decide_packs(
+            self._networks,
+            [(camera.decisions, step) for camera, step in batch],
+            took_ns,
+            self._context.clock.monotonic_ns,
+            self._quarantine.guard,
         ):
             self._emit(decided.transitions)
             if decided.scored is None:

@@ -39,7 +39,7 @@ class Spatial(StepStage[FrameRef, dict[str, Frame]]):
         runtime = context.config.runtime
         watched = topology.watched(context.config)
         self._networks: dict[str, _Appearance] = {}
-        all_watches = [watch for watches in watched.values() for watch in watches]
+        all_watches = topology.all_watches(watched)
         names = network_names("spatial", all_watches)
         for watch in all_watches:
             if watch.spatial in self._networks:

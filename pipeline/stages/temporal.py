@@ -43,7 +43,7 @@ class Temporal(StepStage[FlowRef, dict[str, FlowStack]]):
         runtime = context.config.runtime
         watched = topology.watched(context.config)
         self._networks: dict[str, _Motion] = {}
-        all_watches = [watch for watches in watched.values() for watch in watches]
+        all_watches = topology.all_watches(watched)
         names = network_names("temporal", all_watches)
         for watch in all_watches:
             if watch.temporal in self._networks:

@@ -14,7 +14,7 @@ from typing import Literal
 
 from pipeline.decision.rule_filter import REASONS
 from pipeline.model.watch import network_names
-from pipeline.topology import StageSpec, Watched
+from pipeline.topology import StageSpec, Watched, all_watches
 from pipeline.transport.counters import key
 from pipeline.transport.topics import STAGES
 
@@ -68,7 +68,7 @@ class Known:
 
     @classmethod
     def of(cls, watched: Watched) -> "Known":
-        watches = [watch for each in watched.values() for watch in each]
+        watches = all_watches(watched)
         return cls(
             {
                 camera: {w.pack.contract.name: w.pack.contract.actions for w in each}
