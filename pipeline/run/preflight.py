@@ -32,6 +32,7 @@ from pipeline.errors import (
 )
 from pipeline.model.pack import NETWORKS, ModelPack
 from pipeline.model.watch import Watch
+from pipeline.people.contract import load_contract
 from pipeline.public.key_folder import KeyFolder
 from pipeline.run import rule_words
 from pipeline.sources.address import is_file, kind, parse, redact
@@ -70,6 +71,8 @@ def examine(config: Config, *, thorough: bool) -> Findings:
             found.watched = topology.watched(config, loaded=packs)
         except ConfigError as error:
             found.problems.append(error)
+    if found.watched is not None and topology.with_people(topology.routes(config, found.watched)):
+        found.problems += _raised(partial(load_contract, config.people.model))
     found.problems += _of_packs(config, list(packs.values()), thorough)
     found.problems += _of_endpoints(config)
     found.problems += _of_folders(config)
@@ -310,6 +313,9 @@ def summary(config: Config, watched: Watched) -> list[tuple[str, str]]:
         for name, camera in config.cameras.items()
     ]
     rows += rule_words.masks_and_zones(config)
+    if people := topology.with_people(topology.routes(config, watched)):
+        settings = config.people
+        rows.append(("people", f"looked for {settings.hz:g} times a second: {', '.join(people)}"))
     packs = list(topology.packs(watched).values())
     for pack in packs:
         contract = pack.contract

@@ -4,6 +4,7 @@ from collections.abc import Iterator, Sequence
 
 from pipeline.config import Config
 from pipeline.config.hours import DAYS
+from pipeline.config.paths import plain_key
 from pipeline.config.rules import LabelRule, rules_of
 from pipeline.steps.polygons import Polygon
 
@@ -45,6 +46,12 @@ def words(rule: LabelRule, wall_ns: int) -> str:
         parts = [f"{rule.hours} ({_now(rule, wall_ns)})"]
     if rule.cooldown_s:
         parts.append(f"at most one in {rule.cooldown_s:g} s")
+    if rule.needs_person:
+        parts.append("only with a person in the picture")
+    if rule.zones:
+        parts.append(f"only in {' or '.join(rule.zones)}")
+    if rule.min_size:
+        parts.append(f"only of a size of {percent(rule.min_size)} of the picture or more")
     return ", ".join(parts)
 
 
@@ -69,8 +76,12 @@ def without_effect(config: Config) -> Iterator[str]:
     for name, camera in config.cameras.items():
         if camera.ignore and _covered(camera.ignore) > NEARLY_ALL:
             yield f"cameras.{name}.ignore: it covers the whole picture, so nothing can be seen"
-        if camera.zones:
-            yield f"cameras.{name}.zones: without effect; no rule can ask for a zone yet"
+        for label, rule in rules_of(config, name).items():
+            if rule.zones and not set(rule.zones) & set(camera.zones):
+                yield (
+                    f"events.rules.{plain_key(label)}.zones: camera {name} has none of these "
+                    "zones, so no event of this label passes there"
+                )
     rules = [rule for name in config.cameras for rule in rules_of(config, name).values()]
     if not any(rule.hours for rule in rules) and config.events.timezone is not None:
         yield "events.timezone: without effect without hours in a rule"
