@@ -78,7 +78,7 @@ def examine(config: Config, *, thorough: bool) -> Findings:
     found.problems += _of_folders(config)
     if thorough or config.lossless:
         found.problems += _of_sources(config)
-    found.warnings += _without_effect(config)
+    found.warnings += _without_effect(config, found.watched)
     return found
 
 
@@ -260,8 +260,9 @@ def _missing(what: str) -> SourceError:
     return SourceError(what, kind="not_found", permanent=True)
 
 
-def _without_effect(config: Config) -> Iterator[str]:
+def _without_effect(config: Config, watched: Watched | None) -> Iterator[str]:
     """Keys that are set and do nothing."""
+    routes = {} if watched is None else topology.routes(config, watched)
     for name, camera in config.cameras.items():
         idle = sorted(camera.model_fields_set & keys_without_effect(camera))
         if idle:
@@ -269,7 +270,10 @@ def _without_effect(config: Config) -> Iterator[str]:
             yield f"cameras.{name}: {', '.join(idle)}: without effect for {what}"
     if "model" in config.model_fields_set and all(c.packs for c in config.cameras.values()):
         yield "model: without effect, because every camera names its packs"
-    yield from rule_words.without_effect(config)
+    regional = [name for name, route in routes.items() if route.flow_first]
+    yield from rule_words.without_effect(config, regional)
+    if "people" in config.model_fields_set and watched and not topology.with_people(routes):
+        yield "people: without effect; no pack or rule asks who is there"
     if config.flow.workers > len(config.cameras):
         yield (
             f"flow.workers: {config.flow.workers}, but no more are started than there are "

@@ -1,6 +1,6 @@
 """Masks, zones and rules in words, for ``--check``."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 
 from pipeline.config import Config
 from pipeline.config.hours import DAYS
@@ -71,12 +71,21 @@ def percent(share: float) -> str:
     return f"{100 * share:.0f} %" if share >= 0.01 else f"{100 * share:.2g} %"
 
 
-def without_effect(config: Config) -> Iterator[str]:
-    """Warnings: what is set and does nothing, or leaves nothing to do."""
+def without_effect(config: Config, regional: Collection[str] = ()) -> Iterator[str]:
+    """Warnings: what is set and does nothing, or leaves nothing to do.
+
+    ``regional`` are the cameras at which a pack looks at regions, so that events have a place.
+    """
     for name, camera in config.cameras.items():
         if camera.ignore and _covered(camera.ignore) > NEARLY_ALL:
             yield f"cameras.{name}.ignore: it covers the whole picture, so nothing can be seen"
-        for label, rule in rules_of(config, name).items():
+        ruled = rules_of(config, name)
+        if camera.zones and name not in regional and not any(r.zones for r in ruled.values()):
+            yield (
+                f"cameras.{name}.zones: without effect; no rule asks for a zone, and no pack looks "
+                "at people or at what moves"
+            )
+        for label, rule in ruled.items():
             if rule.zones and not set(rule.zones) & set(camera.zones):
                 yield (
                     f"events.rules.{plain_key(label)}.zones: camera {name} has none of these "
