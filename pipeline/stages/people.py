@@ -4,10 +4,10 @@ It passes on each step with the people in it. The detector works a few times a s
 while something moves; in between, tracks are predicted.
 """
 
-import logging
 from collections.abc import Sequence
 
 from pipeline import topology
+from pipeline.clock import NS_PER_S
 from pipeline.people.detector import PersonDetector
 from pipeline.people.looking import CameraPeople
 from pipeline.people.tracks import Track, TrackRules
@@ -20,7 +20,8 @@ from pipeline.transport.counters import key
 from pipeline.transport.frame_ring import FrameOverwritten
 from pipeline.transport.messages import FrameRef, PeopleCount, Person, Stamp
 
-log = logging.getLogger(__name__)
+REPEAT_S = 5.0
+"""A count is sent again after this long, for a publish that was restarted."""
 
 
 class People(StepStage[FrameRef, tuple[Person, ...]]):
@@ -44,7 +45,8 @@ class People(StepStage[FrameRef, tuple[Person, ...]]):
             )
             for turn, camera in enumerate(cameras)
         }
-        self._counts: dict[str, int] = {}
+        self._counted: dict[str, tuple[int, int]] = {}
+        """By camera: how many people were reported, and when."""
         self._status: Push | None = (
             context.bus.push(topics.STATUS) if context.config.publish.people else None
         )
@@ -78,9 +80,13 @@ class People(StepStage[FrameRef, tuple[Person, ...]]):
         # A name is used once: after a restart they go on from here.
         newest = max((person.next_number for person in self._people.values()), default=1)
         self._context.counters["people_named"] = newest - 1
-        if self._status is not None and self._counts.get(camera) != len(tracks):
-            self._counts[camera] = len(tracks)
-            self._status.send(PeopleCount(camera=camera, people=len(tracks)))
+        if self._status is None:
+            return
+        now_ns, count = self._context.clock.monotonic_ns(), len(tracks)
+        before, at_ns = self._counted.get(camera, (-1, 0))
+        if count != before or now_ns - at_ns > REPEAT_S * NS_PER_S:
+            self._counted[camera] = count, now_ns
+            self._status.send(PeopleCount(camera=camera, people=count))
 
     def finish(self, batch: list[tuple[FrameRef, tuple[Person, ...]]], took_ns: int) -> None:
         for ref, people in batch:

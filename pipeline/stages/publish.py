@@ -166,9 +166,10 @@ class Publish:
                 if status is not None and self._is_news(status):
                     self._send_status(status)
             elif isinstance(message, PeopleCount):
-                self._people[message.camera] = message.people
                 status = self._states.get(message.camera)
-                if status is not None:
+                changed = self._people.get(message.camera) != message.people
+                self._people[message.camera] = message.people
+                if status is not None and changed:
                     self._send_status(status)
 
     def _is_news(self, status: CameraStatus) -> bool:
@@ -196,7 +197,9 @@ class Publish:
         self._send(records.STATUS, self._camera_status(status))
 
     def _camera_status(self, status: CameraStatus) -> records.CameraStatus:
-        return self._wording.camera_status(status, self._people.get(status.camera, msgspec.UNSET))
+        """With the people in the picture, if they are counted and there is a picture."""
+        people = self._people.get(status.camera) if status.state == "online" else None
+        return self._wording.camera_status(status, msgspec.UNSET if people is None else people)
 
     def _send_pacing(self, pacing: Pacing) -> None:
         self._send(records.GOVERNOR_STATUS, self._wording.governor_status(pacing))
