@@ -29,7 +29,15 @@ import math
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    SerializerFunctionWrapHandler,
+    ValidationError,
+    model_serializer,
+    model_validator,
+)
 
 from pipeline.errors import PackError
 from pipeline.model.labels import Label, check_distinct
@@ -43,6 +51,8 @@ Pixels = Annotated[int, Field(ge=1, le=4096)]
 Size = Annotated[tuple[Pixels, Pixels], Field(description="(height, width) in pixels")]
 Score = Annotated[float, Field(ge=0.0, le=1.0)]
 Precision = Literal["float32", "float16", "int8"]
+View = Literal["frame", "moving", "person"]
+"""What a pack looks at: a row of ``pipeline.people.regions.VIEWS``."""
 
 
 class _Contract(BaseModel):
@@ -177,6 +187,9 @@ class Contract(_Contract):
     provenance: str = Field(description="what the weights were trained on, and its licence")
     labels: tuple[Label, ...] = Field(min_length=2)
     background: tuple[Label, ...] = Field(description="labels of no action, which start no event")
+    view: View = Field(
+        default="frame", description="the regions it looks at: frame, moving or person"
+    )
     step_hz: float = Field(gt=0, le=120)
     window: int = Field(ge=1, le=1024, description="T, steps in a window")
     feature_size: int = Field(ge=1, le=16384, description="d")
@@ -220,6 +233,16 @@ class Contract(_Contract):
     def threshold(self, label: str) -> Threshold:
         """The event thresholds of ``label``; the defaults where the pack sets none."""
         return self.thresholds.get(label, Threshold())
+
+    @model_serializer(mode="wrap")
+    def _frame_goes_without_saying(
+        self, serialise: SerializerFunctionWrapHandler
+    ) -> dict[str, Any]:
+        """A pack that looks at the whole frame has the contract that packs had before views."""
+        written: dict[str, Any] = serialise(self)
+        if written.get("view") == "frame":
+            del written["view"]
+        return written
 
     def metadata_json(self) -> str:
         """The contract as each ONNX file holds it: without the hashes of the files."""
