@@ -51,8 +51,8 @@ Pixels = Annotated[int, Field(ge=1, le=4096)]
 Size = Annotated[tuple[Pixels, Pixels], Field(description="(height, width) in pixels")]
 Score = Annotated[float, Field(ge=0.0, le=1.0)]
 Precision = Literal["float32", "float16", "int8"]
-View = Literal["frame", "moving", "person"]
-"""What a pack looks at: a row of ``pipeline.people.regions.VIEWS``."""
+ViewName = Literal["frame", "moving", "person"]
+"""What a pack looks at (:data:`pipeline.people.regions.VIEWS`)."""
 
 
 class _Contract(BaseModel):
@@ -187,8 +187,10 @@ class Contract(_Contract):
     provenance: str = Field(description="what the weights were trained on, and its licence")
     labels: tuple[Label, ...] = Field(min_length=2)
     background: tuple[Label, ...] = Field(description="labels of no action, which start no event")
-    view: View = Field(
-        default="frame", description="the regions it looks at: frame, moving or person"
+    view: ViewName = Field(
+        default="frame",
+        description="what the networks look at: the whole picture, the part that moves, or each "
+        "person",
     )
     step_hz: float = Field(gt=0, le=120)
     window: int = Field(ge=1, le=1024, description="T, steps in a window")
@@ -234,19 +236,17 @@ class Contract(_Contract):
         """The event thresholds of ``label``; the defaults where the pack sets none."""
         return self.thresholds.get(label, Threshold())
 
-    @model_serializer(mode="wrap")
-    def _frame_goes_without_saying(
-        self, serialise: SerializerFunctionWrapHandler
-    ) -> dict[str, Any]:
-        """A pack that looks at the whole frame has the contract that packs had before views."""
-        written: dict[str, Any] = serialise(self)
-        if written.get("view") == "frame":
-            del written["view"]
-        return written
-
     def metadata_json(self) -> str:
         """The contract as each ONNX file holds it: without the hashes of the files."""
         return self.model_dump_json(exclude={"sha256"})
+
+    @model_serializer(mode="wrap")
+    def _without_the_usual_view(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """A pack of the whole picture is, byte for byte, what it was before there were views."""
+        fields: dict[str, Any] = dump(self)
+        if self.view == "frame":
+            fields.pop("view", None)
+        return fields
 
 
 def first_problem(error: ValidationError) -> str:

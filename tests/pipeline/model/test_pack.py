@@ -13,7 +13,7 @@ from pipeline.model.pack import (
     NETWORKS,
     ModelPack,
     Threshold,
-    View,
+    ViewName,
 )
 from pipeline.model.session import Network
 from pipeline.people.regions import VIEWS
@@ -134,7 +134,7 @@ def test_labels_without_thresholds_get_the_defaults() -> None:
 
 
 def test_the_views_of_contracts_are_those_that_exist() -> None:
-    assert set(get_args(View)) == set(VIEWS)
+    assert set(get_args(ViewName)) == set(VIEWS)
 
 
 def test_a_pack_of_the_whole_frame_is_written_as_before_views(tmp_path: Path) -> None:
