@@ -2,11 +2,12 @@
 
 from collections.abc import Iterator, Sequence
 from functools import partial
+from pathlib import Path
 
 import cv2
 import numpy as np
 
-from pipeline.arrays import Frame
+from pipeline.arrays import Frame, is_planar, planes
 from pipeline.clock import NS_PER_S
 from pipeline.people.tracks import Detections
 from pipeline.steps.follow import TimedFrame
@@ -54,3 +55,28 @@ def _pattern(seed: int, height: int, width: int, mean: int) -> Frame:
     coarse = np.random.default_rng(seed).normal(mean, 30, (height // 8, width // 8, 3))
     large = cv2.resize(coarse.clip(0, 255).astype(np.uint8), (width, height))
     return np.asarray(large, np.uint8)
+
+
+def write(path: Path, walkers: Walkers, steps: int) -> Path:
+    """A video of ``walkers``, ten frames a second."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    writer = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*"MJPG"), 10.0, (WIDTH, HEIGHT))
+    assert writer.isOpened()
+    for step in range(steps):
+        writer.write(walkers.frame(step))
+    writer.release()
+    return path
+
+
+def bright_boards(frame: Frame) -> Detections:
+    """A detector for videos of walkers: their boards are bright, and the wall is dark."""
+    gray = planes(frame)[0] if is_planar(frame) else frame[:, :, 1]
+    small = cv2.resize(gray, (WIDTH // 4, HEIGHT // 4), interpolation=cv2.INTER_AREA)
+    bright = (cv2.GaussianBlur(small, (5, 5), 0) > 130).astype(np.uint8)
+    _, _, found, _ = cv2.connectedComponentsWithStats(bright)
+    boxes = [
+        (4 * x / WIDTH, 4 * y / HEIGHT, 4 * (x + wide) / WIDTH, 4 * (y + high) / HEIGHT, 0.9)
+        for x, y, wide, high, area in found[1:].tolist()
+        if area > 60
+    ]
+    return np.array(boxes, np.float32).reshape(-1, 5)
