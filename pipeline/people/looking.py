@@ -23,8 +23,14 @@ class CameraPeople:
     """
 
     def __init__(
-        self, detector: Detector, hz: float, rules: TrackRules | None = None, first: int = 1
+        self,
+        detector: Detector,
+        hz: float,
+        rules: TrackRules | None = None,
+        first: int = 1,
+        phase: float = 0.0,
     ) -> None:
+        """``phase``: the part of a period by which the first look is late."""
         self.hz = hz
         """May be changed at any time."""
         self.looks = 0
@@ -35,6 +41,7 @@ class CameraPeople:
         self._segment: int | None = None
         self._shape: tuple[int, ...] | None = None
         self._due_ns = 0
+        self._phase = phase
         self._looked_ns: int | None = None
 
     @property
@@ -70,4 +77,5 @@ class CameraPeople:
         self._tracker.forget(width / height)
         self._gate.forget()
         self._segment, self._shape = segment, shape
-        self._due_ns, self._looked_ns = time_ns, None
+        self._due_ns = time_ns + round(self._phase * NS_PER_S / self.hz)
+        self._looked_ns = None

@@ -4,7 +4,7 @@ import contextlib
 import os
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import msgspec
 
@@ -47,6 +47,7 @@ class Child:
         self.ever_ready = False
         self.suspended = False
         self.private_bytes = 0.0
+        self.people_named = 0.0
         self.restart_at_ns = 0
         self.heard_ns = 0
         self._bus = bus
@@ -100,6 +101,19 @@ class Child:
     def heard(self) -> None:
         """A message has come from it."""
         self.heard_ns = self._clock.monotonic_ns()
+
+    def beat(self, counters: Mapping[str, float]) -> None:
+        """Keep what must be known of it from its heartbeats."""
+        self.private_bytes = counters.get("private_bytes", 0.0)
+        self.people_named = counters.get("people_named", self.people_named)
+
+    @property
+    def first_name(self) -> int:
+        """The number of the first person that its next process names.
+
+        A new process begins a new hundred: it can't know what was named after the last heartbeat.
+        """
+        return 1 if not self.ever_ready else (int(self.people_named) + 50) // 100 * 100 + 101
 
     def silent_s(self, now_ns: int) -> float:
         return (now_ns - self.heard_ns) / NS_PER_S

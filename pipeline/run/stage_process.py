@@ -130,7 +130,7 @@ def _context(launch: Launch, spec: StageSpec) -> Context:
         link=link,
         clock=SYSTEM_CLOCK,
         origin_ns=launch.origin_ns,
-        first_segment=launch.first_segment,
+        first_number=launch.first_number,
         counters=Counter(),
     )
 

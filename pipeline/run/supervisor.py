@@ -7,7 +7,7 @@ Anything else is, with growing pauses, until the budget is used up.
 
 import contextlib
 import logging
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from functools import partial
 
 from pipeline.clock import NS_PER_S, SYSTEM_CLOCK, Clock
@@ -28,7 +28,7 @@ from pipeline.run.restarts import GiveUp, Restart, Restarts
 from pipeline.run.run_folder import RunFolder, make_run_folder
 from pipeline.run.shutdown import Shutdown
 from pipeline.run.signals import StopSignals
-from pipeline.topology import StageSpec, stages
+from pipeline.topology import StageSpec, routes, stages, watched, with_people
 from pipeline.transport import topics
 from pipeline.transport.bus import Bus
 from pipeline.transport.frame_ring import RingOwner
@@ -47,6 +47,7 @@ from pipeline.transport.messages import (
     Stop,
 )
 from pipeline.transport.run_identity import RunIdentity
+from pipeline.transport.topics import ring_readers
 
 LOOK_S = 0.25
 """How often the stages are looked after when none has ended."""
@@ -71,7 +72,8 @@ def run(
     """
     signals = StopSignals()
     try:
-        make_room(config)
+        people = with_people(routes(config, watched(config)))
+        make_room(config, people)
         identity = RunIdentity.new()
         with contextlib.ExitStack() as closing:
             folder = make_run_folder(config.runtime.run_dir, identity)
@@ -80,7 +82,9 @@ def run(
             closing.callback(rings.close)
             bus = Bus(folder.path, config.lossless, topics.SUPERVISOR)
             closing.callback(bus.close)
-            supervisor = Supervisor(config, identity, folder, rings, bus, outputs, signals, clock)
+            supervisor = Supervisor(
+                config, people, identity, folder, rings, bus, outputs, signals, clock
+            )
             return supervisor.run(duration_s)
     finally:
         signals.restore()
@@ -92,6 +96,7 @@ class Supervisor:
     def __init__(
         self,
         config: Config,
+        people: Collection[str],
         identity: RunIdentity,
         folder: RunFolder,
         rings: RingOwner,
@@ -101,6 +106,7 @@ class Supervisor:
         clock: Clock,
     ) -> None:
         self._config = config
+        self._people = people
         self._identity = identity
         self._folder = folder
         self._rings = rings
@@ -118,7 +124,7 @@ class Supervisor:
         bus.watch(self._control, self._on_control)
         self._status = bus.push(topics.STATUS)
         self._cameras = CameraBoard(config, clock, self._status.send)
-        self._children = {spec.name: self._child(spec) for spec in stages(config)}
+        self._children = {spec.name: self._child(spec) for spec in stages(config, people)}
         target_ms = 0.0 if config.lossless else config.runtime.latency_ms
         self._governor = Governor(target_ms, list(self._children)) if target_ms else None
         self._metrics = StageMetrics()
@@ -164,11 +170,16 @@ class Supervisor:
             run=self._identity.hex,
             run_dir=str(self._folder.path),
             origin_ns=self._origin_ns,
-            first_segment=self._cameras.next_segment(spec.instance),
+            first_number=self._first_number(spec),
             first=not self._children[spec.name].ever_ready,
             log_level=logging.getLevelName(log.getEffectiveLevel()),
             log_form=logs.form(),
         )
+
+    def _first_number(self, spec: StageSpec) -> int:
+        if spec.kind == "people":
+            return self._children[spec.name].first_name
+        return self._cameras.next_segment(spec.instance)
 
     def _turn(self) -> None:
         """Look after the stages, show what has arrived, and sleep until there is more to do."""
@@ -216,8 +227,9 @@ class Supervisor:
         elif isinstance(message, Ready):
             self._on_ready(child)
         elif isinstance(message, RingRequest):
-            grant = _granted(self._rings, message, self._config.runtime.ring_slots)
-            self._control.send(child.name, grant)
+            readers = len(ring_readers(message.content, people=message.camera in self._people))
+            slots = self._config.runtime.ring_slots
+            self._control.send(child.name, _granted(self._rings, message, slots, readers))
         elif isinstance(message, CameraStatus | Quarantined):
             self._cameras.note(message)
         elif isinstance(message, Failed):
@@ -230,7 +242,7 @@ class Supervisor:
 
     def _on_heartbeat(self, child: Child, message: Heartbeat) -> None:
         self._metrics.update(child.name, message.counters)
-        child.private_bytes = message.counters.get("private_bytes", 0.0)
+        child.beat(message.counters)
         if child.spec.kind == "fusion" and self._governor is not None:
             pacing = self._governor.heartbeat(self._clock.monotonic_ns(), self._metrics.of)
             if pacing is not None:
@@ -357,13 +369,12 @@ def _is_dispensable(child: Child, children: Iterable[Child]) -> bool:
     )
 
 
-def _granted(rings: RingOwner, request: RingRequest, slots: int) -> RingGrant:
+def _granted(rings: RingOwner, request: RingRequest, slots: int, readers: int) -> RingGrant:
     """The ring that a writer asked for, or why it can't have one."""
     key = (request.camera, f"{request.content}{request.kind}")
-    readers = topics.ring_readers(request.content)
     ring, reason = None, None
     try:
-        ring = rings.create(key, request.shape, slots, len(readers))
+        ring = rings.create(key, request.shape, slots, readers)
     except RingError as error:
         reason = str(error)
     return RingGrant(camera=request.camera, content=request.content, ring=ring, reason=reason)

@@ -30,10 +30,6 @@ class TemporalInputs(Protocol):
     def temporal(self) -> TemporalContract: ...
 
 
-class Inputs(SpatialInputs, TemporalInputs, Protocol):
-    """An object with the contracts of both networks."""
-
-
 def alike(frame: Frame, shape: tuple[int, ...]) -> Frame:
     """A frame in the size and the form of a frame of ``shape``."""
     height, width = picture_size(shape)
