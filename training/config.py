@@ -20,7 +20,7 @@ from pydantic import (
 
 from pipeline import errors, flow
 from pipeline.config import yaml_file
-from pipeline.evaluate.recogniser import SUBJECTS
+from pipeline.config.schema import PeopleConfig
 from pipeline.model.labels import Label
 from pipeline.model.pack import (
     Contract,
@@ -241,7 +241,7 @@ class TrainConfig(_Section):
     subjects: int = Field(
         default=1,
         ge=1,
-        le=SUBJECTS,
+        le=PeopleConfig().subjects,
         description="view person: how many people do what a clip's label says; those who move most",
     )
     step_hz: float = Field(default=10.0, gt=0, le=120)

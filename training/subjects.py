@@ -24,7 +24,7 @@ import numpy.typing as npt
 
 from pipeline import flow
 from pipeline.arrays import STILL, Frame, Gray, QuantisedFlow
-from pipeline.evaluate.recogniser import PEOPLE_HZ, SUBJECTS
+from pipeline.config.schema import PeopleConfig
 from pipeline.model.watch import WHOLE_PICTURE
 from pipeline.people import (
     assignment,
@@ -73,6 +73,8 @@ from training.data import (
     whole_frames,
 )
 
+PEOPLE = PeopleConfig()
+"""What a config has by default: how often the detector looks, and how many are looked at."""
 FOUND = ("times", "names", "boxes")
 FOLLOWED = ("fields", "moving", "seen", "firsts", "lasts", "names", "starts", "lengths", "steps")
 
@@ -100,13 +102,13 @@ class FoundPeople:
 
 def find_people(frames: Iterable[ClipFrame], step_hz: float, detect: Detector) -> Arrays:
     """Who is where at each step of a clip: ``times`` (n,) ns, ``names`` (n,), ``boxes`` (n, 4)."""
-    steps, people = Steps("clip", step_hz, gap_s=math.inf), CameraPeople(detect, PEOPLE_HZ)
+    steps, people = Steps("clip", step_hz, gap_s=math.inf), CameraPeople(detect, PEOPLE.hz)
     rows: list[tuple[int, Person]] = []
     for time_ns, frame in frames:
         due = steps.due(Grab(time_ns, time_ns, False), time_ns)
         if due is not None:
             moment = steps.moment(due)
-            at = moment.scene_ns
+            at = moment.time_ns(media=True)
             rows += [(at, Person(one.name, one.box)) for one in people.look(frame, at)]
     return {
         "times": np.array([at for at, _ in rows], np.int64),
@@ -117,7 +119,7 @@ def find_people(frames: Iterable[ClipFrame], step_hz: float, detect: Detector) -
 
 @dataclass
 class SubjectSteps:
-    """One subject of a clip in steps, from its first to its last; as :class:`~training.data.Clip`.
+    """One subject of a clip in steps, as :class:`~training.data.Clip`, as long as it is there.
 
     ``pictures`` are for the backbone, ``still`` is a field without motion.
     """
@@ -131,19 +133,19 @@ class SubjectSteps:
     seen: list[bool] = field(default_factory=list)
     grays: list[Gray] = field(default_factory=list)
 
-    def add(self, number: int, step: SubjectsStep, subject: FollowedSubject) -> None:
-        """Step ``number`` of the clip. Steps since the last one that showed it are not seen.
+    def add(self, step: SubjectsStep, subject: FollowedSubject) -> None:
+        """The next step, which follows the last one.
 
-        A field that spans several steps is repeated for each of them, as in a stack.
+        Steps that were skipped are not seen. A field that spans several steps is repeated for each
+        of them, as in a stack.
         """
         skipped = step.moment.skipped
-        absent = number - skipped - (self.start + len(self.seen))
         now = self.still if subject.field is None else subject.field
         before = self.pictures[-1] if self.pictures else subject.picture
-        self.pictures += [*[before] * (absent + skipped), subject.picture]
-        self.fields += [*[self.still] * absent, *[now] * (skipped + 1)]
-        self.moving += [*[False] * absent, *[subject.field is not None] * (skipped + 1)]
-        self.seen += [*[False] * (absent + skipped), True]
+        self.pictures += [*[before] * skipped, subject.picture]
+        self.fields += [now] * (skipped + 1)
+        self.moving += [subject.field is not None] * (skipped + 1)
+        self.seen += [*[False] * skipped, True]
         self.grays = [*self.grays[:1], step.gray]
 
     @property
@@ -189,20 +191,24 @@ def follow(frames: Iterable[ClipFrame], config: TrainConfig, found: Arrays | Non
     steps = Steps("clip", config.step_hz, gap_s=math.inf)
     people = None if found is None else FoundPeople(found)
     method = flow.create(config.temporal.method)
-    follower = SubjectFollower(steps, config, config.view, method, people, SUBJECTS)
+    follower = SubjectFollower(steps, config, config.view, method, people, PEOPLE.subjects)
     still = np.full((*config.temporal.size, 2), STILL, np.uint8)
-    known: dict[str, SubjectSteps] = {}
+    known: list[SubjectSteps] = []
+    there: dict[str, SubjectSteps] = {}
     number = -1
     timed = (TimedFrame(time_ns, partial(_same, frame)) for time_ns, frame in frames)
     for step in follower.follow(timed):
         number += 1 + step.moment.skipped
+        # Whoever comes back begins anew, as live.
+        there = {name: there[name] for name in step.subjects if name in there}
         for name, subject in step.subjects.items():
-            if name not in known:
-                known[name] = SubjectSteps(name, number - step.moment.skipped, still)
-            known[name].add(number, step, subject)
+            if name not in there:
+                there[name] = SubjectSteps(name, number - step.moment.skipped, still)
+                known.append(there[name])
+            there[name].add(step, subject)
     if number < 0:
         raise DataError("the clip has no frame")
-    return Followed(sorted(known.values(), key=lambda one: -one.motion), number + 1)
+    return Followed(sorted(known, key=lambda one: -one.motion), number + 1)
 
 
 def _same(frame: Frame) -> Frame:
@@ -262,12 +268,12 @@ class SubjectCache:
         about = (*made_by(), _made_by(), content, config.step_hz)
         found = None
         if VIEWS[config.view].needs_people:
-            about = (*about, self._detector or _shipped_hash(), PEOPLE_HZ, TrackRules())
+            about = (*about, self._detector or _shipped_hash(), PEOPLE.hz, TrackRules())
             found = self._files.get(
                 digest_of(*about, "people"), FOUND,
                 lambda: find_people(frames(), config.step_hz, self._detect or shipped_detector()),
             )  # fmt: skip
-        about = (*about, config.view, SUBJECTS, config.spatial.size, motion_settings(config))
+        about = (*about, config.view, PEOPLE.subjects, config.spatial.size, motion_settings(config))
         followed = functools.cache(lambda: follow(frames(), config, found))
         arrays = self._files.get(digest_of(*about), FOLLOWED, lambda: followed().arrays())
         if not len(arrays["names"]):

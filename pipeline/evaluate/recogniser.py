@@ -7,6 +7,7 @@ It uses the same classes as the stages, one step at a time. Its scores and event
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import closing, suppress
 from dataclasses import dataclass
+from itertools import count
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +16,7 @@ from pipeline import flow
 from pipeline.arrays import Frame, QuantisedFlow, Vector
 from pipeline.clock import SYSTEM_CLOCK
 from pipeline.config import CameraConfig, EventConfig
+from pipeline.config.schema import PeopleConfig
 from pipeline.decision.decisions import CameraDecisions, Decided, decide_batch, thresholds
 from pipeline.decision.rules import EventRules, StepTime
 from pipeline.model.pack import Contract, ModelPack
@@ -39,10 +41,6 @@ from pipeline.steps.sampling import Steps
 from pipeline.transport.messages import Change, Moment
 
 _CAMERA = "offline"
-PEOPLE_HZ = 5.0
-"""How often the detector looks, and ..."""
-SUBJECTS = 4
-"""... how many people are looked at: what a config has by default."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +55,8 @@ class StepResult:
     temporal: Vector | None
     alpha: float | None
     subject: str = WHOLE_PICTURE
+    begins: bool = False
+    """Whether it is the first of a subject that comes, or comes back."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +66,6 @@ class StepChange:
     change: Change
     decided_ns: int
     subject: str = WHOLE_PICTURE
-    """Whose event it is. Each subject's events have numbers of their own."""
 
 
 def file_frames(path: Path) -> Iterator[TimedFrame]:
@@ -98,8 +97,7 @@ class _Subject:
         self.decisions = CameraDecisions(
             _CAMERA, watch, thresholds(contract), EventConfig().update_every_s, True
         )
-        self.step_id = 0
-        """The last step that showed it."""
+        self.scored = False
 
 
 class OfflineRecogniser:
@@ -135,11 +133,10 @@ class OfflineRecogniser:
         for moment, span, inputs in self._inputs(frames, ignore):
             assert moment.pts_ns is not None
             stepped(moment.pts_ns)
+            # Whoever comes back begins an empty window.
+            subjects = {name: subjects.get(name) or _Subject(self._watch) for name, _, _ in inputs}
             for name, picture, field in inputs:
-                subject = subjects.get(name)
-                if subject is None:
-                    subject = subjects[name] = _Subject(self._watch)
-                subject.step_id = moment.step_id
+                subject = subjects[name]
                 step = self._decided_step(subject.stack, moment, picture, field, span)
                 # A batch of one, without a clock for latencies. The guard skips steps whose scores
                 # aren't finite.
@@ -148,11 +145,8 @@ class OfflineRecogniser:
                     self._fusion.run, batch, 0, lambda: 0, lambda _camera: suppress(ValueError)
                 ):
                     if decided.scored is not None:
-                        yield _result(decided, name)
-            # Whoever was away for a whole window begins an empty one.
-            gone = moment.step_id - self.contract.window
-            for name in [name for name, subject in subjects.items() if subject.step_id <= gone]:
-                del subjects[name]
+                        yield _result(decided, name, not subject.scored)
+                        subject.scored = True
 
     def _inputs(
         self, frames: Iterable[TimedFrame], ignore: Sequence[Polygon]
@@ -166,9 +160,10 @@ class OfflineRecogniser:
             for step in follower.follow(frames):
                 yield step.moment, step.span, [(WHOLE_PICTURE, step.picture, step.field)]
             return
-        people = None if self._detector is None else CameraPeople(self._detector, PEOPLE_HZ)
+        settings = PeopleConfig()
+        people = None if self._detector is None else CameraPeople(self._detector, settings.hz)
         finder = SubjectFollower(
-            steps, contract, contract.view, self._method, people, SUBJECTS, ignore
+            steps, contract, contract.view, self._method, people, settings.subjects, ignore
         )
         for one in finder.follow(frames):
             yield one.moment, one.span, [(n, x.picture, x.field) for n, x in one.subjects.items()]
@@ -189,7 +184,7 @@ def _usable(vector: Vector | None) -> bytes | None:
     return vector.tobytes() if vector is not None and np.isfinite(vector).all() else None
 
 
-def _result(decided: Decided, subject: str) -> StepResult:
+def _result(decided: Decided, subject: str, begins: bool) -> StepResult:
     moment, scored = decided.step.moment, decided.scored
     assert scored is not None
     assert moment.pts_ns is not None
@@ -202,22 +197,28 @@ def _result(decided: Decided, subject: str) -> StepResult:
         temporal=scored.temporal,
         alpha=scored.alpha,
         subject=subject,
+        begins=begins,
     )
 
 
 def changes(contract: Contract, results: Iterable[StepResult]) -> Iterator[StepChange]:
     """Run the event rules, with the pack's thresholds, over the steps of one camera.
 
-    Each subject has rules of its own. A new segment and the end of the steps end the active events,
-    as in a live run.
+    Each subject has rules of its own. The end of a subject, a new segment and the end of the steps
+    end the active events, as in a live run.
     """
     known: dict[str, EventRules] = {}
+    numbers = count(1)
     last: dict[str, StepResult] = {}
     for result in results:
         name = result.subject
         rules, before = known.get(name), last.get(name)
+        if rules is not None and before is not None and result.begins:
+            for change in rules.interrupt("left"):
+                yield StepChange(change, before.pts_ns, name)
+            rules = before = None
         if rules is None:
-            rules = known[name] = _rules(contract)
+            rules = known[name] = _rules(contract, numbers)
         if before is not None and result.segment != before.segment:
             for change in rules.interrupt("gap"):
                 yield StepChange(change, before.pts_ns, name)
@@ -230,11 +231,12 @@ def changes(contract: Contract, results: Iterable[StepResult]) -> Iterator[StepC
             yield StepChange(change, last[name].pts_ns, name)
 
 
-def _rules(contract: Contract) -> EventRules:
+def _rules(contract: Contract, numbers: Iterator[int]) -> EventRules:
     return EventRules(
         contract.labels,
         contract.background,
         thresholds(contract),
         EventConfig().update_every_s,
         contract.step_hz,
+        numbers,
     )

@@ -46,6 +46,8 @@ class Track:
     """(3, S, C) probabilities in the order of :data:`STREAMS`; NaN where a stream is masked."""
     subjects: tuple[str, ...]
     """(S,), by name."""
+    begins: tuple[bool, ...]
+    """(S,); true for the first row of a subject that comes, or comes back."""
     seen_ns: tuple[int, int] | None
     """Media time of the first and the last step, also of those without a subject; None without
     steps."""
@@ -55,11 +57,12 @@ class Track:
         """Collect ``results``, which have ``labels`` scores each. ``seen_ns`` are the times of all
         steps; by default those of ``results``."""
         masked = np.full(labels, np.nan, np.float32)
-        kept, subjects = [], []
+        kept, subjects, begins = [], [], []
         for r in results:
             streams = [r.scores, *_filled(masked, r.spatial, r.temporal)]
             kept.append((r.segment, r.step_id, r.pts_ns, streams))
             subjects.append(r.subject)
+            begins.append(r.begins)
         # reshape, for the shapes of no results: (0, 3) and (0, 3, C), then (3, 0, C).
         numbers = np.array([row[:3] for row in kept], np.int64).reshape(-1, 3)
         scores = np.array([row[3] for row in kept], np.float32).reshape(-1, len(STREAMS), labels)
@@ -67,7 +70,7 @@ class Track:
         times = seen_ns or pts_ns.tolist()
         return cls(
             segments, step_ids, pts_ns, np.ascontiguousarray(scores.transpose(1, 0, 2)),
-            tuple(subjects), (times[0], times[-1]) if times else None,
+            tuple(subjects), tuple(begins), (times[0], times[-1]) if times else None,
         )  # fmt: skip
 
     def __len__(self) -> int:
@@ -78,7 +81,7 @@ class Track:
         own = np.array([subject == name for subject in self.subjects], np.bool_)
         return Track(
             self.segments[own], self.step_ids[own], self.pts_ns[own], self.scores[:, own],
-            (name,) * int(own.sum()), self.seen_ns,
+            (name,) * int(own.sum()), tuple(np.array(self.begins)[own].tolist()), self.seen_ns,
         )  # fmt: skip
 
     def together(self, background: Collection[int]) -> "Track":
@@ -98,7 +101,7 @@ class Track:
             scores[0, step] = best_of_subjects([*self.scores[0, places]], is_background)
         return Track(
             self.segments[first], self.step_ids[first], self.pts_ns[first], scores,
-            ("all",) * len(rows), self.seen_ns,
+            ("all",) * len(rows), (False,) * len(rows), self.seen_ns,
         )  # fmt: skip
 
     @property
@@ -123,6 +126,7 @@ class Track:
                 temporal=None,
                 alpha=None,
                 subject=self.subjects[place],
+                begins=self.begins[place],
             )
 
     def length_ns(self, step_hz: float) -> int:

@@ -35,26 +35,30 @@ class Detection:
 
 
 def detections(steps: Iterable[StepChange]) -> list[Detection]:
-    """The events that start and end in ``steps``, each subject's in the order of their starts.
+    """The events that start and end in ``steps``, in the order in which they were decided.
 
     Raises ValueError for an event that does not end.
     """
-    decided: dict[tuple[str, int], int] = {}
-    found: dict[tuple[str, int], Detection] = {}
+    decided: dict[int, int] = {}
+    found: dict[int, Detection] = {}
     for step in steps:
-        change, key = step.change, (step.subject, step.change.number)
+        change = step.change
         # The first change of an event is its start; updates and the end come later.
-        decided.setdefault(key, step.decided_ns)
+        decided.setdefault(change.number, step.decided_ns)
         if change.type == "end":
             start_ns = change.start_ns
             end_ns = start_ns if change.end_ns is None else change.end_ns
-            found[key] = Detection(
-                change.label, start_ns, decided[key], end_ns, change.top_score, step.subject
+            found[change.number] = Detection(
+                change.label,
+                start_ns,
+                decided[change.number],
+                end_ns,
+                change.top_score,
+                step.subject,
             )
     if unended := decided.keys() - found.keys():
-        numbers = sorted(number for _, number in unended)
-        raise ValueError(f"events {numbers} start and never end")
-    return [found[key] for key in sorted(found)]
+        raise ValueError(f"events {sorted(unended)} start and never end")
+    return [found[number] for number in sorted(found)]
 
 
 def together(events: Sequence[Detection]) -> list[Detection]:

@@ -20,8 +20,8 @@ from pipeline.sources.base import Grab
 from pipeline.steps.flow_fields import FlowStack, FlowSteps
 from pipeline.steps.ignore_mask import IgnoreMask
 from pipeline.steps.polygons import Polygon
-from pipeline.steps.preprocess import gray_for_flow, spatial_input
-from pipeline.steps.region_flow import RegionSteps
+from pipeline.steps.preprocess import spatial_input
+from pipeline.steps.region_flow import RegionFinder, RegionFlow
 from pipeline.steps.sampling import Due, Steps
 from pipeline.steps.window import Run
 from pipeline.transport.messages import Moment
@@ -171,7 +171,8 @@ class SubjectFollower:
     ) -> None:
         # It samples, paints and numbers; the flow of the whole picture isn't asked for.
         self._frames = CameraFollower(steps, inputs, method, ignore)
-        self._regions = RegionSteps(method, inputs, view, ignore=ignore)
+        self._flow = RegionFlow(method, inputs, ignore=ignore)
+        self._finder = RegionFinder(view, inputs)
         self._inputs = inputs
         self._people = people
         self._most = most
@@ -187,20 +188,25 @@ class SubjectFollower:
             yield self._step(self._frames.number(due, frame), frame)
 
     def _step(self, moment: Moment, frame: Frame) -> SubjectsStep:
+        time_ns = moment.time_ns(media=True)
         people = None
         if self._people is not None:
-            people = self._people.look(frame, moment.scene_ns, moment.segment)
-        self._regions.advance(moment)
-        gray = gray_for_flow(frame, self._inputs)
+            people = self._people.look(frame, time_ns, moment.segment)
+        self._flow.steps.advance(moment)
+        gray = self._flow.steps.gray(frame)
+        whole = self._flow.whole(gray)
         height, width = picture_size(frame.shape)
-        found = self._regions.find(gray, width / height, moment.scene_ns, people, self._most)
+        regions = self._finder.find(
+            moment.segment, time_ns, width / height, whole, people, self._most
+        )
+        fields = self._flow.inside(whole, regions or {})
         subjects = {
             name: FollowedSubject(
-                region, spatial_input(cut(frame, region), self._inputs), found.fields.get(name)
+                region, spatial_input(cut(frame, region), self._inputs), fields.get(name)
             )
-            for name, region in (found.regions or {}).items()
+            for name, region in (regions or {}).items()
         }
-        return SubjectsStep(moment, gray, subjects, found.span)
+        return SubjectsStep(moment, gray, subjects, whole.span)
 
 
 def appearance_features(run: Run, pictures: Sequence[Frame]) -> Vector:

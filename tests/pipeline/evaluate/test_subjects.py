@@ -1,5 +1,6 @@
 """Evaluating packs that look at parts of the picture: scores per subject, and per clip."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -128,6 +129,17 @@ def test_two_who_do_the_same_are_one_event() -> None:
     assert (one.label, one.subject, one.start_ns) == ("left", "p2", 5 * STEP_NS)
     assert one.end_ns == each[1].end_ns
     assert other == each[2]
+
+
+def test_whoever_comes_back_has_new_events() -> None:
+    contract = tiny_pack.contract(view="moving")
+    away = [replace(result(step, "moving", "left", 0.9), begins=step in (0, 20))
+            for step in (*range(10), *range(20, 30))]  # fmt: skip
+    found = detections(changes(contract, away))
+    assert [(one.start_ns, one.end_ns) for one in found] == [
+        (0, 9 * STEP_NS),
+        (20 * STEP_NS, 29 * STEP_NS),
+    ]
 
 
 def test_events_of_one_subject_stay_as_they_are() -> None:
