@@ -27,6 +27,7 @@ from pipeline.transport.messages import Moment
 from testbed import tiny_pack
 from testbed.footage import panning_clip
 from testbed.program import PROJECT, PipelineRun, scratch_folder
+from testbed.walkers import Walkers, write
 
 STEP_NS = NS_PER_S // 10
 
@@ -121,6 +122,13 @@ def assert_equals_the_program(pack: Path, clip: Path) -> None:
 @pytest.mark.slow
 def test_scores_and_events_are_those_of_the_program(tiny: Path, panning: Path) -> None:
     assert_equals_the_program(tiny, panning)
+
+
+@pytest.mark.slow
+def test_what_moves_has_the_scores_and_events_of_the_program(tmp_path: Path) -> None:
+    pack = tiny_pack.make(tmp_path / "tiny", view="moving")
+    clip = write(tmp_path / "walker.avi", Walkers(((250, -6),)), 30)
+    assert_equals_the_program(pack, clip)
 
 
 @pytest.mark.slow
