@@ -194,7 +194,7 @@ class SubjectFollower:
             people = self._people.look(frame, time_ns, moment.segment)
         self._flow.steps.advance(moment)
         gray = self._flow.steps.gray(frame)
-        whole = self._flow.whole(gray)
+        whole = self._flow.whole(gray, self._flow.picture(frame))
         height, width = picture_size(frame.shape)
         regions = self._finder.find(
             moment.segment, time_ns, width / height, whole, people, self._most
