@@ -3,7 +3,7 @@
 finder, flow = RegionFinder("person", inputs), RegionFlow(method, inputs)
 for moment, frame, people in steps:
     flow.steps.advance(moment)
-    whole = flow.whole(flow.steps.gray(frame))
+    whole = flow.whole(flow.steps.gray(frame), flow.picture(frame))
     regions = finder.find(moment.segment, time_ns, aspect, whole, people)
     fields = flow.inside(whole, regions)
 """
@@ -13,19 +13,26 @@ from typing import NamedTuple
 
 import cv2
 import numpy as np
+import numpy.typing as npt
 
-from pipeline.arrays import FlowField, Gray, QuantisedFlow
+from pipeline.arrays import FlowField, Frame, Gray, QuantisedFlow
 from pipeline.flow.base import FlowMethod, quantise
 from pipeline.model.pack import ViewName
 from pipeline.people.camera_motion import CameraMotion, camera_motion, less_camera
-from pipeline.people.cutting import field_in
+from pipeline.people.cutting import field_in, flow_of_cuts, pixel_rect
 from pipeline.people.geometry import Box
 from pipeline.people.regions import VIEWS, Finder, Seen, create
 from pipeline.people.tracks import Somebody, Subjects
 from pipeline.steps.flow_fields import FlowSteps
 from pipeline.steps.ignore_mask import still_cells
 from pipeline.steps.polygons import Polygon
-from pipeline.steps.preprocess import SpatialInputs, TemporalInputs
+from pipeline.steps.preprocess import SpatialInputs, TemporalInputs, gray_of_width
+
+COMPUTED_ON_CUTS = False
+"""Whether a region's flow is computed on its cuts of two pictures, or cut out of the whole
+picture's (docs/regions.md has the comparison). A pack is trained with the one or the other."""
+CUT_WIDTH = 640
+"""Columns of the pictures of which cuts are made, at most: more would cost time for each step."""
 
 Regions = Mapping[str, Box]
 """Subject → its region, 0..1 of the picture."""
@@ -40,6 +47,10 @@ class WholeFlow(NamedTuple):
     """What of it is the camera's own."""
     span: int
     """Steps that it stands for."""
+    elapsed: float = 1.0
+    """Steps between its two pictures."""
+    pictures: tuple[Gray, Gray] | None = None
+    """The pictures before and now, to compute the flow of their cuts; None to cut ``field``."""
 
 
 class RegionFinder:
@@ -77,8 +88,9 @@ class RegionFinder:
 class RegionFlow:
     """The flow between one camera's steps, inside regions.
 
-    It is cut out of the whole picture's, so a region's flow has no past of its own: a new subject
-    has a field at its first step, and a region that moves makes no flow.
+    A region's flow has no past of its own: it is cut out of the whole picture's, or computed on the
+    same cut of both pictures. So a new subject has a field at its first step, and a region that
+    moves makes no flow.
     """
 
     def __init__(
@@ -87,22 +99,37 @@ class RegionFlow:
         inputs: TemporalInputs,
         every: int = 1,
         ignore: Sequence[Polygon] = (),
+        on_cuts: bool | None = None,
     ) -> None:
-        """``every`` and ``ignore`` are those of :class:`FlowSteps`."""
+        """``every`` and ``ignore`` are those of :class:`FlowSteps`. ``on_cuts`` is
+        :data:`COMPUTED_ON_CUTS` by default."""
         self.steps = FlowSteps(method, inputs, every)
         self._inputs = inputs
         self._still = still_cells(ignore, inputs.temporal.flow_size)
+        self._on_cuts = COMPUTED_ON_CUTS if on_cuts is None else on_cuts
+        self._picture: Gray | None = None
 
-    def whole(self, gray: Gray) -> WholeFlow:
-        """The whole picture's motion; ``gray`` is the step's picture (:meth:`FlowSteps.gray`)."""
+    def picture(self, frame: Frame) -> Gray | None:
+        """The picture of which cuts are made, (H, W); None where none are."""
+        return gray_of_width(frame, CUT_WIDTH) if self._on_cuts else None
+
+    def whole(self, gray: Gray, picture: Gray | None = None) -> WholeFlow:
+        """The whole picture's motion.
+
+        ``gray`` is the step's picture (:meth:`FlowSteps.gray`), ``picture`` that of the cuts.
+        """
         previous, elapsed, span = self.steps.before(gray)
+        before, self._picture = self._picture, picture
         if previous is None:
             return WholeFlow(None, None, span)
         flow = self.steps.method(previous, gray)
         if self._still is not None:
             flow[self._still] = 0.0
         flow = np.asarray(flow / np.float32(elapsed), np.float32)
-        return WholeFlow(flow, camera_motion(flow), span)
+        both = None
+        if before is not None and picture is not None and before.shape == picture.shape:
+            both = before, picture
+        return WholeFlow(flow, camera_motion(flow), span, elapsed, both)
 
     def inside(self, whole: WholeFlow, regions: Regions) -> dict[str, QuantisedFlow]:
         """Each subject's field (h, w, 2), as the network takes it; none where there is no flow.
@@ -114,7 +141,24 @@ class RegionFlow:
         height, width = self._inputs.temporal.size
         fields = {}
         for name, region in regions.items():
-            own = less_camera(field_in(whole.field, region), whole.camera, region)
+            own = less_camera(self._of_region(whole, whole.field, region), whole.camera, region)
+            if self._still is not None and whole.pictures is not None:
+                own[_inside(self._still, region)] = 0.0
             small = cv2.resize(own, (width, height), interpolation=cv2.INTER_AREA)
             fields[name] = quantise(np.asarray(small, np.float32), self._inputs.temporal.bound)
         return fields
+
+    def _of_region(self, whole: WholeFlow, field: FlowField, region: Box) -> FlowField:
+        if whole.pictures is None:
+            return field_in(field, region)
+        size = self._inputs.temporal.flow_size
+        flow = flow_of_cuts(*whole.pictures, region, size, self.steps.method)
+        return np.asarray(flow / np.float32(whole.elapsed), np.float32)
+
+
+def _inside(still: npt.NDArray[np.bool_], region: Box) -> npt.NDArray[np.bool_]:
+    """The region's part of a mask (fh, fw), at the mask's size."""
+    height, width = still.shape
+    x, y, wide, high = pixel_rect(region, width, height)
+    part = still[y : y + high, x : x + wide].astype(np.uint8)
+    return np.asarray(cv2.resize(part, (width, height), interpolation=cv2.INTER_NEAREST) > 0)

@@ -47,27 +47,31 @@ def room(block_x: int, shift: int = 0) -> Frame:
     return np.repeat(frame[..., np.newaxis], 3, 2)
 
 
-def mean_flow(contract: Contract, frames: list[Frame], region: Box) -> tuple[float, float]:
-    steps = RegionFlow(flow.create("dis"), contract)
+def mean_flow(
+    contract: Contract, frames: list[Frame], region: Box, on_cuts: bool
+) -> tuple[float, float]:
+    steps = RegionFlow(flow.create("dis"), contract, on_cuts=on_cuts)
     for number, frame in enumerate(frames):
         steps.steps.advance(moment(number))
-        whole = steps.whole(steps.steps.gray(frame))
+        whole = steps.whole(steps.steps.gray(frame), steps.picture(frame))
     field = steps.inside(whole, {"p1": region})["p1"]
     x, y = np.median(dequantise(field, contract.temporal.bound).reshape(-1, 2), axis=0)
     return float(x), float(y)
 
 
-def test_motion_is_at_the_scale_of_the_region(contract: Contract) -> None:
+@pytest.mark.parametrize("on_cuts", [False, True])
+def test_motion_is_at_the_scale_of_the_region(contract: Contract, on_cuts: bool) -> None:
     tight: Box = (100 / 320, 70 / 240, 140 / 320, 170 / 240)
-    x, y = mean_flow(contract, [room(96), room(100)], tight)
+    x, y = mean_flow(contract, [room(96), room(100)], tight, on_cuts)
     # 4 px of 320 are 1 px of the 80 that flow sees; the region is an eighth of the width.
     assert x == pytest.approx(8.0, abs=1.5)
     assert y == pytest.approx(0.0, abs=1.0)
 
 
-def test_the_cameras_motion_is_taken_off(contract: Contract) -> None:
+@pytest.mark.parametrize("on_cuts", [False, True])
+def test_the_cameras_motion_is_taken_off(contract: Contract, on_cuts: bool) -> None:
     wall: Box = (0.6, 0.2, 0.9, 0.8)
-    x, _ = mean_flow(contract, [room(40, 0), room(40, 8)], wall)
+    x, _ = mean_flow(contract, [room(40, 0), room(40, 8)], wall, on_cuts)
     assert abs(x) < 0.7
 
 
@@ -96,6 +100,19 @@ def test_an_ignored_part_doesnt_move(contract: Contract) -> None:
         whole = steps.whole(steps.steps.gray(room(96 + 4 * number)))
     assert whole.field is not None
     assert not whole.field[:, : whole.field.shape[1] // 2].any()
+
+
+def test_an_ignored_part_of_a_region_doesnt_move(contract: Contract) -> None:
+    half = ((0.0, 0.0), (0.5, 0.0), (0.5, 1.0), (0.0, 1.0))
+    steps = RegionFlow(flow.create("dis"), contract, ignore=[half], on_cuts=True)
+    for number in range(2):
+        frame = room(140 + 8 * number)
+        steps.steps.advance(moment(number))
+        whole = steps.whole(steps.steps.gray(frame), steps.picture(frame))
+    field = steps.inside(whole, {"p1": (0.25, 0.1, 0.75, 0.9)})["p1"]
+    middle = field.shape[1] // 2
+    assert (field[:, : middle - 1] == 128).all()
+    assert (field[:, middle:] != 128).any()
 
 
 def test_nobody_knows_regions_of_people_whom_nobody_looked_for(contract: Contract) -> None:
