@@ -17,7 +17,7 @@ from pipeline.stages.base import Context
 from pipeline.stages.step_stage import StepStage
 from pipeline.steps.flow_fields import FlowSteps
 from pipeline.steps.polygons import Polygon
-from pipeline.steps.region_flow import RegionFinder, RegionFlow
+from pipeline.steps.region_flow import RegionFinder, RegionFlow, WholeFlow
 from pipeline.transport import topics
 from pipeline.transport.counters import key
 from pipeline.transport.frame_ring import FrameOverwritten, RingWriter
@@ -106,6 +106,7 @@ class Flow(StepStage[FrameRef, _Found]):
             ring = self._rings.get(moment.camera, ref.ring)
             with ring.view(ref.number) as frame:
                 grays = _grays(frame, due.values())
+                picture = _picture(frame, due.values())
         except FrameOverwritten:
             self._context.counters[key("frames_overwritten", moment.camera)] += 1
             return None
@@ -118,7 +119,8 @@ class Flow(StepStage[FrameRef, _Found]):
                 whole, span = kind.steps.field(gray)
                 found.fields[name] = ({} if whole is None else {WHOLE_PICTURE: whole}), span
             else:
-                self._look_at_regions(ref, name, kind.regions, gray, ring.shape, found)
+                whole_flow = kind.regions.whole(gray, picture)
+                self._look_at_regions(ref, name, kind.regions, whole_flow, ring.shape, found)
             self._context.counters[key("fields", moment.camera)] += len(found.fields[name][0])
         return found
 
@@ -127,13 +129,12 @@ class Flow(StepStage[FrameRef, _Found]):
         ref: FrameRef,
         name: str,
         regions: RegionFlow,
-        gray: Gray,
+        whole: WholeFlow,
         shape: tuple[int, ...],
         found: _Found,
     ) -> None:
         """Find the regions of a kind's view, unless a kind before it has, and cut their flow."""
         moment, view = ref.moment, self._cameras[ref.moment.camera][name].kind.view
-        whole = regions.whole(gray)
         if view not in found.regions:
             height, width = picture_size(shape)
             boxes = self._finders[moment.camera][view].find(
@@ -219,3 +220,11 @@ def _grays(frame: Frame, kinds: Iterable[_Kind]) -> dict[Size, Gray]:
         if kind.kind.flow_size not in by_size:
             by_size[kind.kind.flow_size] = kind.steps.gray(frame)
     return by_size
+
+
+def _picture(frame: Frame, kinds: Iterable[_Kind]) -> Gray | None:
+    """The picture of which regions are cut, if some kind of flow asks for it."""
+    for kind in kinds:
+        if kind.regions is not None:
+            return kind.regions.picture(frame)
+    return None
