@@ -46,7 +46,7 @@ def files_needed(config: Config) -> Mapping[str, int]:
     cameras, workers = len(config.cameras), len(flow_shards(config))
     shard = max(len(shard) for shard in flow_shards(config).values())
     used = {
-        "supervisor": 36 + 7 * cameras + 3 * workers,
+        "supervisor": 37 + 7 * cameras + 3 * workers,
         "capture": 26,
         "flow": 16 + 5 * shard,
         "spatial": 19 + 3 * cameras,
@@ -85,7 +85,8 @@ def _address_space() -> None:
 
 
 def _processes(config: Config) -> None:
-    count = len(stages(config)) + 2  # and the program itself, and its watcher over shared memory
+    # And the program itself, its watcher over shared memory, and the fork server.
+    count = len(stages(config)) + 3
     needed = count * THREADS + 3 * (config.runtime.threads - 1)
     soft, hard = (_as_number(n) for n in resource.getrlimit(resource.RLIMIT_NPROC))
     if soft < hard:

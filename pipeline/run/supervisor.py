@@ -24,10 +24,12 @@ from pipeline.run.log_lines import EACH, turn_log
 from pipeline.run.metrics import StageMetrics
 from pipeline.run.outputs.base import MakeOutput, Outputs, RunView
 from pipeline.run.outputs.monitor import Monitor
+from pipeline.run.process import how_ended
 from pipeline.run.restarts import GiveUp, Restart, Restarts
 from pipeline.run.run_folder import RunFolder, make_run_folder
 from pipeline.run.shutdown import Shutdown
 from pipeline.run.signals import StopSignals
+from pipeline.run.starter import Starter
 from pipeline.topology import StageSpec, stages
 from pipeline.transport import topics
 from pipeline.transport.bus import Bus
@@ -80,7 +82,11 @@ def run(
             closing.callback(rings.close)
             bus = Bus(folder.path, config.lossless, topics.SUPERVISOR)
             closing.callback(bus.close)
-            supervisor = Supervisor(config, identity, folder, rings, bus, outputs, signals, clock)
+            starter = Starter(bus, clock, config.supervisor.ready_s)
+            closing.callback(starter.close)
+            supervisor = Supervisor(
+                config, identity, folder, rings, bus, starter, outputs, signals, clock
+            )
             return supervisor.run(duration_s)
     finally:
         signals.restore()
@@ -96,6 +102,7 @@ class Supervisor:
         folder: RunFolder,
         rings: RingOwner,
         bus: Bus,
+        starter: Starter,
         outputs: Sequence[MakeOutput],
         signals: StopSignals,
         clock: Clock,
@@ -118,6 +125,8 @@ class Supervisor:
         bus.watch(self._control, self._on_control)
         self._status = bus.push(topics.STATUS)
         self._cameras = CameraBoard(config, clock, self._status.send)
+        self._starter = starter
+        starter.on_change = self._on_end
         self._children = {spec.name: self._child(spec) for spec in stages(config)}
         target_ms = 0.0 if config.lossless else config.runtime.latency_ms
         self._governor = Governor(target_ms, list(self._children)) if target_ms else None
@@ -138,9 +147,6 @@ class Supervisor:
     def run(self, duration_s: float | None) -> int:
         """Run to the end; returns the exit code."""
         try:
-            for child in self._children.values():
-                self._spawn(child)
-            self._turned_ns = self._clock.monotonic_ns()
             while not self._over(duration_s):
                 self._turn()
             self._stop()
@@ -153,7 +159,8 @@ class Supervisor:
         return self._verdict if self._verdict is not None else EXIT_OK
 
     def _child(self, spec: StageSpec) -> Child:
-        return Child(spec, self._bus, self._clock, Restarts.of(self._config), self._on_end)
+        restarts = Restarts.of(self._config)
+        return Child(spec, self._bus, self._clock, restarts, self._starter.start, self._on_end)
 
     def _launch(self, spec: StageSpec) -> Launch:
         return Launch(
@@ -183,12 +190,13 @@ class Supervisor:
             self._one_ended = False
             for child in self._children.values():
                 self._look_after(child)
-            restarts = [c.restart_at_ns for c in self._children.values() if not c.started]
+            waiting = self._children.values() if self._starter.can_start() else ()
+            restarts = [child.restart_at_ns for child in waiting if not child.started]
             self._look_ns = min([now + int(LOOK_S * NS_PER_S), *restarts])
         self._outputs.tick()
         if self._bus.poll(max(0, self._look_ns - self._clock.monotonic_ns()) / NS_PER_S):
             self._clock.sleep(TOGETHER_S)
-        self._turned_ns = now
+        self._turned_ns = max(now, self._turned_ns)
 
     def _over(self, duration_s: float | None) -> bool:
         if self._verdict is not None or self._signals.count:
@@ -261,13 +269,11 @@ class Supervisor:
         """Restart what has died, kill what hangs."""
         now = self._clock.monotonic_ns()
         if not child.started:
-            if now >= child.restart_at_ns:
+            if now >= child.restart_at_ns and self._starter.can_start():
                 self._spawn(child)
             return
-        code = child.ended()
-        if code is not None:
-            died = f"killed by signal {-code}" if code < 0 else f"exit code {code}"
-            self._on_death(child, died, now)
+        if (code := child.ended()) is not None:
+            self._on_death(child, how_ended(code), now)
             return
         silent_s = child.silent_s(now)
         if child.spec.kind == "capture":
@@ -291,6 +297,7 @@ class Supervisor:
         except OSError as error:
             died = f"its process can't be started: {os_reason(error)}"
             self._on_death(child, died, self._clock.monotonic_ns())
+        self._turned_ns = self._clock.monotonic_ns()  # starting many takes its time
 
     def _on_death(self, child: Child, died: str, now: int) -> None:
         """A stage has died: plan its restart, suspend it, or give up."""
