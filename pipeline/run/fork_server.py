@@ -47,7 +47,10 @@ class Forked:
         return self._code
 
     def _wait(self, options: int) -> None:
-        pid, status = os.waitpid(self.pid, options)
+        try:
+            pid, status = os.waitpid(self.pid, options)
+        except ChildProcessError:  # the program was started with SIGCHLD ignored
+            pid, status = self.pid, 0
         if pid:
             self._code = os.waitstatus_to_exitcode(status)
 

@@ -1,7 +1,8 @@
 """The fork server: ``python -m pipeline.run.fork_server_process``; it forks stages on request.
 
 Only the supervisor starts it. It imports once what stages need, opens nothing and runs no thread.
-So a stage begins as if it had imported all that itself.
+So a stage begins as if it had imported all that itself, but for one thing: all stages of a run have
+the same hash seed.
 
 Its standard input is a socket of the supervisor. Each message there is a stage's name, and carries
 what becomes the stage's standard input. The answer is a :data:`FORKED` and, when the stage is the
@@ -88,7 +89,8 @@ def _fork(control: socket.socket, stdin: int, supervisor: int) -> bool:
         _answer(control, error.errno or 0, 0, 0)
         return False
     if middle:
-        os.waitpid(middle, 0)
+        with contextlib.suppress(ChildProcessError):  # SIGCHLD is ignored
+            os.waitpid(middle, 0)
         return False
     middle = os.getpid()
     try:

@@ -1,5 +1,6 @@
 """What Linux alone does for processes. Elsewhere, these functions do nothing."""
 
+import contextlib
 import ctypes
 import signal
 import sys
@@ -27,13 +28,14 @@ def show_as(command_line: str) -> None:
     """
     if sys.platform != "linux":
         return
-    fields = Path("/proc/self/stat").read_text().rpartition(")")[2].split()  # from the third on
-    start, end = map(int, fields[_ARG_START - 3 : _ARG_START - 1])
-    room = end - start - 1
-    if room > 1:
-        text = command_line.encode(errors="replace")[: room - 1].ljust(room, b"\0")
-        # What doesn't end with 0 is taken as one text, up to its first 0.
-        ctypes.memmove(start, text + b" ", room + 1)
+    with contextlib.suppress(OSError):  # there may be no /proc
+        fields = Path("/proc/self/stat").read_text().rpartition(")")[2].split()  # from the third on
+        start, end = map(int, fields[_ARG_START - 3 : _ARG_START - 1])
+        room = end - start - 1
+        if room > 1:
+            text = command_line.encode(errors="replace")[: room - 1].ljust(room, b"\0")
+            # What doesn't end with 0 is taken as one text, up to its first 0.
+            ctypes.memmove(start, text + b" ", room + 1)
 
 
 def _prctl(option: int, value: int) -> bool:

@@ -79,8 +79,11 @@ class Starter:
 
     def _on_readable(self) -> None:
         server = self._server
-        if server is not None and not server.receive():
-            self._lost(server)
+        if server is not None:
+            if server.receive():
+                log.debug("the fork server is ready")
+            else:
+                self._lost(server)
         self.on_change()
 
     def _lost(self, server: ForkServer) -> None:

@@ -1,109 +1,273 @@
-"""Stages are forked from a process that has loaded their modules; nothing else about them differs."""
+"""Stages are forked from a process that has loaded their modules; nothing else differs."""
 
 import os
 import re
 import signal
-import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
 
+from pipeline.run.starter import MOST_DEATHS
+from testbed.fork_server import disturbed, fork_servers
 from testbed.program import PipelineRun
+from testbed.resources import process_family
 from tests.live.test_start_up import settings, works
 
-SERVER = "pipeline.run.fork_server_process"
-# A library that the program imports when it starts, wherever it lies on PYTHONPATH.
-HOOK = "import os, signal, sys, time\nif '{module}' in sys.orig_argv:\n    {act}\n"
-
-
-def hooked(folder: Path, act: str, module: str = SERVER) -> dict[str, str]:
-    """An environment in which the fork server does ``act`` before anything else."""
-    (folder / "hook").mkdir()
-    (folder / "hook" / "sitecustomize.py").write_text(HOOK.format(module=module, act=act))
-    return {"PYTHONPATH": f"{folder / 'hook'}{os.pathsep}{os.environ.get('PYTHONPATH', '')}"}
-
-
-def servers(run: PipelineRun) -> list[int]:
-    """Process ids of the fork servers, and of what they have forked and is no stage yet."""
-    found = []
-    for child in psutil.Process(run.process.pid).children(recursive=True):
-        try:
-            if SERVER in child.cmdline() and child.status() != psutil.STATUS_ZOMBIE:
-                found.append(child.pid)
-        except psutil.NoSuchProcess:
-            continue
-    return found
+STAGES = {"capture:a", "flow:0", "spatial", "temporal", "fusion", "publish"}
 
 
 def zombies(run: PipelineRun) -> list[int]:
-    family = psutil.Process(run.process.pid).children(recursive=True)
-    return [child.pid for child in family if child.status() == psutil.STATUS_ZOMBIE]
+    found = []
+    for process in process_family(run.process.pid):
+        try:
+            if process.status() == psutil.STATUS_ZOMBIE:
+                found.append(process.pid)
+        except psutil.NoSuchProcess:
+            continue
+    return found
 
 
 @contextmanager
 def at_work(run: PipelineRun) -> Iterator[PipelineRun]:
     """The run, once all its stages work."""
     with run:
-        run.wait_for(lambda: run.events() and len(run.stages()) == 6, 90, "an event")
+        run.wait_for(lambda: run.events() and run.stages().keys() == STAGES, 90, "all at work")
         run.remember_run()
         yield run
 
 
-def restarted(run: PipelineRun, stage: str) -> int:
-    """Kill a stage; its new process, once that is ready."""
-    before, ready = run.stages()[stage], run.log().count(f"{stage} is ready")
+def logged(run: PipelineRun, text: str, times: int) -> Callable[[], bool]:
+    return lambda: run.log().count(text) >= times
+
+
+def restart(run: PipelineRun, stage: str) -> None:
+    """Kill a stage, and wait until its successor is ready."""
+    before, text = run.stages()[stage], f"{stage} is ready"
+    again = logged(run, text, run.log().count(text) + 1)
     os.kill(before, signal.SIGKILL)
-    run.wait_for(lambda: run.log().count(f"{stage} is ready") > ready, 60, f"{stage} again")
+    run.wait_for(again, 60, f"{stage} again")
     assert run.stages()[stage] != before
-    return run.stages()[stage]
 
 
-def state(pid: int) -> dict[str, object]:
-    """What a process has from whoever started it."""
-    status = Path(f"/proc/{pid}/status").read_text()
-    process = psutil.Process(pid)
-    streams = {n: os.readlink(f"/proc/{pid}/fd/{n}") for n in (0, 1, 2)}
+def state(run: PipelineRun, pid: int) -> dict[str, object]:
+    """What a process has from whoever started it, and what it has opened."""
+    folder, process = Path(f"/proc/{pid}"), psutil.Process(pid)
+    status = (folder / "status").read_text()
+    stdin, stdout, stderr = (os.readlink(folder / "fd" / str(number)) for number in (0, 1, 2))
     return {
-        "signals": re.findall(r"(?m)^(?:SigBlk|SigIgn|SigCgt):.*$", status),
-        "rights": re.findall(r"(?m)^(?:Umask|CapEff|NoNewPrivs|Seccomp|[UG]id):.*$", status),
+        "signals": re.findall(r"(?m)^Sig(?:Blk|Ign|Cgt):.*$", status),
+        "rights": re.findall(r"(?m)^(?:Umask|Uid|Gid|CapEff|NoNewPrivs):.*$", status),
         "command line": process.cmdline(),
         "environment": process.environ(),
         "folder": process.cwd(),
-        "limits": Path(f"/proc/{pid}/limits").read_text(),
-        "nice": process.nice(),
-        "group": (os.getpgid(pid), os.getsid(pid)),
-        "parent": process.ppid(),
-        "threads": process.num_threads(),
-        "stdin": streams[0].partition(":")[0],
-        "stdout is stderr": streams[1] == streams[2],
-        "files": sorted(map(kind_of_file, Path(f"/proc/{pid}/fd").iterdir())),
+        "limits": (folder / "limits").read_text(),
+        "of the program's group": os.getpgid(pid) == os.getpgid(run.process.pid),
+        "child of the program": process.ppid() == run.process.pid,
+        "standard input": stdin.partition(":")[0],
+        "standard output is error": stdout == stderr,
+        "files": sorted(files(pid)),
     }
 
 
-def kind_of_file(descriptor: Path) -> str:
-    try:
-        file = os.readlink(descriptor)
-    except FileNotFoundError:
-        return ""
-    return re.sub(r"\d{3,}|two-stream-\w+|ts-\w+", "N", file)
+def files(pid: int) -> list[str]:
+    """What a process has open, without what differs from run to run."""
+    found = [os.readlink(name) for name in Path(f"/proc/{pid}/fd").iterdir()]
+    return [re.sub(r"\d{3,}|two-stream-\w+", "N", name) for name in found]
 
 
-def test_a_forked_stage_has_what_one_that_is_started_directly_has(
+def states(run: PipelineRun) -> dict[str, dict[str, object]]:
+    while True:
+        try:
+            return {stage: state(run, pid) for stage, pid in run.stages().items()}
+        except FileNotFoundError:  # a file that was closed meanwhile
+            continue
+
+
+def without_it(run: PipelineRun, why: str) -> None:
+    assert f"{why}; stages are started without it" in run.log()
+    assert fork_servers(run) == []
+
+
+# --- what a stage gets
+
+
+def test_a_forked_stage_is_as_one_that_is_started_directly(
     scratch: Path, tiny: Path, panning: Path
 ) -> None:
-    both = []
-    for name, environment in (
-        ("forked", hooked(scratch, "pass")),
-        ("direct", {}),
-    ):
-        if name == "direct":
-            environment = {**hooked(scratch / name, "os._exit(9)")} if False else {}
-        run = PipelineRun(scratch / name, settings(tiny, panning), environment=environment)
-        with at_work(run):
-            both.append({stage: state(pid) for stage, pid in run.stages().items()})
-    assert both
+    config = settings(tiny, panning)
+    with at_work(
+        PipelineRun(scratch, config, environment=disturbed(scratch, "os._exit(9)"))
+    ) as run:
+        without_it(run, "the fork server died (exit code 9)")
+        time.sleep(1)  # the last sockets are connected
+        direct = states(run)
+    with at_work(PipelineRun(scratch, config, environment=disturbed(scratch, "pass"))) as run:
+        deadline = time.monotonic() + 20
+        while (forked := states(run)) != direct and time.monotonic() < deadline:
+            time.sleep(0.2)
+        assert forked == direct
+        (server,) = fork_servers(run)
+        assert server.num_threads() == 1
+        assert server.num_fds() == 3
+        assert run.stop()[0] == 0
+        assert not server.is_running()
+        assert run.remains() == []
+
+
+def test_modules_of_the_users_folder_are_not_imported(
+    scratch: Path, tiny: Path, panning: Path
+) -> None:
+    (scratch / "here").mkdir()
+    for name in ("pipeline", "numpy", "cv2", "secrets"):
+        (scratch / "here" / f"{name}.py").write_text("raise RuntimeError('not this one')\n")
+    wrapper = ("env", "-C", str(scratch / "here"))
+    with PipelineRun(scratch, settings(tiny, panning), wrapper=wrapper) as run:
+        run.wait_for(lambda: fork_servers(run), 60, "the fork server")
+        works(run)
+        assert "not this one" not in run.log()
+        assert "without it" not in run.log()
+
+
+# --- what dies
+
+
+def test_each_stage_is_forked_again(scratch: Path, tiny: Path, panning: Path) -> None:
+    with at_work(PipelineRun(scratch, settings(tiny, panning))) as run:
+        (server,) = fork_servers(run)
+        for stage in ("flow:0", "fusion", "publish", "capture:a"):
+            restart(run, stage)
+        assert fork_servers(run) == [server]
+        assert zombies(run) == []
+        works(run)
+
+
+def test_a_fork_server_that_dies_is_replaced_and_takes_no_stage_with_it(
+    scratch: Path, tiny: Path, panning: Path
+) -> None:
+    arguments = ("--log-level", "DEBUG")
+    with at_work(PipelineRun(scratch, settings(tiny, panning), arguments)) as run:
+        before = run.stages()
+        for times in range(1, MOST_DEATHS):
+            # One that dies while it loads is not replaced.
+            run.wait_for(logged(run, "the fork server is ready", times), 60, "another")
+            (server,) = fork_servers(run)
+            server.kill()
+            died = logged(run, "the fork server died (killed by signal 9)", times)
+            run.wait_for(died, 30, "its death in the log")
+        assert run.stages() == before
+        restart(run, "fusion")
+        works(run)
+
+
+def test_a_stage_that_dies_with_the_fork_server_comes_again(
+    scratch: Path, tiny: Path, panning: Path
+) -> None:
+    with at_work(PipelineRun(scratch, settings(tiny, panning))) as run:
+        for _ in range(2):
+            for server in fork_servers(run):
+                server.kill()
+            restart(run, "temporal")
+        assert zombies(run) == []
+        works(run)
+
+
+def test_a_fork_server_that_is_stopped_holds_up_no_restart(
+    scratch: Path, tiny: Path, panning: Path
+) -> None:
+    with at_work(PipelineRun(scratch, settings(tiny, panning))) as run:
+        (server,) = fork_servers(run)
+        server.suspend()
+        restart(run, "spatial")
+        assert "the fork server died (killed by signal 9); starting another" in run.log()
+        assert not server.is_running()
+        works(run)
+
+
+def test_signals_to_all_do_not_end_the_fork_server(
+    scratch: Path, tiny: Path, panning: Path
+) -> None:
+    with at_work(PipelineRun(scratch, settings(tiny, panning))) as run:
+        (server,) = fork_servers(run)
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT):
+            server.send_signal(number)
+        restart(run, "flow:0")
+        assert fork_servers(run) == [server]
+        assert "fork server" not in run.log()
+
+
+@pytest.mark.parametrize("when", ["loading", "at work"])
+def test_nothing_outlives_a_killed_program(
+    scratch: Path, tiny: Path, panning: Path, when: str
+) -> None:
+    act = "time.sleep(1000)" if when == "loading" else "pass"
+    with PipelineRun(scratch, settings(tiny, panning), environment=disturbed(scratch, act)) as run:
+        run.wait_for(lambda: fork_servers(run), 60, "the fork server")
+        if when == "at work":
+            run.wait_for(run.events, 60, "an event")
+        else:
+            time.sleep(1)
+        family = process_family(run.process.pid)
+        run.process.kill()
+        _, alive = psutil.wait_procs(family, 20)
+        assert alive == []
+
+
+def test_the_program_may_be_started_with_its_childrens_ends_ignored(
+    scratch: Path, tiny: Path, panning: Path
+) -> None:
+    """As Popen does, it then takes what it can't know for exit code 0."""
+    ignoring = (
+        "import os, signal, sys; signal.signal(signal.SIGCHLD, signal.SIG_IGN);"
+        "os.execv(sys.argv[1], sys.argv[1:])"
+    )
+    wrapper = (sys.executable, "-c", ignoring)
+    with at_work(PipelineRun(scratch, settings(tiny, panning), wrapper=wrapper)) as run:
+        restart(run, "fusion")
+        assert "fusion died (exit code 0)" in run.log()
+        assert "fork server" not in run.log()
+        works(run)
+
+
+# --- what doesn't begin
+
+
+def test_a_signal_while_the_fork_server_loads_ends_the_program_at_once(
+    scratch: Path, tiny: Path, panning: Path
+) -> None:
+    environment = disturbed(scratch, "time.sleep(1000)")
+    run = PipelineRun(
+        scratch, settings(tiny, panning), wrapper=("setsid",), environment=environment
+    )
+    with run:
+        run.wait_for(lambda: fork_servers(run), 60, "the fork server")
+        run.remember_run()
+        family = process_family(run.process.pid)
+        os.killpg(os.getpgid(run.process.pid), signal.SIGINT)
+        assert run.process.wait(30) == 0
+        assert psutil.wait_procs(family, 20)[1] == []
+        assert run.remains() == []
+        assert run.log() == ""
+
+
+@pytest.mark.parametrize(
+    ("act", "why"),
+    [
+        ("os.kill(os.getpid(), 9)", "the fork server died (killed by signal 9)"),
+        ("time.sleep(1000)", "the fork server was not ready after 15 s"),
+    ],
+)
+def test_where_the_fork_server_does_not_begin_stages_are_started_directly(
+    scratch: Path, tiny: Path, panning: Path, act: str, why: str
+) -> None:
+    config: dict[str, Any] = settings(tiny, panning, supervisor={"ready_s": 15})
+    with at_work(PipelineRun(scratch, config, environment=disturbed(scratch, act))) as run:
+        without_it(run, why)
+        restart(run, "fusion")
+        assert zombies(run) == []
+        works(run)
