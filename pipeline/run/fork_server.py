@@ -119,13 +119,12 @@ class ForkServer:
     def _await_ready(self, middle: int) -> None:
         """Wait until the process in the middle is gone: then the stage is our child."""
         self.ready = False
-        try:
+        with contextlib.suppress(OSError):
             self.ready = self._answer() == READY
-        finally:
-            if not self.ready and middle:
-                # It was adopted when the fork server died, or is about to be.
-                self._process.kill()
-                self._process.wait()
+        if not self.ready:
+            self._process.kill()
+            self._process.wait()
+            if middle:  # it is our child since the fork server has gone
                 with contextlib.suppress(ChildProcessError):
                     os.waitpid(middle, 0)
 

@@ -239,10 +239,10 @@ class Supervisor:
     def _on_heartbeat(self, child: Child, message: Heartbeat) -> None:
         self._metrics.update(child.name, message.counters)
         child.private_bytes = message.counters.get("private_bytes", 0.0)
-        if child.spec.kind == "fusion" and self._governor is not None:
-            pacing = self._governor.heartbeat(self._clock.monotonic_ns(), self._metrics.of)
-            if pacing is not None:
-                self._set_pace(pacing)
+        governor = self._governor if child.spec.kind == "fusion" else None
+        now = self._clock.monotonic_ns()
+        if governor is not None and (pacing := governor.heartbeat(now, self._metrics.of)):
+            self._set_pace(pacing)
 
     def _on_ready(self, child: Child) -> None:
         child.ready = child.ever_ready = True
@@ -297,7 +297,8 @@ class Supervisor:
         except OSError as error:
             died = f"its process can't be started: {os_reason(error)}"
             self._on_death(child, died, self._clock.monotonic_ns())
-        self._turned_ns = self._clock.monotonic_ns()  # starting many takes its time
+        self._bus.poll(0.0)  # it may have taken long, in which the others were not silent
+        self._turned_ns = self._clock.monotonic_ns()
 
     def _on_death(self, child: Child, died: str, now: int) -> None:
         """A stage has died: plan its restart, suspend it, or give up."""

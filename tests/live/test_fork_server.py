@@ -183,7 +183,9 @@ def test_a_fork_server_that_is_stopped_holds_up_no_restart(
     with at_work(PipelineRun(scratch, settings(tiny, panning))) as run:
         (server,) = fork_servers(run)
         server.suspend()
+        before = run.stages()
         restart(run, "spatial")
+        assert run.stages().items() - before.items() == {("spatial", run.stages()["spatial"])}
         assert "the fork server died (killed by signal 9); starting another" in run.log()
         assert not server.is_running()
         works(run)
