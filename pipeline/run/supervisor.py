@@ -211,8 +211,7 @@ class Supervisor:
 
     def _on_control(self) -> None:
         for name, message in self._control.drain():
-            child = self._children.get(name)
-            if child is None:
+            if (child := self._children.get(name)) is None:
                 log.warning("control: a message from %r, which is no stage of this run", name)
                 continue
             child.heard()
