@@ -14,16 +14,16 @@ FAILS = "raise ImportError('none')"
 
 
 def disturbed(folder: Path, act: str) -> dict[str, str]:
-    """An environment in which the fork server does ``act`` while it imports onnxruntime."""
+    """An environment in which the fork server does ``act`` while it begins to import."""
     hook = folder / "hook"
     hook.mkdir(parents=True, exist_ok=True)
-    (hook / "onnxruntime.py").write_text(
+    (hook / "msgspec.py").write_text(
         "import os, signal, sys, time\n"
         f"if {MODULE!r} in sys.orig_argv:\n"
         f"    {act}\n"
         "sys.path.remove(__file__.rpartition('/')[0])\n"
-        "del sys.modules['onnxruntime']\n"
-        "import onnxruntime\n"
+        "del sys.modules['msgspec']\n"
+        "import msgspec\n"
     )
     return {"PYTHONPATH": f"{hook}{os.pathsep}{os.environ.get('PYTHONPATH', '')}"}
 

@@ -29,8 +29,9 @@ READY = b"ready"
 FORKED = struct.Struct("=iii")
 """The error's number or 0, the stage's process, and the one in the middle."""
 LONGEST_NAME = 4096
-EXIT_NOT_LOADED = 3
-"""A module can't be imported. Started directly, a stage that needs it says why."""
+EXIT_UNFIT = 3
+"""A module can't be imported: a stage that needs it and is started directly says why. Or one has
+started a thread or opened a file, which a fork would lose or share."""
 
 MODULES = (
     "run.stage_process",
@@ -64,6 +65,14 @@ def load() -> None:
     gc.collect()
     # Else its first run in each stage would write to all of them, and so copy them.
     gc.freeze()
+
+
+def is_fit() -> bool:
+    """Whether it can be forked: it runs one thread, and has its standard streams open alone."""
+    with contextlib.suppress(OSError):
+        threads, files = os.listdir("/proc/self/task"), os.listdir("/proc/self/fd")
+        return len(threads) == 1 and len(files) <= 4  # one is of the listing itself
+    return False
 
 
 def serve(control: socket.socket, supervisor: int) -> str | None:
@@ -138,7 +147,9 @@ def main() -> int:
         load()
     except Exception:
         # Whatever it is, it comes again in a stage that is started directly, which says it.
-        return EXIT_NOT_LOADED
+        return EXIT_UNFIT
+    if not is_fit():
+        return EXIT_UNFIT
     for stream in (sys.stdout, sys.stderr):
         stream.flush()  # or each stage writes what is left in it once more
     stage = serve(socket.socket(fileno=sys.stdin.fileno()), supervisor)

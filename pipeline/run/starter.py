@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 from pipeline.clock import NS_PER_S, Clock
 from pipeline.run.fork_server import ForkServer, ForkServerLost
-from pipeline.run.fork_server_process import EXIT_NOT_LOADED
+from pipeline.run.fork_server_process import EXIT_UNFIT
 from pipeline.run.linux import adopt_orphans
 from pipeline.run.process import Process, how_ended, start_directly
 from pipeline.transport.bus import Bus
@@ -93,8 +93,8 @@ class Starter:
         if was_ready and self._deaths < MOST_DEATHS:
             log.warning("the fork server died (%s); starting another", how_ended(code))
             self._begin()
-        elif code == EXIT_NOT_LOADED:
-            log.debug("the fork server can't load a module; stages are started without it")
+        elif code == EXIT_UNFIT:
+            log.debug("the fork server is not fit; stages are started without it")
         else:
             log.warning("the fork server died (%s); stages are started without it", how_ended(code))
 

@@ -14,7 +14,7 @@ import psutil
 import pytest
 
 from pipeline.run.starter import MOST_DEATHS
-from testbed.fork_server import disturbed, fork_servers
+from testbed.fork_server import FAILS, disturbed, fork_servers
 from testbed.program import PipelineRun
 from testbed.resources import process_family
 from tests.live.test_start_up import settings, works
@@ -255,6 +255,23 @@ def test_a_signal_while_the_fork_server_loads_ends_the_program_at_once(
         assert psutil.wait_procs(family, 20)[1] == []
         assert run.remains() == []
         assert run.log() == ""
+
+
+@pytest.mark.parametrize(
+    "act",
+    [
+        "import threading; threading.Thread(target=time.sleep, args=[99], daemon=True).start()",
+        "sys.kept = open(os.devnull)",
+        FAILS,
+    ],
+)
+def test_what_can_not_be_forked_is_not(scratch: Path, tiny: Path, panning: Path, act: str) -> None:
+    """That needs no warning: stages are started directly, and the one that can't be says why."""
+    environment = disturbed(scratch, act)
+    with at_work(PipelineRun(scratch, settings(tiny, panning), environment=environment)) as run:
+        assert fork_servers(run) == []
+        assert "fork server" not in run.log()
+        works(run)
 
 
 @pytest.mark.parametrize(
