@@ -45,12 +45,11 @@ MODULES = (
     "sources.image_folder",
     "sources.network",
     "sources.video_file",
-    "sources.webcam",
     "flow.deep",
     "flow.lucas_kanade",
     "flow.opencv",
 )
-"""All that a stage may import, in ``pipeline``."""
+"""What stages import, in ``pipeline``. Not ``sources.webcam``: it silences OpenCV when imported."""
 
 _REPARENTED_S = 0.0005
 """How often a stage looks whether the process in the middle is gone."""
@@ -146,7 +145,7 @@ def main() -> int:
     try:
         load()
     except Exception:
-        # Whatever it is, it comes again in a stage that is started directly, which says it.
+        # Whatever it is, a stage that is started directly meets it again, and says it.
         return EXIT_UNFIT
     if not is_fit():
         return EXIT_UNFIT
