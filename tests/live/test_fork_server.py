@@ -3,6 +3,7 @@
 import os
 import re
 import signal
+import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -17,7 +18,8 @@ from pipeline.run.starter import MOST_DEATHS
 from testbed.fork_server import FAILS, disturbed, fork_servers
 from testbed.program import PipelineRun
 from testbed.resources import process_family
-from tests.live.test_start_up import settings, works
+from tests.live.machine import as_nobody, limited
+from tests.live.test_start_up import for_all, settings, works
 
 STAGES = {"capture:a", "flow:0", "spatial", "temporal", "fusion", "publish"}
 
@@ -87,6 +89,12 @@ def states(run: PipelineRun) -> dict[str, dict[str, object]]:
             return {stage: state(run, pid) for stage, pid in run.stages().items()}
         except FileNotFoundError:  # a file that was closed meanwhile
             continue
+
+
+def allow(process: psutil.Process, number: str) -> None:
+    """Let a process of nobody have so many processes of that user."""
+    limit = limited(f"--pid={process.pid}", f"--nproc={number}:")
+    subprocess.run([*as_nobody(), *limit], check=True)
 
 
 def without_it(run: PipelineRun, why: str) -> None:
@@ -218,6 +226,31 @@ def test_nothing_outlives_a_killed_program(
         run.process.kill()
         _, alive = psutil.wait_procs(family, 20)
         assert alive == []
+
+
+def test_a_stage_that_can_not_be_forked_is_tried_again(
+    scratch: Path, tiny: Path, panning: Path
+) -> None:
+    """The system has no process left for this user. That says nothing about the fork server."""
+    pack, clip = for_all(scratch, tiny, panning)
+    # The limit doesn't hold for root; and nobody might not read this Python.
+    reads = "+dac_override,+dac_read_search"
+    wrapper = (*as_nobody(), f"--inh-caps={reads}", f"--ambient-caps={reads}")
+    with at_work(PipelineRun(scratch, settings(pack, clip), wrapper=wrapper)) as run:
+        (server,) = fork_servers(run)
+        allowed = re.findall(
+            r"Max processes +(\w+)", Path(f"/proc/{server.pid}/limits").read_text()
+        )[0]
+        allow(server, "1")
+        os.kill(run.stages()["fusion"], signal.SIGKILL)
+        why = "its process can't be started: Resource temporarily unavailable"
+        run.wait_for(logged(run, f"fusion died ({why})", 1), 30, "the reason")
+        ready = logged(run, "fusion is ready", run.log().count("fusion is ready") + 1)
+        allow(server, allowed)
+        run.wait_for(ready, 60, "fusion again")
+        assert fork_servers(run) == [server]
+        assert zombies(run) == []
+        works(run)
 
 
 def test_the_program_may_be_started_with_its_childrens_ends_ignored(
