@@ -70,6 +70,10 @@ BENCHMARKS = {
     "density": Benchmark(
         "The number of RTSP cameras that this machine carries.", picture="the figures"
     ),
+    "starts": Benchmark(
+        "Starts and restarts of stages, forked and direct: seconds, CPU, memory of all processes.",
+        one_line=True,
+    ),
     "packs": Benchmark("What a second pack at each camera costs: on one base, and with its own."),
     "peers": Benchmark(
         "The number of cameras that other projects' loops carry, with the same networks and flow.",

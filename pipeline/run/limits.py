@@ -47,7 +47,7 @@ def files_needed(config: Config) -> Mapping[str, int]:
     cameras, workers = len(config.cameras), len(flow_shards(config))
     shard = max(len(shard) for shard in flow_shards(config).values())
     used = {
-        "supervisor": 36 + 7 * cameras + 3 * workers,
+        "supervisor": 37 + 7 * cameras + 3 * workers,
         "capture": 26,
         "people": 24 + 3 * cameras,
         "flow": 18 + 5 * shard,
@@ -87,8 +87,8 @@ def _address_space() -> None:
 
 
 def _processes(config: Config, people: Collection[str]) -> None:
-    # And the program itself, and its watcher over shared memory.
-    count = len(stages(config, people)) + 2
+    # And the program itself, its watcher over shared memory, and the fork server.
+    count = len(stages(config, people)) + 3
     needed = count * THREADS + 3 * (config.runtime.threads - 1)
     soft, hard = (_as_number(n) for n in resource.getrlimit(resource.RLIMIT_NPROC))
     if soft < hard:

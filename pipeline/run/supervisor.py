@@ -24,10 +24,12 @@ from pipeline.run.log_lines import EACH, turn_log
 from pipeline.run.metrics import StageMetrics
 from pipeline.run.outputs.base import MakeOutput, Outputs, RunView
 from pipeline.run.outputs.monitor import Monitor
+from pipeline.run.process import how_ended
 from pipeline.run.restarts import GiveUp, Restart, Restarts
 from pipeline.run.run_folder import RunFolder, make_run_folder
 from pipeline.run.shutdown import Shutdown
 from pipeline.run.signals import StopSignals
+from pipeline.run.starter import Starter
 from pipeline.topology import StageSpec, routes, stages, watched, with_people
 from pipeline.transport import topics
 from pipeline.transport.bus import Bus
@@ -82,8 +84,10 @@ def run(
             closing.callback(rings.close)
             bus = Bus(folder.path, config.lossless, topics.SUPERVISOR)
             closing.callback(bus.close)
+            starter = Starter(bus, clock, config.supervisor.ready_s)
+            closing.callback(starter.close)
             supervisor = Supervisor(
-                config, people, identity, folder, rings, bus, outputs, signals, clock
+                config, people, identity, folder, rings, bus, starter, outputs, signals, clock
             )
             return supervisor.run(duration_s)
     finally:
@@ -101,6 +105,7 @@ class Supervisor:
         folder: RunFolder,
         rings: RingOwner,
         bus: Bus,
+        starter: Starter,
         outputs: Sequence[MakeOutput],
         signals: StopSignals,
         clock: Clock,
@@ -124,6 +129,8 @@ class Supervisor:
         bus.watch(self._control, self._on_control)
         self._status = bus.push(topics.STATUS)
         self._cameras = CameraBoard(config, clock, self._status.send)
+        self._starter = starter
+        starter.on_change = self._on_end
         self._children = {spec.name: self._child(spec) for spec in stages(config, people)}
         target_ms = 0.0 if config.lossless else config.runtime.latency_ms
         self._governor = Governor(target_ms, list(self._children)) if target_ms else None
@@ -144,9 +151,6 @@ class Supervisor:
     def run(self, duration_s: float | None) -> int:
         """Run to the end; returns the exit code."""
         try:
-            for child in self._children.values():
-                self._spawn(child)
-            self._turned_ns = self._clock.monotonic_ns()
             while not self._over(duration_s):
                 self._turn()
             self._stop()
@@ -159,7 +163,8 @@ class Supervisor:
         return self._verdict if self._verdict is not None else EXIT_OK
 
     def _child(self, spec: StageSpec) -> Child:
-        return Child(spec, self._bus, self._clock, Restarts.of(self._config), self._on_end)
+        restarts = Restarts.of(self._config)
+        return Child(spec, self._bus, self._clock, restarts, self._starter.start, self._on_end)
 
     def _launch(self, spec: StageSpec) -> Launch:
         return Launch(
@@ -194,12 +199,13 @@ class Supervisor:
             self._one_ended = False
             for child in self._children.values():
                 self._look_after(child)
-            restarts = [c.restart_at_ns for c in self._children.values() if not c.started]
+            waiting = self._children.values() if self._starter.can_start() else ()
+            restarts = [child.restart_at_ns for child in waiting if not child.started]
             self._look_ns = min([now + int(LOOK_S * NS_PER_S), *restarts])
         self._outputs.tick()
         if self._bus.poll(max(0, self._look_ns - self._clock.monotonic_ns()) / NS_PER_S):
             self._clock.sleep(TOGETHER_S)
-        self._turned_ns = now
+        self._turned_ns = max(now, self._turned_ns)
 
     def _over(self, duration_s: float | None) -> bool:
         if self._verdict is not None or self._signals.count:
@@ -214,8 +220,7 @@ class Supervisor:
 
     def _on_control(self) -> None:
         for name, message in self._control.drain():
-            child = self._children.get(name)
-            if child is None:
+            if (child := self._children.get(name)) is None:
                 log.warning("control: a message from %r, which is no stage of this run", name)
                 continue
             child.heard()
@@ -243,10 +248,10 @@ class Supervisor:
     def _on_heartbeat(self, child: Child, message: Heartbeat) -> None:
         self._metrics.update(child.name, message.counters)
         child.beat(message.counters)
-        if child.spec.kind == "fusion" and self._governor is not None:
-            pacing = self._governor.heartbeat(self._clock.monotonic_ns(), self._metrics.of)
-            if pacing is not None:
-                self._set_pace(pacing)
+        governor = self._governor if child.spec.kind == "fusion" else None
+        now = self._clock.monotonic_ns()
+        if governor is not None and (pacing := governor.heartbeat(now, self._metrics.of)):
+            self._set_pace(pacing)
 
     def _on_ready(self, child: Child) -> None:
         child.ready = child.ever_ready = True
@@ -273,13 +278,11 @@ class Supervisor:
         """Restart what has died, kill what hangs."""
         now = self._clock.monotonic_ns()
         if not child.started:
-            if now >= child.restart_at_ns:
+            if now >= child.restart_at_ns and self._starter.can_start():
                 self._spawn(child)
             return
-        code = child.ended()
-        if code is not None:
-            died = f"killed by signal {-code}" if code < 0 else f"exit code {code}"
-            self._on_death(child, died, now)
+        if (code := child.ended()) is not None:
+            self._on_death(child, how_ended(code), now)
             return
         silent_s = child.silent_s(now)
         if child.spec.kind == "capture":
@@ -303,6 +306,8 @@ class Supervisor:
         except OSError as error:
             died = f"its process can't be started: {os_reason(error)}"
             self._on_death(child, died, self._clock.monotonic_ns())
+        self._bus.poll(0.0)  # it may have taken long, in which the others were not silent
+        self._turned_ns = self._clock.monotonic_ns()
 
     def _on_death(self, child: Child, died: str, now: int) -> None:
         """A stage has died: plan its restart, suspend it, or give up."""

@@ -172,8 +172,7 @@ def test_nobody_looks_for_people_in_a_still_room(
         "supervisor": {"metrics": f"127.0.0.1:{port}"},
     }
     with PipelineRun(scratch, settings) as run:
-        steps = lambda: metric(port, "two_stream_steps_total")  # noqa: E731
-        run.wait_for(lambda: steps() > 500, 90, "steps")
+        run.wait_for(lambda: metric(port, "two_stream_steps_total") > 500, 90, "steps")
         # At the begin everything is new, for two seconds of five looks.
         assert 1 <= metric(port, "two_stream_people_looks_total") <= 14
         assert run.events() == []

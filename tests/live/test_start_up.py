@@ -405,7 +405,8 @@ def test_an_installation_that_is_broken_is_said_once_and_not_tried_again(
     # The program itself imports it too, and gets the real one.
     (scratch / "broken" / "onnxruntime.py").write_text(
         "import sys\n"
-        "if 'pipeline.run.stage_process' in sys.orig_argv:\n"
+        "if {'pipeline.run.fork_server_process', 'pipeline.run.stage_process'}"
+        " & set(sys.orig_argv):\n"
         "    raise ImportError('no such library')\n"
         "sys.path.remove(__file__.rpartition('/')[0])\n"
         "del sys.modules['onnxruntime']\n"

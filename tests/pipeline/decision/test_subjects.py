@@ -48,7 +48,7 @@ class Camera:
         stack = np.empty((1, contract.stack, *contract.size, 2), np.uint8)
         stack[:] = np.clip(128 + np.array(flow) * 127 / contract.bound, 0, 255)
         features: Vector = self._temporal({"flow": stack})["features"]
-        return features[0].tobytes()
+        return bytes(features[0].tobytes())
 
     def step(
         self,
