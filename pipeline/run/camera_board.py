@@ -64,7 +64,7 @@ class CameraBoard:
         return EXIT_NO_SOURCE
 
     def _trying_s(self) -> float:
-        """How long sources have been tried. It isn't their fault that a busy machine starts late."""
+        """How long sources have been tried: they can't help that a busy machine starts late."""
         if self._tried_ns is None:
             return 0.0
         return (self._clock.monotonic_ns() - self._tried_ns) / NS_PER_S
