@@ -213,6 +213,15 @@ class Request(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     limit: Annotated[int, _means("replay: at most this many, 1 to 1000")] = MAX_REPLAY
 
 
+class HeldBack(msgspec.Struct, frozen=True, kw_only=True):
+    """An action that a rule of the config held back."""
+
+    camera: CameraName
+    label: Annotated[str, _means("the action")]
+    reason: Annotated[str, _means("what the rule asks for: hours, cooldown, person, size, zone")]
+    time: Time
+
+
 class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
     """The answer to `snapshot`: how things stand."""
 
@@ -223,6 +232,10 @@ class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
     active: Annotated[list[Event], _means("the newest event of each action that goes on")]
     event_log: Annotated[LogStatus, _means("the health of the event log")]
     governor: Annotated[GovernorStatus | None, _means("the newest pace; null while all is done")]
+    held_back: (
+        Annotated[list[HeldBack], _means("what rules held back, the newest 100; none: missing")]
+        | UnsetType
+    ) = UNSET
 
 
 class Replay(msgspec.Struct, frozen=True, kw_only=True):

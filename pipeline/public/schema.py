@@ -16,7 +16,7 @@ from pipeline.public import records
 DRAFT = "https://json-schema.org/draft/2020-12/schema"
 BEGIN, END = "<!-- generated: the records -->", "<!-- end of what is generated -->"
 
-_INNER = (records.Window, records.Streams, records.Model)
+_INNER = (records.Window, records.Streams, records.Model, records.HeldBack)
 
 Schema = Mapping[str, Any]
 

@@ -107,6 +107,14 @@ class Wording:
             time=self._time(pacing.at_ns),
         )
 
+    def held_back(self, message: messages.HeldBack) -> records.HeldBack:
+        return records.HeldBack(
+            camera=message.camera,
+            label=message.label,
+            reason=message.reason,
+            time=self._time(message.at_ns),
+        )
+
     def log_status(self, problem: str | None, now_ns: int) -> records.LogStatus:
         """``problem`` is why the log can't be written, None while it can."""
         return records.LogStatus(

@@ -32,7 +32,7 @@ from pipeline.steps.join import PEOPLE, DecidedStep, StepJoin
 from pipeline.topology import Watched
 from pipeline.transport import topics
 from pipeline.transport.counters import key
-from pipeline.transport.messages import EndOfStream, Feature, FrameRef, Transition
+from pipeline.transport.messages import EndOfStream, Feature, FrameRef, HeldBack, Transition
 
 PATIENCE_STEPS = 2.0
 """Live: how long a step waits for its second stream."""
@@ -107,6 +107,7 @@ class Fusion:
         self._timings = StepTimings(context.counters, cameras)
         self._outbox = Outbox(dealer, context.clock)
         self._scores = bus.push(topics.SCORE)
+        self._held = bus.push(topics.STATUS)
         self._quarantine = Quarantine.of(context)
 
     def _new_recorder(self, watched: Watched, offset_ns: int) -> Recorder | None:
@@ -155,6 +156,8 @@ class Fusion:
 
     def _held_back(self, camera: str, label: str, reason: str) -> None:
         self._context.counters[key("filtered", camera, label, reason)] += 1
+        at_ns = self._context.clock.monotonic_ns()
+        self._held.send(HeldBack(camera=camera, label=label, reason=reason, at_ns=at_ns))
         log.info("camera %s: %s is held back by its rule: %s", camera, label, reason)
 
     def _camera(self, name: str, watches: Collection[Watch], *, people: bool) -> _Camera:

@@ -4,6 +4,7 @@ Two public sockets: PUB for events, status and scores; ROUTER for snapshot and r
 (``docs/messages.md``).
 """
 
+from collections import deque
 from typing import cast
 
 import msgspec
@@ -24,6 +25,7 @@ from pipeline.transport.messages import (
     Accepted,
     BadMessage,
     CameraStatus,
+    HeldBack,
     Outgoing,
     Pacing,
     PeopleCount,
@@ -34,6 +36,8 @@ from pipeline.transport.messages import (
 from pipeline.transport.public_sockets import PublicTopic
 
 REPEAT_STATUS_S = 5.0
+KEPT_HELD_BACK = 100
+"""Actions that rules held back, which the snapshot tells of."""
 
 
 class Publish:
@@ -50,6 +54,7 @@ class Publish:
         self._states = CameraStates()
         self._shown: dict[str, CameraStatus] = {}
         self._people: dict[str, int] = {}
+        self._held_back: deque[records.HeldBack] = deque(maxlen=KEPT_HELD_BACK)
         self._pacing: Pacing | None = None
         self._repeat_ns = 0
         keys = config.publish.keys
@@ -165,6 +170,8 @@ class Publish:
                 status = self._states.get(message.camera)
                 if status is not None and self._is_news(status):
                     self._send_status(status)
+            elif isinstance(message, HeldBack):
+                self._held_back.append(self._wording.held_back(message))
             elif isinstance(message, PeopleCount):
                 status = self._states.get(message.camera)
                 changed = self._people.get(message.camera) != message.people
@@ -247,6 +254,7 @@ class Publish:
             active=_as_stored(self._log.open_events()),
             event_log=self._log_status(),
             governor=None if pacing is None else wording.governor_status(pacing),
+            held_back=list(self._held_back) or msgspec.UNSET,
         )
 
 

@@ -244,6 +244,15 @@ class Quarantined(Message, frozen=True, kw_only=True):
     at_ns: int
 
 
+class HeldBack(Message, frozen=True, kw_only=True):
+    """An event that a rule of the config held back."""
+
+    camera: str
+    label: str
+    reason: str
+    at_ns: int
+
+
 class PeopleCount(Message, frozen=True, kw_only=True):
     """How many people are in a camera's picture; sent when that changes."""
 
@@ -352,6 +361,7 @@ AnyMessage = (
     | CameraStatus
     | Quarantined
     | PeopleCount
+    | HeldBack
     | Outgoing
     | Accepted
     | Hello

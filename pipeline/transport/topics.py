@@ -158,6 +158,7 @@ STATUS = Topic(
         messages.Quarantined,
         messages.Pacing,
         messages.PeopleCount,
+        messages.HeldBack,
     ),
 )
 CONTROL = Topic(
