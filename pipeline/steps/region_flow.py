@@ -28,7 +28,7 @@ from pipeline.steps.ignore_mask import still_cells
 from pipeline.steps.polygons import Polygon
 from pipeline.steps.preprocess import SpatialInputs, TemporalInputs, gray_of_width
 
-COMPUTED_ON_CUTS = False
+COMPUTED_ON_CUTS = True
 """Whether a region's flow is computed on its cuts of two pictures, or cut out of the whole
 picture's (docs/regions.md has the comparison). A pack is trained with the one or the other."""
 CUT_WIDTH = 640

@@ -16,6 +16,7 @@ from testbed.program import PipelineRun, free_port
 from testbed.video_files import write_video
 from tests.live.test_replay import bare, replay
 from tests.live.test_rules_and_masks import lossless, ran
+from tests.live.test_together import snapshot
 
 WALKERS = "fights/normal/nofi117.mp4"
 """Two people go to the left; the boxes of both stay in the left half of the picture."""
@@ -153,6 +154,8 @@ def test_what_moves_and_is_nobody_wakes_nobody(
             lambda: metric(port, "two_stream_filtered_total") >= 2, 60, "events that are held back"
         )
         assert run.events("curtain") == []
+        held_back = snapshot(run)["held_back"]
+        assert {(one["camera"], one["reason"]) for one in held_back} >= {("curtain", "person")}
         assert {h.body["people"] for h in run.statuses("curtain") if "people" in h.body} <= {0}
         assert metric(port, "two_stream_people_looks_total") > 5
         # The whole picture has no box.
