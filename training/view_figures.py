@@ -207,18 +207,15 @@ def compared(config: TrainConfig, table: ClipTable, seeds: Sequence[int]) -> dic
 
     people = [column for column in motion_columns() if column.startswith("person")]
     looks = [f"{view}|appearance" for view in VIEWS]
-    together = [
-        (f"{view}|whole|{less}", look)
-        for view, less in (("frame", "median"), ("moving", "camera"), ("person", "camera"))
-        for look in looks
-    ]
+    ways = "frame|whole|median", "moving|cuts|camera", "person|cuts|camera"
+    together = [(way, look) for way in ways for look in looks]
     return {
         "clips": len(table.shows),
         "actions": sum(table.shows),
         "seeds": list(seeds),
         "motion": [*(row([x]) for x in motion_columns()), *(row([x], 2) for x in people)],
         "appearance": [*(row([x]) for x in looks), row([looks[-1]], 2)],
-        "together": [*(row(x) for x in together), row(["person|whole|camera", looks[-1]], 2)],
+        "together": [*(row(x) for x in together), row([ways[-1], looks[-1]], 2)],
         "milliseconds": {
             part: round(1000 * table.costs.seconds[part] / calls, 2)
             for part, calls in table.costs.calls.items()

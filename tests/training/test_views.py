@@ -69,7 +69,7 @@ def test_all_is_compared_in_tables() -> None:
     assert result["milliseconds"] == {"flow": 5.0}
     text = tables(result)
     assert "40 clips, 20 of an action; 1 seeds of 5 folds" in text
-    assert "| moving, whole, camera + person, appearance | 1 |" in text
+    assert "| moving, cuts, camera + person, appearance | 1 |" in text
     assert "| flow | 5.00 |" in text
 
 
