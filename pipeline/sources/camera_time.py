@@ -41,6 +41,7 @@ STILL = 5
 GOOD_AGAIN_NS = 10 * NS_PER_S
 TELL_JUMP_NS = 10 * NS_PER_S
 PATIENCE_NS = 3 * NS_PER_S
+LAGS = 5
 LUMP_NS = NS_PER_S * 5 // 2
 """Frames that lay ready for longer than this were held here, not by the network."""
 
@@ -65,7 +66,8 @@ class CameraTime:
         self._old_offset_ns: int | None = None
         self._repeats = 0
         self._waited_ns: int | None = None
-        self._lag_ns = 0
+        self._lags: deque[int] = deque([0], maxlen=LAGS)
+        self._bridged_ready = False
         self._recent: deque[str] = deque(maxlen=RECENT)
         self._rate = _Rate()
         self._trusted = True
@@ -82,16 +84,19 @@ class CameraTime:
             return f"its time stamps {self._complaint()}; times of arrival are used"
         return self._jump or None
 
-    def place(self, stamp_ns: int | None, arrived_ns: int, *, waited: bool = True) -> int:
+    def place(
+        self, stamp_ns: int | None, arrived_ns: int, *, waited: bool = True, silent_ns: int = 0
+    ) -> int:
         """The time of a frame that the camera stamped ``stamp_ns``, None if it did not.
 
         ``waited``: the frame was waited for; otherwise it lay ready, and came at some time before
-        ``arrived_ns``.
+        ``arrived_ns``. ``silent_ns``: for how long nothing came before it, at least.
         """
         fault = self._fault(stamp_ns, arrived_ns)
         late_ns = arrived_ns - (stamp_ns or 0)
         if stamp_ns is not None and waited:
-            self._rate.add(arrived_ns, late_ns, self._best_ns(arrived_ns, late_ns))
+            best_ns = self._best_ns(arrived_ns, silent_ns)
+            self._rate.add(arrived_ns, late_ns, late_ns if best_ns is None else best_ns)
         if self._now_ns is None:
             now_ns = self._begin(stamp_ns, late_ns)
         elif not self._trusted:
@@ -108,7 +113,9 @@ class CameraTime:
         if self.jumped:
             now_ns, self._offset_ns = arrived_ns, late_ns
         if waited:
-            self._waited_ns, self._lag_ns = arrived_ns, arrived_ns - now_ns
+            now_ns = self._after_a_loss(now_ns, arrived_ns)
+            self._waited_ns = arrived_ns
+            self._lags.append(arrived_ns - now_ns)
         self._recent.append(fault)
         self._judge(fault, stamp_ns, arrived_ns, now_ns)
         self._stamp_ns, self._arrived_ns, self._now_ns = stamp_ns, arrived_ns, now_ns
@@ -145,16 +152,16 @@ class CameraTime:
             return self._offset_ns - self._period_ns
         return self._offset_ns + (stamp_ns or 0)
 
-    def _best_ns(self, arrived_ns: int, late_ns: int) -> int:
-        """How late the frame before came at best: together with the last that was waited for.
+    def _best_ns(self, arrived_ns: int, silent_ns: int) -> int | None:
+        """How late the last frame of a lump came; None if no lump ended before this frame.
 
-        Of a lump only the first frame is waited for, and it is the latest. The last, just before
-        the next lump, is as late as the line is without lumps.
+        Of a lump only the first frame is waited for, and it is the latest. The last came with it,
+        and is as late as frames are without lumps.
         """
-        if self._stamp_ns is None or self._waited_ns is None:
-            return late_ns
+        if self._stamp_ns is None or self._waited_ns is None or silent_ns * 2 < self._period_ns * 3:
+            return None
         if arrived_ns - self._waited_ns > LUMP_NS:
-            return late_ns
+            return None
         return self._waited_ns - self._stamp_ns
 
     def _bridge(self, now_ns: int, stamp_ns: int | None, arrived_ns: int, waited: bool) -> int:
@@ -171,14 +178,27 @@ class CameraTime:
         # for comes as late as the last such.
         bridged_ns = now_ns + self._period_ns
         if waited and silent_ns > self._period_ns // 4:
-            bridged_ns = max(arrived_ns - self._lag_ns, now_ns + self._period_ns // 4)
+            bridged_ns = max(arrived_ns - min(self._lags), now_ns + self._period_ns // 4)
         if stamp_ns is not None and self._stamp_ns is not None and stamp_ns != self._stamp_ns:
             by_s = (stamp_ns - self._stamp_ns) / NS_PER_S
             self._jump = f"its time stamps jumped by {by_s:.1f} s; arrival bridged it"
             self._jumped_ns = arrived_ns
             self._old_offset_ns, self._offset_ns = self._offset_ns, bridged_ns - stamp_ns
             self._rate = _Rate()
+            self._bridged_ready = not waited
         return bridged_ns
+
+    def _after_a_loss(self, now_ns: int, arrived_ns: int) -> int:
+        """Put right what was bridged amid a lump, at the next frame that is waited for.
+
+        Frames may be missing there. Then this one seems to come much later than others do.
+        """
+        lost_ns = arrived_ns - now_ns - min(self._lags)
+        if self._bridged_ready and lost_ns > NEAR_BEHIND_NS:
+            self._offset_ns += lost_ns
+            now_ns += lost_ns
+        self._bridged_ready = False
+        return now_ns
 
     def _followed(self, now_ns: int, stamp_ns: int) -> int:
         """The time of a good stamp. The offset moves a little towards the usual lateness."""
@@ -298,11 +318,11 @@ class _Rate:
             self.latest_ns = round(median(most[-RELEASE_BUCKETS:]))
         recent = list(self._buckets)[-RATE_BUCKETS:]
         if len(recent) == RATE_BUCKETS:
-            (begun_ns, begun, _), (_, middle, _) = recent[0], recent[RATE_BUCKETS // 2]
-            ended_ns, ended, _ = recent[-1]
+            (begun_ns, _, begun), (_, _, middle) = recent[0], recent[RATE_BUCKETS // 2]
+            ended_ns, _, ended = recent[-1]
             halves = middle - begun, ended - middle
             drift = sum(halves) / (ended_ns - begun_ns)
-            steady = all(part * drift > 0 for part in halves)
+            steady = all(4 * part / sum(halves) > 1 for part in halves) if drift else False
             # Arrival moves away by ``drift`` a second: stamps pass 1 - drift in it.
             self.wrong = max(1 - drift, 0.01) if steady and abs(drift) > WRONG_RATE else 0.0
 
