@@ -26,6 +26,8 @@ LEAP_NS = 2 * NS_PER_S
 """A stamp further on than this is believed only if frames were silent for about as long, or if its
 frame doesn't seem to come before it was taken. A relay passes frames from before and after a cut on
 together."""
+SET_BACK_NS = NS_PER_S * 3 // 10
+"""The first offset is a guess. If it is too late by more, it is put right at once."""
 KEPT_NS = 30 * NS_PER_S
 """No server begins with frames that are older than this."""
 AHEAD_NS = NS_PER_S
@@ -63,6 +65,7 @@ class CameraTime:
         self._now_ns: int | None = None
         self._period_ns = NS_PER_S // 25
         self._offset_ns = 0
+        self._settled = False
         self._old_offset_ns: int | None = None
         self._repeats = 0
         self._waited_ns: int | None = None
@@ -92,6 +95,7 @@ class CameraTime:
         ``waited``: the frame was waited for; otherwise it lay ready, and came at some time before
         ``arrived_ns``. ``silent_ns``: for how long nothing came before it, at least.
         """
+        self.jumped = False
         fault = self._fault(stamp_ns, arrived_ns)
         late_ns = arrived_ns - (stamp_ns or 0)
         if stamp_ns is not None and waited:
@@ -109,9 +113,8 @@ class CameraTime:
         # or the stamps are fast.
         ahead = now_ns - arrived_ns > AHEAD_NS
         self._rate.note_ahead(ahead, waited, arrived_ns, late_ns)
-        self.jumped = ahead and waited
-        if self.jumped:
-            now_ns, self._offset_ns = arrived_ns, late_ns
+        if ahead and waited:
+            now_ns, self._offset_ns, self.jumped = arrived_ns, late_ns, True
         if waited:
             now_ns = self._after_a_loss(now_ns, arrived_ns)
             self._waited_ns = arrived_ns
@@ -177,7 +180,8 @@ class CameraTime:
         # In a burst frames arrive together: they are still a frame's time apart. One that is waited
         # for comes as late as the last such.
         bridged_ns = now_ns + self._period_ns
-        if waited and silent_ns > self._period_ns // 4:
+        # Part of a frame that was torn has no stamp. It comes with those from before the silence.
+        if stamp_ns is not None and waited and silent_ns > self._period_ns // 4:
             bridged_ns = max(arrived_ns - min(self._lags), now_ns + self._period_ns // 4)
         if stamp_ns is not None and self._stamp_ns is not None and stamp_ns != self._stamp_ns:
             by_s = (stamp_ns - self._stamp_ns) / NS_PER_S
@@ -185,6 +189,7 @@ class CameraTime:
             self._jumped_ns = arrived_ns
             self._old_offset_ns, self._offset_ns = self._offset_ns, bridged_ns - stamp_ns
             self._rate = _Rate()
+            self._settled = False
             self._bridged_ready = not waited
         return bridged_ns
 
@@ -204,7 +209,14 @@ class CameraTime:
         """The time of a good stamp. The offset moves a little towards the usual lateness."""
         step_ns = 0 if self._stamp_ns is None else stamp_ns - self._stamp_ns
         if self._rate.usual_ns is not None:
-            self._offset_ns += int(slew(self._rate.usual_ns - self._offset_ns) * step_ns)
+            error_ns = self._rate.usual_ns - self._offset_ns
+            if not self._settled and error_ns < -SET_BACK_NS:
+                self._offset_ns += error_ns
+                now_ns = min(now_ns, stamp_ns + self._offset_ns - 1)
+                self.jumped = True
+            else:
+                self._offset_ns += int(slew(error_ns) * step_ns)
+            self._settled = True
         if 0 < step_ns < LEAP_NS:
             self._period_ns = step_ns
         return max(stamp_ns + self._offset_ns, now_ns + 1)

@@ -88,7 +88,7 @@ def _newest_late_ns(stream: VideoStream, first: Decoded, clock: Clock) -> int | 
     The first may be old: servers keep frames since the last key frame, relays since the last lump.
     """
     began_ns = clock.monotonic_ns()
-    stamp_ns = first.stamp_ns
+    stamp_ns, alone = first.stamp_ns, 0
     least_ns = None if stamp_ns is None else began_ns - stamp_ns
     for next_ns, arrived_ns, waited_ns in stream.read_ahead():
         if next_ns is not None:
@@ -96,8 +96,10 @@ def _newest_late_ns(stream: VideoStream, first: Decoded, clock: Clock) -> int | 
                 break  # the stamps are no use, or frames are missing
             stamp_ns, late_ns = next_ns, arrived_ns - next_ns
             least_ns = late_ns if least_ns is None else min(least_ns, late_ns)
-        came_alone = waited_ns > max(WAITED_NS, stream.period_ns // 2)
-        if came_alone or arrived_ns - began_ns > READ_AHEAD_NS:
+        # A busy machine halts amid a lump, too; but not for long, and not for each frame.
+        alone = alone + 1 if waited_ns > max(WAITED_NS, stream.period_ns // 2) else 0
+        lump_is_over = alone == 3 or waited_ns > 3 * stream.period_ns
+        if lump_is_over or arrived_ns - began_ns > READ_AHEAD_NS:
             break
     return least_ns
 
