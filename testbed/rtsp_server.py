@@ -72,6 +72,13 @@ class LoopedStream(GstRtspServer.RTSPMediaFactory):  # type: ignore[misc]  # gi 
         self.set_shared(True)
         self.set_protocols(GstRtsp.RTSPLowerTrans.TCP | GstRtsp.RTSPLowerTrans.UDP)
 
+    def do_gen_key(self, url: GstRtsp.RTSPUrl) -> str:
+        """What clients must have in common to share the stream.
+
+        By default the port is part of it, which is another one behind a relay.
+        """
+        return str(url.abspath)
+
     def do_create_element(self, _url: GstRtsp.RTSPUrl) -> Gst.Element:
         description = (
             f"appsrc name=units format=time is-live=true max-bytes=200000 caps={CAPS} "
@@ -80,6 +87,8 @@ class LoopedStream(GstRtspServer.RTSPMediaFactory):  # type: ignore[misc]  # gi 
         return Gst.parse_launch(f"( {description} )")
 
     def do_configure(self, media: GstRtspServer.RTSPMedia) -> None:
+        # The factory's own setting would be passed on by the method that this one replaces.
+        media.set_shared(True)
         source = media.get_element().get_by_name("units")
         source.connect("need-data", self._feed, [0])
 
