@@ -44,6 +44,7 @@ GOOD_AGAIN_NS = 10 * NS_PER_S
 TELL_JUMP_NS = 10 * NS_PER_S
 PATIENCE_NS = 3 * NS_PER_S
 LAGS = 5
+"""So many of the frames that were waited for tell how late such frames usually come."""
 LUMP_NS = NS_PER_S * 5 // 2
 """Frames that lay ready for longer than this were held here, not by the network."""
 
@@ -121,7 +122,9 @@ class CameraTime:
             self._lags.append(arrived_ns - now_ns)
         self._recent.append(fault)
         self._judge(fault, stamp_ns, arrived_ns, now_ns)
-        self._stamp_ns, self._arrived_ns, self._now_ns = stamp_ns, arrived_ns, now_ns
+        if stamp_ns is not None:
+            self._stamp_ns = stamp_ns
+        self._arrived_ns, self._now_ns = arrived_ns, now_ns
         return now_ns
 
     @property

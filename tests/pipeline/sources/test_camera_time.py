@@ -213,7 +213,10 @@ def test_drift_is_followed_slowly() -> None:
 
 
 def let_go(
-    arrivals: Iterable[Arrival], *, hold_all: bool = False, time: CameraTime | None = None
+    arrivals: Iterable[tuple[int | None, int]],
+    *,
+    hold_all: bool = False,
+    time: CameraTime | None = None,
 ) -> list[tuple[int, int]]:
     """(time, moment of release) of each frame, by a reader that takes one after the other."""
     time, release = time or CameraTime(), Release(hold_all)
@@ -223,7 +226,7 @@ def let_go(
         silent = max(0, START_NS + arrived - now)
         now += silent
         placed = time.place(stamp, now, waited=silent > 0, silent_ns=silent)
-        if time.trouble is None:
+        if time.trouble is None and stamp is not None:
             now += release.wait_ns(stamp, now, waited=silent > 0, latest_ns=time.latest_ns)
         out.append((placed, now))
     return out
@@ -319,15 +322,47 @@ def test_times_are_right_through_minutes_of_lumps_and_cuts(seed: int) -> None:
 
 @pytest.mark.parametrize("again_s", [0.0, 7200.0], ids=["go back", "leap"])
 @pytest.mark.parametrize("every_s", [0.0, 0.5])
-def test_stamps_that_begin_again_after_a_cut_lose_no_time(every_s: float, again_s: float) -> None:
-    """A relay connects to its camera again, and keeps its connection to us."""
+@pytest.mark.parametrize("torn", [False, True], ids=["whole", "torn"])
+def test_stamps_that_begin_again_after_a_cut_lose_no_time(
+    every_s: float, again_s: float, torn: bool
+) -> None:
+    """A relay connects to its camera again, and keeps its connection to us.
+
+    Of a frame that was torn by the cut the rest has no stamp.
+    """
     arrivals = behind_a_relay(60, lambda _: every_s, [(20.3, 23.3)])
     shift_ns = round((again_s - 23.3) * NS_PER_S)
     stamps = [stamp + shift_ns if stamp > 22 * NS_PER_S else stamp for stamp, _ in arrivals]
-    changed = list(zip(stamps, (arrived for _, arrived in arrivals), strict=True))
+    changed: list[tuple[int | None, int]] = [
+        (stamp, arrived) for stamp, (_, arrived) in zip(stamps, arrivals, strict=True)
+    ]
+    if torn:
+        first = next(i for i, (_, arrived) in enumerate(arrivals) if arrived > 23 * NS_PER_S)
+        changed.insert(first, (None, arrivals[first][1]))
     placed = let_go(changed, time=CameraTime(START_NS + BASE_NS))
+    if torn:
+        placed.pop(first)
     late = [at - START_NS - stamp for (at, _), (stamp, _) in zip(placed, arrivals, strict=True)]
     assert max(map(abs, late)) < (0.1 + every_s) * NS_PER_S
+
+
+@pytest.mark.parametrize("every_s", [0.5, 1.0, 2.0])
+def test_a_start_amid_a_lump_is_put_right_within_seconds(every_s: float) -> None:
+    """Nothing is known of how late the first frame is."""
+    arrivals = behind_a_relay(30, lambda _: every_s)
+    late = errors(arrivals, CameraTime())
+    assert max(map(abs, late[8 * 30 :])) < 0.15
+    # Times go back once, and by no more than the first was late.
+    assert sum(b < a - 0.1 for a, b in itertools.pairwise(late)) <= 1
+
+
+def test_a_frame_without_a_stamp_hides_no_clock_that_is_set() -> None:
+    arrivals: list[tuple[int | None, int]] = list(steady(20))
+    arrivals.append((None, 20 * NS_PER_S))
+    later = [(stamp - 3600 * NS_PER_S, arrived + 20 * NS_PER_S) for stamp, arrived in steady(20)]
+    line = Line().run([*arrivals, *later])
+    assert any("jumped by" in text for text in line.troubles)
+    assert abs(line.placed[-1] - later[-1][1]) < 2 * FRAME_NS
 
 
 @pytest.mark.parametrize("share", [0.1, 0.4])
