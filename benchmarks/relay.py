@@ -127,7 +127,7 @@ def measure(
         pack = tiny_pack.make(folder / "pack")
         clip = as_h264(panning_clip(folder / "pan.avi", 10, fps=FPS, size=SIZE), folder / "pan.mp4")
         with (
-            rtsp_server({"door": [clip]}, size=SIZE, fps=FPS) as server,
+            rtsp_server({"door": [clip]}, size=SIZE, fps=FPS, shared=True) as server,
             line_to(server.port) as line,
         ):
             cameras = {"good": {"source": server.url("door")}, "bad": {"source": line.url("door")}}

@@ -117,7 +117,7 @@ def test_a_cut_behind_a_relay_moves_no_time(
 ) -> None:
     """The times of its pictures are those of the camera on a good line."""
     with (
-        rtsp_server({"door": [panning_h264]}, size=(240, 320), fps=30) as server,
+        rtsp_server({"door": [panning_h264]}, size=(240, 320), fps=30, shared=True) as server,
         line_to(server.port) as line,
         ThreadPoolExecutor(2) as readers,
     ):
