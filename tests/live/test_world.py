@@ -79,13 +79,14 @@ def test_a_relay_that_passes_data_on_in_lumps_loses_no_event(
             "half": {"source": half.url("door")},
         }
         with PipelineRun(scratch, {"model": str(tiny), "cameras": cameras}) as run:
-            run.wait_for(lambda: all(len(starts(run, c)) >= 8 for c in cameras), 120, "8 events")
+            run.wait_for(lambda: all(len(starts(run, c)) >= 9 for c in cameras), 120, "9 events")
             for camera in cameras:
-                events = starts(run, camera)[:8]
+                # The first may have begun before the networks were loaded.
+                events = starts(run, camera)[1:9]
                 labels = [event["label"] for event in events]
                 assert all(a != b for a, b in itertools.pairwise(labels)), labels
                 media = [event["media_time"][0] for event in events]
-                np.testing.assert_allclose(np.diff(media), 2.5, atol=0.35)
+                np.testing.assert_allclose(np.diff(media), 2.5, atol=0.35, err_msg=camera)
             assert not reasons(run, "half")
 
 
