@@ -101,7 +101,13 @@ class CameraTime:
         late_ns = arrived_ns - (stamp_ns or 0)
         if stamp_ns is not None and waited:
             best_ns = self._best_ns(arrived_ns, silent_ns)
-            self._rate.add(arrived_ns, late_ns, late_ns if best_ns is None else best_ns)
+            if best_ns is None:
+                best_ns = late_ns
+            elif self._settled:
+                # A reader that waits for the processor takes that for a silence. So lumps keep the
+                # offset from rising; only frames that surely came so early lower it.
+                best_ns = max(best_ns, min(late_ns, self._offset_ns))
+            self._rate.add(arrived_ns, late_ns, best_ns)
         if self._now_ns is None:
             now_ns = self._begin(stamp_ns, late_ns)
         elif not self._trusted:
