@@ -321,6 +321,25 @@ def test_times_are_right_through_minutes_of_lumps_and_cuts(seed: int) -> None:
     assert max(map(abs, errors(arrivals, CameraTime(START_NS + BASE_NS)))) < 0.15
 
 
+@pytest.mark.parametrize("seed", range(3))
+def test_a_reader_that_is_short_of_time_places_nothing_early(seed: int) -> None:
+    """It waits for the processor, and can't tell that from a silence of the line."""
+    rng = random.Random(seed)
+    lumps = [rng.choice((0.0, 0.2, 0.3, 0.5, 1.0)) for _ in range(12)]
+    time, release, now = CameraTime(START_NS + BASE_NS), Release(hold_all=False), START_NS
+    early = 0.0
+    for stamp, arrived in behind_a_relay(240, lambda at: lumps[int(at // 20)]):
+        silent = max(0, START_NS + arrived - now)
+        halt = rng.randrange(NS_PER_S // 10) if rng.random() < 0.05 else 0
+        now += silent + halt
+        silent += halt
+        waited = silent > 8 * NS_PER_MS
+        placed = time.place(stamp, now, waited=waited, silent_ns=silent)
+        now += release.wait_ns(stamp, now, waited=waited, latest_ns=time.latest_ns)
+        early = min(early, (placed - START_NS - stamp) / NS_PER_S)
+    assert early > -0.1
+
+
 @pytest.mark.parametrize("again_s", [0.0, 7200.0], ids=["go back", "leap"])
 @pytest.mark.parametrize("every_s", [0.0, 0.5])
 @pytest.mark.parametrize("torn", [False, True], ids=["whole", "torn"])
