@@ -40,6 +40,7 @@ BENCHMARKS = {
         "The person detector: recall and false boxes on labelled frames, time on one core.",
         one_line=True,
     ),
+    "nobody": Benchmark("False alarms where things move and nobody is, with and without a rule."),
     "ring": Benchmark(
         "The frame ring under load: one writer, four readers, every read checked.", one_line=True
     ),
@@ -68,6 +69,10 @@ BENCHMARKS = {
     ),
     "density": Benchmark(
         "The number of RTSP cameras that this machine carries.", picture="the figures"
+    ),
+    "starts": Benchmark(
+        "Starts and restarts of stages, forked and direct: seconds, CPU, memory of all processes.",
+        one_line=True,
     ),
     "packs": Benchmark("What a second pack at each camera costs: on one base, and with its own."),
     "peers": Benchmark(

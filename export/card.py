@@ -162,6 +162,17 @@ def _precisions(contract: Contract, variants: Sequence[Variant]) -> list[str]:
     return lines
 
 
+VIEWS = {
+    "frame": "",
+    "moving": " It looks at the one part of the picture that moves (`view: moving`): appearance at "
+    "full resolution, motion less the camera's own.",
+    "person": " It looks at each person by itself (`view: person`), whom the person detector finds "
+    "and tracks follow: appearance at full resolution, motion less the camera's own. Everybody has "
+    "scores and events of their own; a clip has those of its best subject.",
+}
+"""What the card says of a view; nothing of the whole frame, as before there were views."""
+
+
 def _what(contract: Contract) -> str:
     spatial, temporal = contract.spatial, contract.temporal
     return (
@@ -170,6 +181,7 @@ def _what(contract: Contract) -> str:
         f"{spatial.size[1]}×{spatial.size[0]} pictures. Motion: {temporal.backbone} on stacks of "
         f"{temporal.stack} {temporal.method} flow fields of {temporal.size[1]}×{temporal.size[0]}. "
         f"Fusion: {contract.fusion.kind}, then {contract.fusion.aggregator}."
+        f"{VIEWS[contract.view]}"
     )
 
 

@@ -10,15 +10,18 @@ import numpy as np
 from export.pack import Trial
 from training.clip_list_formats import DataError, Entry
 from training.config import TrainConfig
-from training.data import Stepped, labelled_entries, step_clip, video_frames
+from training.data import Stepped, labelled_entries
 from training.model import CheckpointError, TwoStream, load_checkpoint
+from training.subjects import stepped
 from training.terminal import Lines
 
 log = logging.getLogger(__name__)
 
 CALIBRATION_CLIPS = 48
 FOLD_FILE = re.compile(r"fold(\d+)\.pt")
-SAME_RECIPE = ("labels", "background", "step_hz", "window", "feature_size", "spatial", "temporal")
+SAME_RECIPE = (
+    "labels", "background", "view", "step_hz", "window", "feature_size", "spatial", "temporal",
+)  # fmt: skip
 
 Labelled = tuple[Entry, int]
 Adapt = Callable[[TwoStream, TrainConfig], TrainConfig]
@@ -30,14 +33,14 @@ def read_clips(
 ) -> Iterator[tuple[int, Stepped]]:
     """Yield each clip in steps with the number of its label; unreadable clips are logged.
 
-    So is the progress, under the name ``what``.
+    With a view of regions, the steps are those of the subject that moves most; a clip without one
+    is logged, too. So is the progress, under the name ``what``.
     """
     with Lines(log.info) as progress:
         task = progress.add_task(what, total=len(entries))
         for entry, label in entries:
             try:
-                frames = video_frames(entry.path, entry.start_s, entry.end_s)
-                yield label, step_clip(frames, config)
+                yield label, stepped(entry, config)
             except DataError as error:
                 log.warning("skipped: %s: %s", entry.path, error)
             progress.advance(task)

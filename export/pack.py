@@ -105,6 +105,7 @@ def contract_of(
         provenance=config.provenance,
         labels=config.labels,
         background=config.background,
+        view=config.view,
         step_hz=config.step_hz,
         window=config.window,
         feature_size=config.feature_size,

@@ -1,12 +1,18 @@
 """The topology: which stages a config needs, and which cameras each of them serves."""
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from pipeline.config import Config
-from pipeline.model.pack import ModelPack
-from pipeline.model.watch import Watch, watches
+from pipeline.config.rules import rules_of
+from pipeline.model.pack import ModelPack, ViewName
+from pipeline.model.watch import WHOLE_PICTURE, Watch, watches
+from pipeline.transport import topics
+from pipeline.transport.topics import Topic
+
+PEOPLE_VIEWS: frozenset[ViewName] = frozenset({"person"})
+"""Views for which people must be looked for (:data:`pipeline.people.regions.VIEWS`)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,11 +28,51 @@ class StageSpec:
         return f"{self.kind}:{self.instance}" if self.instance else self.kind
 
 
-def stages(config: Config) -> list[StageSpec]:
-    """Every process of a run, in the order of :data:`pipeline.transport.topics.STAGES`."""
-    cameras = tuple(config.cameras)
+@dataclass(frozen=True, slots=True)
+class Route:
+    """How a camera's steps go on from capture: to flow and to spatial, unless this says more."""
+
+    people: bool = False
+    """They also go to people, and from there to fusion: somebody asks who is there."""
+    people_first: bool = False
+    """Flow gets them from people: a pack looks at persons, whose regions flow cuts."""
+    flow_first: bool = False
+    """Spatial gets them from flow: a pack looks at regions, which flow finds."""
+
+
+Routes = Mapping[str, Route]
+"""Each camera's route."""
+
+
+def routes(config: Config, watched: "Watched") -> dict[str, Route]:
+    """The routes of the cameras in ``watched``."""
+    found = {}
+    for camera, there in watched.items():
+        views = {watch.view for watch in there}
+        asks = any(rule.asks_for_people for rule in rules_of(config, camera).values())
+        persons = bool(views & PEOPLE_VIEWS)
+        found[camera] = Route(
+            people=persons or asks or config.publish.people,
+            people_first=persons,
+            flow_first=views != {WHOLE_PICTURE},
+        )
+    return found
+
+
+def with_people(routes: Routes) -> list[str]:
+    """The cameras at which people are looked for."""
+    return [camera for camera, route in routes.items() if route.people]
+
+
+def stages(config: Config, people: Iterable[str] = ()) -> list[StageSpec]:
+    """Every process of a run, in the order of :data:`pipeline.transport.topics.STAGES`.
+
+    ``people`` are the cameras at which people are looked for; without one there is no such stage.
+    """
+    cameras, looked_at = tuple(config.cameras), tuple(people)
     return [
         *(StageSpec("capture", camera, (camera,)) for camera in cameras),
+        *([StageSpec("people", "", looked_at)] if looked_at else []),
         *(StageSpec("flow", str(worker), shard) for worker, shard in flow_shards(config).items()),
         StageSpec("spatial", "", cameras),
         StageSpec("temporal", "", cameras),
@@ -39,9 +85,44 @@ def writers(kind: str, config: Config, cameras: Collection[str]) -> tuple[str, .
     """Instances of ``kind`` that serve any of ``cameras``."""
     return tuple(
         spec.instance
-        for spec in stages(config)
+        for spec in stages(config, cameras)
         if spec.kind == kind and not set(cameras).isdisjoint(spec.cameras)
     )
+
+
+@dataclass(frozen=True, slots=True)
+class Inlet:
+    """A topic from which a stage gets the steps of some of its cameras."""
+
+    topic: Topic
+    cameras: tuple[str, ...]
+
+
+def inlets(kind: str, routes: Routes, cameras: Collection[str]) -> list[Inlet]:
+    """Where people, flow, spatial or temporal gets the steps of its ``cameras``."""
+    by_topic: dict[str, Inlet] = {}
+    for camera in cameras:
+        topic = _inlet(kind, routes[camera])
+        before = by_topic.get(topic.name, Inlet(topic, ()))
+        by_topic[topic.name] = Inlet(topic, (*before.cameras, camera))
+    return list(by_topic.values())
+
+
+def _inlet(kind: str, route: Route) -> Topic:
+    if kind == "temporal" or (kind == "spatial" and route.flow_first):
+        return topics.FLOW
+    return topics.PEOPLE if kind == "flow" and route.people_first else topics.FRAME
+
+
+def readers(topic: Topic, route: Route) -> int:
+    """How many stages subscribe to a camera's steps on a topic."""
+    if topic is topics.FRAME:
+        return route.people + (not route.people_first) + (not route.flow_first)
+    if topic is topics.PEOPLE:
+        return 1 + route.people_first
+    if topic is topics.FLOW:
+        return 1 + route.flow_first
+    return len(topic.readers)
 
 
 def flow_shards(config: Config) -> Mapping[int, tuple[str, ...]]:

@@ -49,6 +49,11 @@ def sample(run: PipelineRun) -> dict[str, Sample]:
     return found
 
 
+def proportional_mb(run: PipelineRun) -> float:
+    """The memory of all the program's processes; what several share counts once (PSS)."""
+    return sum(p.memory_full_info().pss for p in process_family(run.process.pid)) / 2**20
+
+
 @contextmanager
 def no_room_after(size: int) -> Iterator[None]:
     """The kernel refuses to let files grow beyond ``size`` bytes, as on a full disk."""

@@ -168,6 +168,28 @@ def ablate(
         )
 
 
+@app.command()
+def views(
+    config: Annotated[Path, typer.Option(help="YAML file with a linear recipe")],
+    data: DataFolder,
+    seeds: Annotated[int, typer.Option(min=1, help="seeds of the folds")] = 5,
+    cache: CacheFolder = None,
+    threads: Threads = 1,
+    as_json: Annotated[bool, typer.Option("--json", help="print one JSON object")] = False,
+) -> None:
+    """Compare views, and the ways to make the flow of a region; prints tables in Markdown.
+
+    Nothing is trained but logistic regression on frozen features of whole clips, which are kept in
+    the cache.
+    """
+    with torch_needed():
+        from training import commands
+
+        commands.views(
+            config=config, data=data, seeds=seeds, cache=cache, threads=threads, as_json=as_json
+        )
+
+
 def train_cli(arguments: Sequence[str], name: str | None = None) -> None:
     """Run ``train`` alone, as ``name``, whose last word is the command."""
     program = name and name.rpartition(" ")[0]

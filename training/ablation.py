@@ -35,6 +35,7 @@ from training.measure import (
 from training.model import TwoStream
 from training.optimise import Report, adamw, features_of, fix_gates, loss_of
 from training.sequences import Composer
+from training.subjects import by_clip
 
 KINDS: tuple[FusionKind, ...] = get_args(FusionKind)
 COLUMNS = (*STREAMS[1:], *KINDS)
@@ -138,7 +139,7 @@ def right(
     features: Callable[[Clip], ClipFeatures],
 ) -> Counts:  # fmt: skip
     """How many clips each of :data:`COLUMNS` predicts correctly; the models share their streams."""
-    truth = np.array([clip.label for clip in clips])
+    truth = np.array([group[0].label for group in by_clip(clips)])
     counts: Counts = {}
     for kind, rival in models.items():
         correct = predict(rival, config, clips, features) == truth[:, None]
@@ -155,7 +156,7 @@ def ablate_fold(
     train_rivals(models, config, composer_for(config, data, fold), workers, report)
     held_out = [clip for clip in data.clips if clip.fold == fold]
     streams = partial(clip_features, model)
-    return right(models, config, held_out, streams) | {"clips": len(held_out)}
+    return right(models, config, held_out, streams) | {"clips": len(by_clip(held_out))}
 
 
 def ablate_linear(config: TrainConfig, data: Data, fold: int, report: Report) -> Counts:
@@ -163,7 +164,7 @@ def ablate_linear(config: TrainConfig, data: Data, fold: int, report: Report) ->
     assert data.streams is not None
     models = fitted_rivals(config, data, data.streams, fold, report)
     held_out = [clip for clip in data.clips if clip.fold == fold]
-    return right(models, config, held_out, data.streams.of) | {"clips": len(held_out)}
+    return right(models, config, held_out, data.streams.of) | {"clips": len(by_clip(held_out))}
 
 
 def fitted_rivals(

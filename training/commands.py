@@ -35,11 +35,13 @@ from training.crossvalidation import (
     check_fold,
     check_lists,
     fold_thresholds,
+    is_linear,
     listed,
     load_data,
     measure_fold,
     summary,
 )
+from training.data import labelled_entries
 from training.linear import LinearTrainer
 from training.model import CheckpointError, check_networks, load_checkpoint
 from training.optimise import (
@@ -70,6 +72,7 @@ from training.terminal import (
     print_line,
     progress_bar,
 )
+from training.view_figures import compared, load_table, tables
 
 
 def default_cache() -> Path:
@@ -313,3 +316,27 @@ def ablated(session: Session, config: TrainConfig, fold: int, ledger: Ledger, ba
         ledger.add(key, counts)
         session.folder.clear(name)
     return ledger.rows[key]
+
+
+def views(
+    *, config: Path, data: Path, seeds: int, cache: Path | None, threads: int, as_json: bool
+) -> None:
+    """Compare views and the flow of regions on the clips of a recipe."""
+    set_threads(threads)
+    with StopRequest() as stop, one_line(stop):
+        settings = TrainConfig.load(config)
+        if not is_linear(settings):
+            raise ConfigError(f"{config}: fusion.aggregator must be statistics: a linear recipe")
+        check_lists(settings, data, lambda _: [])
+        total = len(labelled_entries(settings, data, settings.clips))
+        with progress_bar() as bar:
+            task = bar.add_task("clips", total=total)
+
+            def advance() -> None:
+                bar.advance(task)
+                if stop():
+                    raise Interrupted("stopped while features were computed")
+
+            clips = load_table(settings, data, cache or default_cache(), advance)
+        result = compared(settings, clips, range(seeds))
+    typer.echo(json.dumps(result, indent=2) if as_json else tables(result))

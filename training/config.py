@@ -4,20 +4,23 @@
 """
 
 from pathlib import Path
-from typing import Annotated, Literal, Self, TypeVar
+from typing import Annotated, Any, Literal, Self, TypeVar
 
 from pydantic import (
     BaseModel,
     ConfigDict,
     Discriminator,
     Field,
+    SerializerFunctionWrapHandler,
     Tag,
     ValidationError,
+    model_serializer,
     model_validator,
 )
 
 from pipeline import errors, flow
 from pipeline.config import yaml_file
+from pipeline.config.schema import PeopleConfig
 from pipeline.model.labels import Label
 from pipeline.model.pack import (
     Contract,
@@ -26,6 +29,7 @@ from pipeline.model.pack import (
     SpatialContract,
     TemporalContract,
     Threshold,
+    ViewName,
     first_problem,
 )
 
@@ -229,6 +233,17 @@ class TrainConfig(_Section):
     reversals: dict[Label, Label] = Field(
         default_factory=dict, description="label -> label of its clip played backwards"
     )
+    view: ViewName = Field(
+        default="frame",
+        description="what the networks look at: the whole frame, the part that moves (moving), or "
+        "each person (person)",
+    )
+    subjects: int = Field(
+        default=1,
+        ge=1,
+        le=PeopleConfig().subjects,
+        description="view person: how many people do what a clip's label says; those who move most",
+    )
     step_hz: float = Field(default=10.0, gt=0, le=120)
     window: int = Field(default=64, ge=1, le=1024)
     feature_size: int = Field(default=128, ge=8, le=4096)
@@ -274,8 +289,8 @@ class TrainConfig(_Section):
             Contract(
                 name=self.name, version=self.version, licence=self.licence,
                 provenance=self.provenance, labels=self.labels, background=self.background,
-                step_hz=self.step_hz, window=self.window, feature_size=self.feature_size,
-                spatial=self.spatial, temporal=self.temporal,
+                view=self.view, step_hz=self.step_hz, window=self.window,
+                feature_size=self.feature_size, spatial=self.spatial, temporal=self.temporal,
                 fusion=FusionContract(kind=self.fusion.kind, aggregator=self.fusion.aggregator),
                 thresholds=self.thresholds, parity=EXACT, metrics={}, limits=self.limits,
             )  # fmt: skip
@@ -299,6 +314,25 @@ class TrainConfig(_Section):
                 "negatives can do without"
             )
         return self
+
+    @model_validator(mode="after")
+    def _people_are_filmed(self) -> Self:
+        if self.view == "person" and self.episodes:
+            raise ValueError(
+                "episodes: the demo camera shows nobody, so view person can't have any"
+            )
+        if self.view != "person" and self.subjects != 1:
+            raise ValueError(f"subjects: only view person has several, not {self.view}")
+        return self
+
+    @model_serializer(mode="wrap")
+    def _without_the_usual_view(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """A recipe of the whole frame is what it was before there were views."""
+        fields: dict[str, Any] = dump(self)
+        if self.view == "frame":
+            fields.pop("view", None)
+            fields.pop("subjects", None)
+        return fields
 
     def for_all_clips(self) -> Self:
         """The recipe of the model trained on all clips, which is the one to export."""

@@ -13,10 +13,13 @@ import numpy as np
 
 from pipeline import flow
 from pipeline.evaluate.protocol import stream_order
+from pipeline.model.watch import WHOLE_PICTURE
 from training.clip_list_formats import NEVER_HELD_OUT, DataError
 from training.config import TrainConfig
 from training.data import (
+    NOBODY,
     Clip,
+    Stroke,
     Unreadable,
     check_labels,
     check_readable,
@@ -27,6 +30,7 @@ from training.data import (
 from training.linear import FixedStreams, LinearTrainer
 from training.measure import (
     STREAMS,
+    best_scores,
     confusion,
     predict,
     stream_scores,
@@ -49,6 +53,7 @@ from training.stream_figures import (
     sweep,
     total,
 )
+from training.subjects import by_clip, computed, trained_on
 
 HELD_OUT_EPISODES = 24
 FITTED_TO_ITSELF = "The thresholds were fitted to these very streams."
@@ -74,6 +79,8 @@ class Data:
     held_out: list[Clip]
     unreadable: tuple[Unreadable, ...] = ()
     streams: FixedStreams | None = None
+    trained_on: Callable[[Sequence[Clip]], list[Clip]] = list
+    """Chooses the subjects that are trained on; with a view of the whole frame, all clips."""
 
     @property
     def folds(self) -> list[int]:
@@ -81,9 +88,10 @@ class Data:
         return sorted({clip.fold for clip in self.clips} - {NEVER_HELD_OUT})
 
     def without(self, fold: int | None) -> tuple[list[Clip], list[Clip]]:
-        """Clips and negatives, except those of ``fold``; all of them for None."""
+        """Clips and negatives to train on, except those of ``fold``; all of them for None."""
         clips, negatives = (
-            [clip for clip in part if clip.fold != fold] for part in (self.clips, self.negatives)
+            self.trained_on([clip for clip in part if clip.fold != fold])
+            for part in (self.clips, self.negatives)
         )
         return clips, negatives
 
@@ -91,20 +99,33 @@ class Data:
     def digest(self) -> str:
         """Changes with the clips, their labels and their folds."""
         rows = [
-            (c.name, c.label, c.group, c.fold, len(c), c.content)
+            (c.name, c.label, c.group, c.fold, len(c), c.content, *_which_subject(c))
             for c in (*self.clips, *self.negatives)
         ]
         return hashlib.sha256(repr((rows, len(self.episodes))).encode()).hexdigest()[:16]
 
     def counts(self, config: TrainConfig) -> dict[str, object]:
         """The number of clips of each label, and the unreadable files by name."""
-        labels = [clip.label for clip in self.clips]
+        labels = [group[0].label for group in by_clip(self.clips)]
         return {
             "clips": {name: labels.count(number) for number, name in enumerate(config.labels)},
-            "negatives": len(self.negatives),
+            "negatives": len(by_clip(self.negatives)),
+            **self._subjects(),
             "unreadable": len(self.unreadable),
             "unreadable_clips": {str(clip.path): clip.reason for clip in self.unreadable},
         }
+
+    def _subjects(self) -> dict[str, object]:
+        """How many subjects there are, and the clips without any; nothing for whole frames."""
+        every = [*self.clips, *self.negatives]
+        if all(clip.subject == WHOLE_PICTURE for clip in every):
+            return {}
+        empty = [clip.name for clip in every if clip.subject == NOBODY]
+        return {"subjects": len(every) - len(empty), "clips_without_subjects": empty}
+
+
+def _which_subject(clip: Clip) -> tuple[object, ...]:
+    return () if clip.subject == WHOLE_PICTURE else (clip.subject, clip.start)
 
 
 def load_data(
@@ -117,9 +138,10 @@ def load_data(
     recipe trains on.
     """
     check_labels(config, (x for _, x in labelled_entries(config, data, config.clips)), "the lists")
-    lists = [load_clips(config, data, cache, config.clips, advance)]
+    made = computed(config, cache)
+    lists = [load_clips(config, data, cache, config.clips, advance, computed=made)]
     if config.negatives is not None:
-        lists.append(load_clips(config, data, cache, config.negatives, advance, "background"))
+        lists.append(load_clips(config, data, cache, config.negatives, advance, "background", made))
     check_readable(config, lists)
     clips, negatives = lists[0].clips, [clip for part in lists[1:] for clip in part.clips]
     held_out = min(held_out_episodes, config.episodes)
@@ -128,6 +150,7 @@ def load_data(
         clips, negatives, episodes[: config.episodes], episodes[config.episodes :],
         tuple(clip for part in lists for clip in part.unreadable),
         FixedStreams(config) if is_linear(config) else None,
+        lambda clips: trained_on(clips, config),
     )  # fmt: skip
 
 
@@ -190,7 +213,7 @@ def composer_for(config: TrainConfig, data: Data, fold: int | None) -> Composer:
 def accuracy(model: TwoStream, config: TrainConfig, clips: Sequence[Clip]) -> float:
     """The share of clips whose label the fused streams predict."""
     predicted = predict(model, config, clips)[:, 0]
-    return float(np.mean(predicted == np.array([clip.label for clip in clips])))
+    return float(np.mean(predicted == np.array([group[0].label for group in by_clip(clips)])))
 
 
 @dataclass(frozen=True)
@@ -228,18 +251,46 @@ def measure(
     def scored(clip: Clip) -> ScoredStream:
         return ScoredStream(stream_scores(model, clip, config.window).fused, clip.strokes)
 
-    actions = [config.labels[clip.label] not in config.background for clip in clips]
+    groups = by_clip(clips)
+    actions = [config.labels[group[0].label] not in config.background for group in groups]
     order = [place for place in stream_order(actions, config.seed) if place is not None]
-    method = flow.create(config.temporal.method)
-    loop = chained([clips[i] for i in order], [Join.CUT] * (len(order) - 1), method, config)
+    if config.view == WHOLE_PICTURE:
+        method, joins = flow.create(config.temporal.method), [Join.CUT] * (len(order) - 1)
+        loop = scored(chained([clips[i] for i in order], joins, method, config))
+        silent = [scored(clip) for clip in quiet]
+    else:
+        loop = one_after_the_other([subjects_stream(model, config, groups[i]) for i in order])
+        silent = [subjects_stream(model, config, group) for group in by_clip(quiet)]
     return Measured(
-        [clip.label for clip in clips],
+        [group[0].label for group in groups],
         predict(model, config, clips).tolist(),
-        [clip.name for clip in clips],
+        [group[0].name for group in groups],
         [scored(clip) for clip in episodes],
-        [scored(loop)],
-        [scored(clip) for clip in quiet],
+        [loop],
+        silent,
     )
+
+
+def subjects_stream(
+    model: TwoStream, config: TrainConfig, subjects: Sequence[Clip]
+) -> ScoredStream:
+    """A clip's scores: at each step of each label the best subject's.
+
+    A subject's window begins with the subject, as it does live for somebody new.
+    """
+    first = subjects[0]
+    means_nothing = config.labels[first.label] in config.background
+    strokes = () if means_nothing else (Stroke(first.label, 0, first.steps),)
+    return ScoredStream(best_scores(model, config, subjects), strokes)
+
+
+def one_after_the_other(streams: Sequence[ScoredStream]) -> ScoredStream:
+    """Streams joined to one."""
+    strokes, start = [], 0
+    for stream in streams:
+        strokes += [Stroke(s.label, s.first + start, s.past + start) for s in stream.strokes]
+        start += len(stream.scores)
+    return ScoredStream(np.concatenate([stream.scores for stream in streams]), tuple(strokes))
 
 
 def fold_thresholds(config: TrainConfig, measured: Sequence[Measured]) -> list[Thresholds]:

@@ -16,7 +16,7 @@ from contextlib import closing
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -28,6 +28,7 @@ from pipeline.arrays import STILL, Gray, QuantisedFlow
 from pipeline.clock import NS_PER_S, SYSTEM_CLOCK
 from pipeline.errors import SourceError
 from pipeline.model.labels import RULE, alike, problem_of
+from pipeline.model.watch import WHOLE_PICTURE
 from pipeline.sources import SourceOptions, demo, media_time, pixels, stream, video_file
 from pipeline.sources.demo import EPISODE_S, DemoScene
 from pipeline.sources.video_file import VideoFile
@@ -89,6 +90,12 @@ class Clip:
     * ``first``, ``last``: the gray pictures at either end, for the flow over a hard cut
     * ``strokes``: when gestures are drawn
     * ``content``: changes with the bytes of its file and with its segment
+
+    With a view of regions, it is one subject of a clip (:mod:`training.subjects`):
+
+    * ``subject``: its name; :data:`NOBODY` stands for a clip in which nobody was found
+    * ``start``: the clip's step at which the subject's first lies; ``steps``: those of the clip
+    * ``rank``: 0 for the subject that moves most, then 1, …
     """
 
     name: str
@@ -104,9 +111,17 @@ class Clip:
     strokes: tuple[Stroke, ...]
     looks: npt.NDArray[np.float16]
     content: str = ""
+    subject: str = WHOLE_PICTURE
+    start: int = 0
+    steps: int = 0
+    rank: int = 0
 
     def __len__(self) -> int:
         return len(self.fields)
+
+
+NOBODY = ""
+"""The subject of a clip in which nobody was found."""
 
 
 class Unreadable(NamedTuple):
@@ -236,13 +251,15 @@ def motion_of(stepped: Stepped, strokes: Sequence[Stroke] = ()) -> Arrays:
     }  # fmt: skip
 
 
-def appearance_of(stepped: Stepped, backbone: Backbone, looks: int, seed: int) -> Arrays:
+def appearance_of(
+    pictures: npt.NDArray[np.uint8], backbone: Backbone, looks: int, seed: int
+) -> Arrays:
     """The arrays of a clip for the appearance stream, named as in :class:`Clip`.
 
     ``looks`` is the number of photometric variants.
     """
-    grid = backbone(stepped.pictures)
-    variants = photometric_variants(stepped.pictures, looks, seed)
+    grid = backbone(pictures)
+    variants = photometric_variants(pictures, looks, seed)
     others = [backbone(variant) for variant in variants]
     return {
         "grid": grid,
@@ -273,23 +290,24 @@ class ClipCache:
         # Two names of the same pictures have different variants.
         seed = zlib.crc32(entry.name.encode("utf-8", "surrogateescape"))
         motion = self._files.get(
-            digest_of(*_made_by(), content, config.step_hz, motion_settings(config)),
+            digest_of(*made_by(), content, config.step_hz, motion_settings(config)),
             MOTION, lambda: motion_of(once(), strokes(once())),
         )  # fmt: skip
         appearance = self._files.get(
             digest_of(
-                *_made_by(), _weights(), content, config.step_hz,
+                *made_by(), weights_hash(), content, config.step_hz,
                 config.spatial.model_dump_json(), looks, seed,
             ),
-            APPEARANCE, lambda: appearance_of(once(), self._network(), looks, seed),
+            APPEARANCE, lambda: appearance_of(once().pictures, self.network(), looks, seed),
         )  # fmt: skip
         drawn = tuple(Stroke(*row) for row in motion.pop("strokes").tolist())
         return Clip(
             entry.name, 0, entry.group, entry.fold, strokes=drawn, content=content,
-            **motion, **appearance,
+            **cast(dict[str, Any], {**motion, **appearance}),
         )  # fmt: skip
 
-    def _network(self) -> Backbone:
+    def network(self) -> Backbone:
+        """The frozen backbone, made when it is first needed."""
         if self._backbone is None:
             self._backbone = Backbone(self._config)
         return self._backbone
@@ -301,7 +319,7 @@ def motion_settings(config: TrainConfig) -> str:
 
 
 @functools.cache
-def _made_by() -> tuple[object, ...]:
+def made_by() -> tuple[object, ...]:
     """What computes the arrays of clips: the code and the libraries.
 
     The code of ``deep`` states the hash of its network.
@@ -319,7 +337,7 @@ def _made_by() -> tuple[object, ...]:
 
 
 @functools.cache
-def _weights() -> str:
+def weights_hash() -> str:
     """The hash of the backbone's ImageNet weights."""
     return FileContents().of(imagenet_file())
 
@@ -370,7 +388,7 @@ def _unusable(unknown: Mapping[str, str]) -> str:
     return ""
 
 
-def _content(entry: Entry, contents: FileContents) -> str:
+def content_of(entry: Entry, contents: FileContents) -> str:
     """Identifies the pictures of a clip: the bytes of its file, and its segment."""
     whole = contents.of(entry.path)
     return whole if entry.is_whole else f"{whole} {entry.start_s!r} {entry.end_s!r}"
@@ -383,6 +401,22 @@ def _as_listed(clip: Clip, entry: Entry, label: int, config: TrainConfig) -> Cli
     return replace(clip, label=label, group=entry.group, fold=entry.fold, strokes=strokes)
 
 
+Computed = Callable[[Entry, FileContents], list[Clip]]
+"""Makes what is trained on of a clip of a list: one :class:`Clip`, or one for each subject. Raises
+DataError."""
+
+
+def whole_frames(config: TrainConfig, cache: Path) -> Computed:
+    """A clip's whole frames, from the cache if it has them."""
+    clips = ClipCache(cache, config)
+
+    def computed(entry: Entry, contents: FileContents) -> list[Clip]:
+        step = partial(_stepped_file, entry, config, contents)
+        return [clips.clip(entry, content_of(entry, contents), config.looks, step)]
+
+    return computed
+
+
 def load_clips(
     config: TrainConfig,
     data: Path,
@@ -390,24 +424,26 @@ def load_clips(
     source: str | ClipList,
     advance: Callable[[], None] = lambda: None,
     others: Others = "refuse",
+    computed: Computed | None = None,
 ) -> LoadedClips:
     """The clips of a list, from the cache if it has them; ``others`` as in labelled_entries.
 
     ``advance`` is called after each clip. Files that can't be read are skipped and returned by
-    name. Raises :class:`DataError` for a list that can't be used.
+    name. ``computed`` has or makes the arrays of a clip, by default of the whole frame. Raises
+    :class:`DataError` for a list that can't be used.
     """
-    clips, loaded, contents = ClipCache(cache, config), LoadedClips([], []), FileContents()
+    computed = computed or whole_frames(config, cache)
+    loaded, contents = LoadedClips([], []), FileContents()
     for entry, label in labelled_entries(config, data, source, others):
         try:
-            step = partial(_stepped_file, entry, config, contents)
-            clip = clips.clip(entry, _content(entry, contents), config.looks, step)
+            found = computed(entry, contents)
         except DataError as error:
             # A part beyond the end of its file has no frame, and that is no fault.
             if not entry.filler:
                 reason = str(error).removeprefix(f"{entry.path}: ")
                 loaded.unreadable.append(Unreadable(_inside(entry.path, data), reason))
         else:
-            loaded.clips.append(_as_listed(clip, entry, label, config))
+            loaded.clips.extend(_as_listed(clip, entry, label, config) for clip in found)
         advance()
     return loaded
 

@@ -24,6 +24,7 @@ from training.fusion import Classifier, FusionNetwork, StreamHead
 from training.measure import ClipFeatures, clip_features
 from training.model import TwoStream, new_model
 from training.optimise import Curves, Interrupted, Report
+from training.subjects import shares
 from training.temporal import STILL
 
 Rng = np.random.Generator
@@ -93,20 +94,22 @@ def spans(steps: int, config: TrainConfig, rng: Rng) -> list[slice]:
 def clip_weights(config: TrainConfig, clips: Sequence[Clip], negatives: int) -> list[float]:
     """The weight of each clip; the last ``negatives`` of ``clips`` are the negatives.
 
-    All labels have the same weight, shared equally by their clips. In the first background label
-    the negatives together have the share ``linear.negatives``.
+    All labels have the same weight, shared equally by their clips, and a clip's by its subjects. In
+    the first background label the negatives together have the share ``linear.negatives``.
     """
     own = len(clips) - negatives
-    counts = np.bincount([clip.label for clip in clips[:own]], minlength=len(config.labels))
-    each = 1.0 / np.count_nonzero(counts) / np.maximum(counts, 1)
-    weights = [float(each[clip.label]) for clip in clips[:own]]
+    labels, parts = [clip.label for clip in clips[:own]], shares(clips)
+    counts = np.bincount(labels, parts[:own], len(config.labels))
+    each = 1.0 / np.count_nonzero(counts) / np.where(counts > 0, counts, 1.0)
+    weights = [float(each[label]) * part for label, part in zip(labels, parts, strict=False)]
     if negatives:
         share, background = config.linear.negatives, config.labels.index(config.background[0])
         weights = [
             weight * (1.0 - share) if clip.label == background else weight
             for clip, weight in zip(clips, weights, strict=False)
         ]
-        weights += [share / np.count_nonzero(counts) / negatives] * negatives
+        one = share / np.count_nonzero(counts) / sum(parts[own:])
+        weights += [float(one) * part for part in parts[own:]]
     return weights
 
 

@@ -12,11 +12,12 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from pipeline.evaluate.protocol import clip_scores
+from pipeline.evaluate.protocol import best_of_subjects, clip_scores
 from training.config import TrainConfig
-from training.data import BACKBONE_BATCH, Clip
+from training.data import BACKBONE_BATCH, NOBODY, Clip
 from training.model import TwoStream
 from training.sequences import stack_valid
+from training.subjects import by_clip
 
 STREAMS = ("fused", "spatial", "temporal")
 Floats = npt.NDArray[np.float32]
@@ -91,18 +92,37 @@ def predict(
     model: TwoStream, config: TrainConfig, clips: Sequence[Clip],
     features: Callable[[Clip], ClipFeatures] | None = None,
 ) -> npt.NDArray[np.int64]:  # fmt: skip
-    """(len(clips), 3) predicted labels: fused, spatial alone, temporal alone.
+    """(K, 3) predicted labels of K clips: fused, spatial alone, temporal alone.
 
-    The prediction for a clip is that of the window that ends with it. ``features`` may supply the
-    features of a clip that are already computed.
+    The prediction for a clip is that of the window that ends with it; of several subjects, each
+    label has the best one's score. ``features`` may supply the features of a clip that are already
+    computed.
     """
     background = background_mask(config)
     rows = []
-    for clip in clips:
-        inputs = features(clip) if features else clip_features(model, clip)
-        scores = model.fusion(*(x[None, -config.window :] for x in inputs))[:3]
-        rows.append([int(clip_scores(x.numpy(), background).argmax()) for x in scores])
+    for group in by_clip(clips):
+        each: list[list[Floats]] = [[] for _ in STREAMS]
+        for clip in group:
+            if clip.subject != NOBODY:
+                inputs = features(clip) if features else clip_features(model, clip)
+                scores = model.fusion(*(x[None, -config.window :] for x in inputs))[:3]
+                for stream, x in zip(each, scores, strict=True):
+                    stream.append(clip_scores(x.numpy(), background))
+        rows.append([int(best_of_subjects(stream, background).argmax()) for stream in each])
     return np.array(rows, np.int64).reshape(-1, 3)
+
+
+def best_scores(model: TwoStream, config: TrainConfig, subjects: Sequence[Clip]) -> Floats:
+    """Fused scores (S, C) at all steps of the clip that shows ``subjects``: of each label the best
+    subject's. A step that shows nobody is background."""
+    background = background_mask(config)
+    each: list[list[Floats]] = [[] for _ in range(subjects[0].steps)]
+    for clip in subjects:
+        if clip.subject != NOBODY:
+            scores = stream_scores(model, clip, config.window).fused
+            for place in np.flatnonzero(clip.seen).tolist():
+                each[clip.start + place].append(scores[place])
+    return np.stack([best_of_subjects(step, background) for step in each])
 
 
 def confusion(

@@ -8,7 +8,7 @@ from pydantic import ValidationError
 
 from pipeline.config import wording, yaml_file
 from pipeline.config.paths import plain_key
-from pipeline.config.rules import without_zone
+from pipeline.config.rules import unknown_zones, without_zone
 from pipeline.config.schema import CameraConfig, Config
 from pipeline.config.yaml_file import KeyPath, Place
 from pipeline.errors import ConfigError
@@ -45,7 +45,7 @@ def _validated(data: dict[str, Any], origin: str, places: Mapping[KeyPath, Place
     else:
         lines = [
             f"{wording.located(origin, at, places)}: {'.'.join(map(plain_key, at))}: {what}"
-            for at, what in without_zone(config)
+            for at, what in (*without_zone(config), *unknown_zones(config))
         ]
         if not lines:
             return config

@@ -7,6 +7,7 @@ from pipeline.config.hours import Hours
 from pipeline.config.paths import plain_key
 from pipeline.config.schema import Config, Rule
 from pipeline.config.suggestion import did_you_mean
+from pipeline.config.zones import unknown_zone
 
 KeyPath = tuple[str | int, ...]
 
@@ -17,9 +18,19 @@ class LabelRule:
 
     hours: Hours | None = None
     cooldown_s: float = 0.0
+    needs_person: bool = False
+    zones: tuple[str, ...] = ()
+    """Names of zones of the camera; empty: anywhere."""
+    min_size: float = 0.0
+    """Of the subject's box, in shares of the picture's height or width."""
 
     def __bool__(self) -> bool:
-        return self.hours is not None or self.cooldown_s > 0
+        return self.hours is not None or self.cooldown_s > 0 or self.asks_for_people
+
+    @property
+    def asks_for_people(self) -> bool:
+        """Whether it can only be judged where something is known of who is where."""
+        return self.needs_person or bool(self.zones) or self.min_size > 0
 
 
 def rules_of(config: Config, camera: str) -> dict[str, LabelRule]:
@@ -28,7 +39,14 @@ def rules_of(config: Config, camera: str) -> dict[str, LabelRule]:
     for label, rule in _merged(config, camera).items():
         zone = rule.timezone or config.events.timezone
         hours = Hours.of(rule.hours, zone) if rule.hours and zone else None
-        if one := LabelRule(hours, rule.cooldown_s or 0.0):
+        one = LabelRule(
+            hours,
+            rule.cooldown_s or 0.0,
+            bool(rule.needs_person),
+            tuple(dict.fromkeys(rule.zones or ())),
+            rule.min_size or 0.0,
+        )
+        if one:
             found[label] = one
     return found
 
@@ -76,3 +94,21 @@ def unknown_labels(config: Config, labels: Collection[str]) -> Iterator[str]:
                     f"{place}.{plain_key(label)}: no events have this label; they have "
                     f"{', '.join(labels)}{did_you_mean(label, labels)}"
                 )
+
+
+def unknown_zones(config: Config) -> Iterator[tuple[KeyPath, str]]:
+    """Zones that a rule asks for and a camera doesn't have: the path of the key, what is wrong.
+
+    A rule of all cameras needs its zones at one of them at least.
+    """
+    for label, rule in config.events.rules.items():
+        for zone in rule.zones or ():
+            if not any(zone in camera.zones for camera in config.cameras.values()):
+                everywhere = {z: p for c in config.cameras.values() for z, p in c.zones.items()}
+                problem = unknown_zone(zone, everywhere, "the cameras have")
+                yield ("events", "rules", label, "zones"), f"{zone}: {problem}"
+    for name, camera in config.cameras.items():
+        for label, rule in camera.rules.items():
+            for zone in rule.zones or ():
+                if problem := unknown_zone(zone, camera.zones):
+                    yield ("cameras", name, "rules", label, "zones"), f"{zone}: {problem}"

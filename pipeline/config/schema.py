@@ -22,7 +22,7 @@ from pydantic_core import CoreSchema
 from pipeline import flow
 from pipeline.config.hours import HoursSetting, ZoneSetting
 from pipeline.config.paths import LocalPath, at_home, path_problem
-from pipeline.config.zones import Ignored, Zones
+from pipeline.config.zones import MOST_POLYGONS, Ignored, ZoneName, Zones
 from pipeline.model.labels import Label
 from pipeline.model.pack import Threshold
 from pipeline.program import PROJECT, command
@@ -30,6 +30,7 @@ from pipeline.sources.address import is_file, problem, redact
 from pipeline.sources.base import Decoder
 
 DEFAULT_MODEL = PROJECT / "models" / "gestures"
+DEFAULT_PEOPLE = PROJECT / "models" / "people"
 
 CAMERA_NAME = r"[A-Za-z0-9][A-Za-z0-9_-]{0,31}"
 """A regular expression; topics that begin with "_" are the program's own, such as _governor."""
@@ -82,6 +83,21 @@ class Rule(Section):
         le=86_400,
         description="after an event has ended, the camera's next of this label is held back for "
         "this long",
+    )
+    needs_person: bool | None = Field(
+        default=None, description="only events while a person is in the picture"
+    )
+    zones: list[ZoneName] | None = Field(
+        default=None,
+        max_length=MOST_POLYGONS,
+        description="only events in one of these zones of the camera; default: anywhere",
+    )
+    min_size: float | None = Field(
+        default=None,
+        ge=0,
+        le=1,
+        description="only events of somebody whose box is at least so high or wide, as a share of "
+        "the picture's height or width",
     )
 
 
@@ -208,6 +224,28 @@ class FlowConfig(Section):
         return method
 
 
+class PeopleConfig(Section):
+    """How people are looked for, at cameras whose packs or rules ask for them."""
+
+    hz: float = Field(
+        default=5.0,
+        gt=0,
+        le=60,
+        description="looks a second while something moves; people are followed between them",
+    )
+    subjects: int = Field(
+        default=4,
+        ge=1,
+        le=32,
+        description="people of a camera at whom packs with the view person look, at most",
+    )
+    model: LocalPath = Field(
+        default=DEFAULT_PEOPLE,
+        description="the person detector's folder; by default models/people beside the program",
+        json_schema_extra={"default": "models/people"},
+    )
+
+
 class EventConfig(Section):
     """When events start and end, and where they are stored."""
 
@@ -272,6 +310,11 @@ class PublishConfig(Section):
     events: str = Field(default="tcp://127.0.0.1:5555", description="PUB: events and status")
     replay: str = Field(default="tcp://127.0.0.1:5556", description="ROUTER: snapshot, replay")
     scores: bool = Field(default=False, description="also publish score/<camera>/ for every step")
+    people: bool = Field(
+        default=False,
+        description="status/<camera>/ says how many people are there; they are then looked for at "
+        "every camera",
+    )
 
     @field_validator("events", "replay")
     @classmethod
@@ -403,6 +446,7 @@ class Config(Section):
         json_schema_extra={"default": "models/gestures"},
     )
     flow: FlowConfig = FlowConfig()
+    people: PeopleConfig = PeopleConfig()
     events: EventConfig = EventConfig()
     publish: PublishConfig = PublishConfig()
     runtime: RuntimeConfig = RuntimeConfig()

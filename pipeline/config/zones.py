@@ -126,9 +126,11 @@ Ignored = Annotated[
 ]
 
 
-def unknown_zone(name: str, zones: Mapping[str, Polygon]) -> str | None:
-    """What is wrong with the name of a zone that a rule asks for; None if the camera has it."""
+def unknown_zone(
+    name: str, zones: Mapping[str, Polygon], who: str = "the camera has"
+) -> str | None:
+    """What is wrong with the name of a zone that a rule asks for; None if ``zones`` have it."""
     if name in zones:
         return None
-    known = f"the camera has {', '.join(zones)}" if zones else "the camera has none"
+    known = f"{who} {', '.join(zones)}" if zones else f"{who} none"
     return f"no such zone; {known}{did_you_mean(name, zones)}"

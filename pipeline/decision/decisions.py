@@ -7,17 +7,21 @@ the recheck of a recording, the offline recogniser and export all decide by :fun
 
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
+from functools import partial
+from itertools import count
 from typing import NamedTuple
 
+import msgspec
 import numpy as np
 
 from pipeline.arrays import Vector
 from pipeline.config.paths import plain_key
-from pipeline.decision.rule_filter import RuleFilter
+from pipeline.decision.places import NOWHERE, Around, Zones
+from pipeline.decision.rule_filter import RuleFilter, RuleFilters
 from pipeline.decision.rules import EventRules, StepTime
 from pipeline.errors import ConfigError
 from pipeline.model.pack import Contract, ModelPack, Threshold
-from pipeline.model.watch import Watch
+from pipeline.model.watch import WHOLE_PICTURE, Watch, feature_key
 from pipeline.steps.join import DecidedStep
 from pipeline.steps.window import FeatureWindow, Run, Scored, score_windows
 from pipeline.transport.messages import (
@@ -60,10 +64,11 @@ def pack_id(pack: ModelPack) -> PackId:
 
 
 class CameraDecisions:
-    """The window, the rules and the newest step of one pack at one camera.
+    """The window, the rules and the newest step of one pack for one subject of a camera.
 
     ``media_timed``: durations are measured in media time, so that a file's are repeatable.
-    ``held_back_by`` holds back what the config's rules don't let pass.
+    ``held_back_by`` holds back what the config's rules don't let pass. ``numbers`` are those of
+    the events, which subjects share.
     """
 
     def __init__(
@@ -74,15 +79,31 @@ class CameraDecisions:
         update_every_s: float,
         media_timed: bool,
         held_back_by: RuleFilter | None = None,
+        subject: str = WHOLE_PICTURE,
+        numbers: Iterator[int] | None = None,
+        zones: Zones | None = None,
     ) -> None:
         contract = watch.pack.contract
         self.name = name
         self.watch = watch
+        self.subject = subject
+        self.around = NOWHERE
+        """Where the subject and people are in the newest step."""
+        self._networks = {
+            "spatial": feature_key(watch.spatial, subject),
+            "temporal": feature_key(watch.temporal, subject),
+        }
+        self._zones = zones or Zones({})
         self._pack = pack_id(watch.pack)
         self.window = FeatureWindow(contract.window, contract.feature_size)
         self._labels = contract.labels
         self._rules = EventRules(
-            contract.labels, contract.background, thresholds, update_every_s, contract.step_hz
+            contract.labels,
+            contract.background,
+            thresholds,
+            update_every_s,
+            contract.step_hz,
+            numbers,
         )
         self._media_timed = media_timed
         self._filter = held_back_by
@@ -109,8 +130,8 @@ class CameraDecisions:
         """
         step = self._last
         assert step is not None
-        spatial = _vector(step.spatial, self.watch.spatial)
-        temporal = _vector(step.temporal, self.watch.temporal)
+        spatial = _vector(step.spatial, self._networks["spatial"])
+        temporal = _vector(step.temporal, self._networks["temporal"])
         number = step.moment.step_id // self.watch.every
         self.window.push(step.moment.segment, number, spatial, temporal)
 
@@ -118,7 +139,7 @@ class CameraDecisions:
         """What the scores of the newest step change."""
         assert self._last is not None
         self._scored = scored
-        at = _step_time(self._last.moment, self._media_timed)
+        at = self._step_time(self._last.moment)
         changes = self._rules.push(at, scored.scores.tolist())
         return self._transitions(changes, took_ns, now_ns)
 
@@ -141,6 +162,7 @@ class CameraDecisions:
         return StepScores(
             camera=self.name,
             pack=self._pack.name,
+            subject=self.subject,
             scores=self._named(scored.scores),
             window=self.window.info(),
             streams={
@@ -163,16 +185,24 @@ class CameraDecisions:
         if step is None or scored is None:
             return []
         if self._filter is not None and changes:
-            changes = self._filter.passed(changes, _step_time(step.moment, self._media_timed))
+            at = self._step_time(step.moment)
+            changes = self._filter.passed(changes, at, self.around)
         return [self._transition(change, step, scored, took_ns, now_ns) for change in changes]
+
+    def _step_time(self, moment: Moment) -> StepTime:
+        media_ns = moment.time_ns(self._media_timed)
+        return StepTime(moment.scene_ns, moment.pts_ns, media_ns, self.around.subject)
 
     def _transition(
         self, change: Change, step: DecidedStep, scored: Scored, took_ns: int, now_ns: int
     ) -> Transition:
         index = self._labels.index(change.label)
+        if zone := self._zones.of_subject(self.around):
+            change = msgspec.structs.replace(change, zone=zone)
         return Transition(
             camera=self.name,
             pack=self._pack,
+            subject=self.subject,
             change=change,
             window=self.window.info(),
             streams=StreamScores(
@@ -183,6 +213,89 @@ class CameraDecisions:
             captured_ns=step.moment.captured_ns,
             trail=_trail(step, took_ns, now_ns),
         )
+
+
+class PackDecisions:
+    """The decisions of one pack at one camera, by subject.
+
+    A pack of the whole picture has one subject, always. Others come and go with their regions.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        watch: Watch,
+        thresholds: Mapping[str, Threshold],
+        update_every_s: float,
+        media_timed: bool,
+        filters: RuleFilters,
+    ) -> None:
+        """The arguments are those of :class:`CameraDecisions`."""
+        self.watch = watch
+        self._make = partial(
+            CameraDecisions,
+            name,
+            watch,
+            thresholds,
+            update_every_s,
+            media_timed,
+            filters.new(name),
+            numbers=count(1),
+            zones=filters.zones(name),
+        )
+        self._whole = watch.view == WHOLE_PICTURE
+        self.subjects: dict[str, CameraDecisions] = {}
+        if self._whole:
+            self.subjects[WHOLE_PICTURE] = self._make()
+
+    @property
+    def active(self) -> bool:
+        """Whether an event goes on."""
+        return any(decisions.active for decisions in self.subjects.values())
+
+    def interrupt(self, reason: str, now_ns: int | None = None) -> list[Transition]:
+        """End the events that go on."""
+        return [
+            transition
+            for decisions in self.subjects.values()
+            for transition in decisions.interrupt(reason, now_ns)
+        ]
+
+    def forget(self) -> None:
+        """The next step starts with empty windows."""
+        for decisions in self.subjects.values():
+            decisions.forget()
+
+    def leave(self, step: DecidedStep) -> list[tuple[CameraDecisions, list[Transition]]]:
+        """Take leave of the subjects that a step no longer has; what that ends."""
+        regions = None if self._whole else step.regions(self.watch.view)
+        if regions is None:
+            return []
+        gone = [name for name in self.subjects if name not in regions]
+        left = []
+        for decisions in (self.subjects.pop(name) for name in gone):
+            reason = "left" if decisions.window.segment == step.moment.segment else "gap"
+            if ended := decisions.interrupt(reason):
+                left.append((decisions, ended))
+        return left
+
+    def present(self, step: DecidedStep) -> list[CameraDecisions]:
+        """The decisions to be made of a step: those of each subject that is there."""
+        people = None
+        if step.people is not None:
+            people = tuple(person.box for person in step.people)
+        if self._whole:
+            whole = self.subjects[WHOLE_PICTURE]
+            whole.around = NOWHERE if people is None else Around(None, people)
+            return [whole]
+        regions = step.regions(self.watch.view) or {}
+        persons = {person.name: person.box for person in step.people or ()}
+        for name, region in regions.items():
+            if name not in self.subjects:
+                self.subjects[name] = self._make(subject=name)
+            box = persons.get(name, region)
+            self.subjects[name].around = Around(box, people, name in persons)
+        return [self.subjects[name] for name in regions]
 
 
 class Decided(NamedTuple):
@@ -240,31 +353,26 @@ def decide_batch(
             yield decided
 
 
-def batch_of(
-    sha256: str, steps: Iterable[tuple[Iterable[CameraDecisions], DecidedStep]]
-) -> list[tuple[CameraDecisions, DecidedStep]]:
-    """What the pack of this hash decides of some cameras' ``steps``: those that it takes.
-
-    Each step comes with the decisions of all packs at its camera.
-    """
-    return [
-        (decisions, step)
-        for packs, step in steps
-        for decisions in packs
-        if decisions.watch.pack.sha256 == sha256 and decisions.watch.takes(step.moment.step_id)
-    ]
-
-
 def decide_packs(
     networks: Mapping[str, Run],
-    steps: Sequence[tuple[Iterable[CameraDecisions], DecidedStep]],
+    steps: Sequence[tuple[Iterable[PackDecisions], DecidedStep]],
     took_ns: int,
     now_ns: Callable[[], int],
     guard: Guard,
 ) -> Iterator[Decided]:
-    """:func:`decide_batch` for each pack, by its hash in ``networks``, on the steps it takes."""
+    """:func:`decide_batch` for each pack, by its hash in ``networks``, on the steps it takes.
+
+    Each step comes with the decisions of all packs at its camera.
+    """
     for sha256, run in networks.items():
-        yield from decide_batch(run, batch_of(sha256, steps), took_ns, now_ns, guard)
+        batch = []
+        for packs, step in steps:
+            for pack in packs:
+                if pack.watch.pack.sha256 == sha256 and pack.watch.takes(step.moment.step_id):
+                    for gone, ended in pack.leave(step):
+                        yield Decided(gone, step, ended, None, took_ns)
+                    batch += [(decisions, step) for decisions in pack.present(step)]
+        yield from decide_batch(run, batch, took_ns, now_ns, guard)
 
 
 def _trail(step: DecidedStep, took_ns: int, now_ns: int) -> tuple[Stamp, ...]:
@@ -280,11 +388,6 @@ def _trail(step: DecidedStep, took_ns: int, now_ns: int) -> tuple[Stamp, ...]:
 def _vector(feature: Feature | None, network: str) -> Vector | None:
     vector = None if feature is None else feature.vectors.get(network)
     return None if vector is None else np.frombuffer(vector, np.float32)
-
-
-def _step_time(moment: Moment, media_timed: bool) -> StepTime:
-    media_ns = moment.pts_ns if media_timed and moment.pts_ns is not None else moment.scene_ns
-    return StepTime(moment.scene_ns, moment.pts_ns, media_ns)
 
 
 def _at(scores: Vector | None, index: int) -> float | None:

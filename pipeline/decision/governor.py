@@ -1,8 +1,9 @@
 """The governor: less of each step is done while steps come late, and all of it again afterwards.
 
 Pure: it is given the time and what the stages counted, and answers with the pace to go on at.
-:data:`LADDER` says what is left out, in which order: appearance first, because it changes slowly;
-then the accuracy of flow; and only then whole steps.
+:data:`LADDER` says what is left out, in which order: appearance first, because it changes slowly,
+and looks at people, who are followed anyway; then people beyond the first chosen, and the accuracy
+of flow; and only then whole steps.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -22,10 +23,10 @@ EARLY = 0.6
 
 LADDER = (
     Pace(),
-    Pace(spatial_every=2),
-    Pace(spatial_every=4),
-    Pace(spatial_every=4, fast_flow=True),
-    Pace(spatial_every=4, fast_flow=True, step_every=2),
+    Pace(spatial_every=2, people_every=2),
+    Pace(spatial_every=4, people_every=2, subjects=2),
+    Pace(spatial_every=4, fast_flow=True, people_every=4, subjects=1),
+    Pace(spatial_every=4, fast_flow=True, step_every=2, people_every=4, subjects=1),
 )
 
 Counters = Callable[[str], Mapping[str, float]]

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import msgspec
 
-from pipeline.decision.decisions import CameraDecisions, decide_packs
+from pipeline.decision.decisions import PackDecisions, decide_packs
 from pipeline.decision.recording import (
     Advanced,
     ClockSet,
@@ -99,19 +99,24 @@ class Recheck:
 
     def _filters(self) -> RuleFilters:
         about = self.recording.about
-        return RuleFilters(self.recording.rules, about.wall_minus_monotonic_ns, about.media_timed)
+        return RuleFilters(
+            self.recording.rules,
+            about.wall_minus_monotonic_ns,
+            about.media_timed,
+            zones={name: camera.zones for name, camera in about.cameras.items()},
+        )
 
-    def _cameras(self, filters: RuleFilters) -> dict[str, list[CameraDecisions]]:
+    def _cameras(self, filters: RuleFilters) -> dict[str, list[PackDecisions]]:
         about = self.recording.about
         return {
             name: [
-                CameraDecisions(
+                PackDecisions(
                     name,
                     watch,
                     self._thresholds[watch.pack.sha256],
                     about.update_every_s,
                     about.media_timed,
-                    filters.new(name),
+                    filters,
                 )
                 for watch in watches
             ]
@@ -119,7 +124,7 @@ class Recheck:
         }
 
     def _decide(
-        self, cameras: dict[str, list[CameraDecisions]], entry: Advanced | Interrupted
+        self, cameras: dict[str, list[PackDecisions]], entry: Advanced | Interrupted
     ) -> list[Transition]:
         if isinstance(entry, Interrupted):
             if entry.forget:
@@ -130,7 +135,10 @@ class Recheck:
                 for decisions in cameras[entry.camera]
                 for transition in decisions.interrupt(entry.reason, entry.at_ns)
             ]
-        steps = [DecidedStep(step.moment, step.spatial, step.temporal) for step in entry.steps]
+        steps = [
+            DecidedStep(step.moment, step.spatial, step.temporal, step.people)
+            for step in entry.steps
+        ]
         batch = [(cameras[step.moment.camera], step) for step in steps]
         return [
             transition

@@ -26,10 +26,13 @@ from pipeline.errors import RecordingError
 from pipeline.model.pack import ModelPack, Threshold
 from pipeline.model.watch import Watch
 from pipeline.steps.join import DecidedStep
-from pipeline.transport.messages import Feature, Moment, PackId, Transition
+from pipeline.steps.polygons import Polygon
+from pipeline.transport.messages import Feature, Moment, PackId, Person, Transition
 
-VERSION = 3
-"""Versions 1 and 2 can still be read (:mod:`pipeline.decision.old_recordings`)."""
+VERSION = 4
+"""Earlier ones can still be read (:mod:`pipeline.decision.old_recordings`)."""
+_MODERN = 3
+"""From this one on, what is newer has only been added."""
 ABOUT_FILE, STEPS_FILES = "recording.json", "steps-*.msgpack"
 _LENGTH_BYTES = 4
 _MAX_BYTES = 16 << 20
@@ -61,6 +64,7 @@ class RecordedCamera(msgspec.Struct, frozen=True, kw_only=True):
 
     source: str
     packs: list[str]
+    zones: dict[str, Polygon] = {}
 
 
 class RecordedRule(msgspec.Struct, frozen=True):
@@ -70,17 +74,25 @@ class RecordedRule(msgspec.Struct, frozen=True):
     """Empty: any time."""
     timezone: str
     cooldown_s: float
+    needs_person: bool = False
+    zones: tuple[str, ...] = ()
+    min_size: float = 0.0
 
     @classmethod
     def of(cls, rule: LabelRule) -> Self:
         hours = rule.hours
-        if hours is None:
-            return cls([], "UTC", rule.cooldown_s)
-        return cls([str(one) for one in hours.intervals], hours.zone.key, rule.cooldown_s)
+        return cls(
+            [] if hours is None else [str(one) for one in hours.intervals],
+            "UTC" if hours is None else hours.zone.key,
+            rule.cooldown_s,
+            rule.needs_person,
+            rule.zones,
+            rule.min_size,
+        )
 
     def rule(self) -> LabelRule:
         hours = Hours.of(self.hours, self.timezone) if self.hours else None
-        return LabelRule(hours, self.cooldown_s)
+        return LabelRule(hours, self.cooldown_s, self.needs_person, self.zones, self.min_size)
 
 
 class About(msgspec.Struct, frozen=True, kw_only=True):
@@ -106,6 +118,7 @@ class RecordedStep(msgspec.Struct, frozen=True):
     moment: Moment
     spatial: Feature | None
     temporal: Feature | None
+    people: tuple[Person, ...] | None = None
 
 
 class Advanced(Recorded, frozen=True):
@@ -171,7 +184,7 @@ class Recorder:
             self._give_up(error)
 
     def advanced(self, steps: list[DecidedStep], took_ns: int) -> None:
-        recorded = [RecordedStep(s.moment, s.spatial, s.temporal) for s in steps]
+        recorded = [RecordedStep(s.moment, s.spatial, s.temporal, s.people) for s in steps]
         self._write(Advanced(recorded, took_ns))
 
     def interrupted(self, camera: str, reason: str, at_ns: int, *, forget: bool = False) -> None:
@@ -250,7 +263,7 @@ class Recording:
     def parts(self, watches: Iterable[Watch]) -> list[Iterator[Entry]]:
         """The entries of each fusion process. Old ones are of the first of ``watches``."""
         decode: Decode = _decoder.decode
-        if self.version < VERSION:
+        if self.version < _MODERN:
             pack = self.about.packs[0]
             name = PackId(name=pack.name, version=pack.version, sha256=pack.sha256)
             old = OldEntries(self.version, next(iter(watches)), name)
@@ -266,7 +279,7 @@ class _Version(msgspec.Struct):
 
 
 def _about(content: bytes, version: int) -> About:
-    if version == VERSION:
+    if version >= _MODERN:
         return msgspec.json.decode(content, type=About)
     old = msgspec.json.decode(content, type=OldAbout)
     pack = RecordedPack(

@@ -1,4 +1,4 @@
-"""What rules hold back: events outside of their hours, or too soon after another. Pure.
+"""What rules hold back: events outside of their hours, too soon after another, of nobody. Pure.
 
 Whether an event passes is decided by its start. One that passes has all its updates and its end,
 even after the hours are over. One that is held back and still goes on when nothing holds it any
@@ -11,10 +11,12 @@ import msgspec
 
 from pipeline.clock import NS_PER_S
 from pipeline.config.rules import LabelRule
+from pipeline.decision.places import NOWHERE, Around, Zones, missing, zone_that_counts
 from pipeline.decision.rules import StepTime
+from pipeline.steps.polygons import Polygon
 from pipeline.transport.messages import Change
 
-REASONS = ("hours", "cooldown")
+REASONS = ("hours", "cooldown", "person", "size", "zone")
 """Why an event was held back."""
 _JUMP_NS = NS_PER_S
 
@@ -56,57 +58,63 @@ class RuleFilter:
         wall: WallTime,
         media_timed: bool,
         note: Callable[[str, str], None] = lambda _label, _reason: None,
+        zones: Zones | None = None,
     ) -> None:
+        self._zones = zones or Zones({})
         self._rules = rules
         self._wall = wall
         self._media_timed = media_timed
         self._note = note
-        self._held: set[str] = set()
-        """Labels whose present event is held back."""
-        self._late: dict[str, StepTime] = {}
-        """When the present event of a label began to pass, where that is after its start."""
+        self._held: set[int] = set()
+        """Numbers of the events that are held back."""
+        self._late: dict[int, StepTime] = {}
+        """When an event began to pass, where that is after its start; by its number."""
         self._ended_ns: dict[str, int] = {}
 
-    def passed(self, changes: Sequence[Change], at: StepTime) -> list[Change]:
+    def passed(
+        self, changes: Sequence[Change], at: StepTime, around: Around = NOWHERE
+    ) -> list[Change]:
         """What passes of the changes at a step."""
-        kept = (self._passed(change, at) if change.label in self._rules else change
+        kept = (self._passed(change, at, around) if change.label in self._rules else change
                 for change in changes)  # fmt: skip
         return [change for change in kept if change is not None]
 
-    def _passed(self, change: Change, at: StepTime) -> Change | None:
-        label = change.label
+    def _passed(self, change: Change, at: StepTime, around: Around) -> Change | None:
+        label, number = change.label, change.number
         if change.type == "start":
             start = StepTime(change.start_ns, change.start_pts_ns, self._media(change))
-            if reason := self._reason(label, start):
-                self._held.add(label)
+            if reason := self._reason(label, start, around):
+                self._held.add(number)
                 self._note(label, reason)
                 return None
-        elif label in self._held:
+        elif number in self._held:
             if change.type == "end":
-                self._held.discard(label)
+                self._held.discard(number)
                 return None
-            if self._reason(label, at):
+            if self._reason(label, at, around):
                 return None
-            self._held.discard(label)
-            self._late[label] = at
+            self._held.discard(number)
+            self._late[number] = at
             change = msgspec.structs.replace(change, type="start")
-        late = self._late.get(label)
+        late = self._late.get(number)
         if change.type == "end":
-            self._late.pop(label, None)
+            self._late.pop(number, None)
             ended_ns = change.end_pts_ns if self._media_timed else change.end_ns
             self._ended_ns[label] = at.media_ns if ended_ns is None else ended_ns
+        if zone := zone_that_counts(self._rules[label], around, self._zones):
+            change = msgspec.structs.replace(change, zone=zone)
         if late is None:
             return change
         return msgspec.structs.replace(change, start_ns=late.captured_ns, start_pts_ns=late.pts_ns)
 
-    def _reason(self, label: str, start: StepTime) -> str | None:
+    def _reason(self, label: str, start: StepTime, around: Around) -> str | None:
         """Why an event that starts now is held back; None if it passes."""
         rule, ended_ns = self._rules[label], self._ended_ns.get(label)
         if rule.hours is not None and not rule.hours.hold(self._wall.of(start.captured_ns)):
             return "hours"
         if ended_ns is not None and start.media_ns - ended_ns < rule.cooldown_s * NS_PER_S:
             return "cooldown"
-        return None
+        return missing(rule, around, self._zones)
 
     def _media(self, change: Change) -> int:
         pts_ns = change.start_pts_ns if self._media_timed else None
@@ -122,8 +130,10 @@ class RuleFilters:
         wall_minus_monotonic_ns: int,
         media_timed: bool,
         note: Note = lambda _camera, _label, _reason: None,
+        zones: Mapping[str, Mapping[str, Polygon]] | None = None,
     ) -> None:
-        """``rules`` are those of each camera, by label."""
+        """``rules`` are those of each camera, by label, and ``zones`` by their name."""
+        self._zones = {camera: Zones(polygons) for camera, polygons in (zones or {}).items()}
         self._wall = WallTime(wall_minus_monotonic_ns)
         self._rules = rules
         self._media_timed = media_timed
@@ -136,7 +146,12 @@ class RuleFilters:
         rules = self._rules.get(camera)
         if not rules:
             return None
-        return RuleFilter(rules, self._wall, self._media_timed, _of_camera(self._note, camera))
+        note = _of_camera(self._note, camera)
+        return RuleFilter(rules, self._wall, self._media_timed, note, self.zones(camera))
+
+    def zones(self, camera: str) -> Zones:
+        """The zones of a camera."""
+        return self._zones.get(camera) or Zones({})
 
     def follow(self, wall_minus_monotonic_ns: int) -> bool:
         """Follow a clock that may have been set; returns whether that changed anything."""

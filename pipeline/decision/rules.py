@@ -6,13 +6,14 @@ thresholds, in time). After its end a label rests for its cool-down. Background 
 events. Each camera has its own :class:`EventRules`.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import count
 from typing import Literal
 
 from pipeline.clock import NS_PER_S
 from pipeline.model.pack import Threshold
-from pipeline.transport.messages import Change
+from pipeline.transport.messages import Box, Change
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,6 +24,8 @@ class StepTime:
     pts_ns: int | None
     media_ns: int
     """The time that durations are measured in: ``pts_ns`` for files, so they are repeatable."""
+    box: Box | None = None
+    """Where the subject is; None where that is the whole picture."""
 
 
 @dataclass(slots=True)
@@ -38,10 +41,14 @@ class _Label:
     ended_ns: int | None = None
     number: int = 0
     top: float = 0.0
+    top_box: Box | None = None
 
 
 class EventRules:
-    """Turns the scores of one camera's steps into changes of events."""
+    """Turns the scores of one subject's steps into changes of events.
+
+    ``numbers`` gives each event its number; subjects of one pack at a camera share it.
+    """
 
     def __init__(
         self,
@@ -50,6 +57,7 @@ class EventRules:
         thresholds: Mapping[str, Threshold],
         update_every_s: float,
         step_hz: float,
+        numbers: Iterator[int] | None = None,
     ) -> None:
         self._labels = [
             None if name in background else _Label(name, thresholds[name]) for name in labels
@@ -57,7 +65,7 @@ class EventRules:
         self._update_every_ns = int(update_every_s * NS_PER_S)
         # A step's score holds until the next step: one step lasts a period, not zero.
         self._period_ns = int(NS_PER_S / step_hz)
-        self._count = 0
+        self._numbers = count(1) if numbers is None else numbers
 
     def push(self, at: StepTime, scores: Sequence[float]) -> list[Change]:
         """Changes at a step whose scores are given in the order of the labels."""
@@ -99,18 +107,17 @@ class EventRules:
             label.above = None
             return None
         if label.above is None:
-            label.above, label.top = at, 0.0
-        label.top = max(label.top, score)
+            label.above, label.top, label.top_box = at, 0.0, None
+        _note_top(label, at, score)
         lasted_ns = at.media_ns - label.above.media_ns + self._period_ns
         if lasted_ns < threshold.min_duration_s * NS_PER_S:
             return None
-        self._count += 1
-        label.number, label.started, label.held = self._count, label.above, at
+        label.number, label.started, label.held = next(self._numbers), label.above, at
         label.updated_ns = at.media_ns
         return _change("start", label, score)
 
     def _active(self, label: _Label, at: StepTime, score: float) -> Change | None:
-        label.top = max(label.top, score)
+        _note_top(label, at, score)
         held = label.held or at
         if score >= label.threshold.end:
             label.held = at
@@ -129,6 +136,11 @@ class EventRules:
         return change
 
 
+def _note_top(label: _Label, at: StepTime, score: float) -> None:
+    if score > label.top:
+        label.top, label.top_box = score, at.box
+
+
 def _change(
     kind: Literal["start", "update", "end"],
     label: _Label,
@@ -136,7 +148,7 @@ def _change(
     end: StepTime | None = None,
     reason: str | None = None,
 ) -> Change:
-    start = label.started
+    start, newest = label.started, label.held
     assert start is not None
     return Change(
         type=kind,
@@ -149,4 +161,6 @@ def _change(
         end_ns=end.captured_ns if end else None,
         end_pts_ns=end.pts_ns if end else None,
         reason=reason,
+        box=None if newest is None else newest.box,
+        top_box=label.top_box,
     )

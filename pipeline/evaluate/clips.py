@@ -9,10 +9,11 @@ import numpy.typing as npt
 
 from pipeline.clock import NS_PER_S
 from pipeline.evaluate.clip_list import Entry, shown
-from pipeline.evaluate.protocol import clip_scores
-from pipeline.evaluate.runs import STREAMS, Run
+from pipeline.evaluate.protocol import best_of_subjects, clip_scores
+from pipeline.evaluate.runs import STREAMS, Run, Track
 from pipeline.evaluate.statistics import Calibration, calibration, mean, ratio, wilson
 from pipeline.model.pack import Contract
+from pipeline.model.watch import WHOLE_PICTURE
 
 NONE = -1
 """The prediction of a stream without any score in a clip; never right."""
@@ -42,10 +43,19 @@ class ScoreFigures(msgspec.Struct, frozen=True):
     calibration: Calibration
 
 
-class Prediction(msgspec.Struct, frozen=True):
+class SubjectPrediction(msgspec.Struct, frozen=True):
+    """The fused prediction for one subject of a clip, and its probability."""
+
+    subject: str
+    predicted: str
+    score: float
+
+
+class Prediction(msgspec.Struct, frozen=True, omit_defaults=True):
     """The fused prediction for a clip, its probability, and that of the true label.
 
-    ``spatial`` and ``temporal`` are the predictions of the streams alone.
+    ``spatial`` and ``temporal`` are the predictions of the streams alone. ``subjects`` are there
+    for packs that look at parts of the picture.
     """
 
     path: str
@@ -55,6 +65,7 @@ class Prediction(msgspec.Struct, frozen=True):
     true_score: float
     spatial: str | None
     temporal: str | None
+    subjects: tuple[SubjectPrediction, ...] = ()
 
     @property
     def right(self) -> bool:
@@ -86,10 +97,43 @@ class _Outcomes:
 
 
 def predictions(run: Run, contract: Contract) -> list[npt.NDArray[np.float32] | None]:
-    """A clip's probabilities (C,) by :data:`STREAMS`; None for a stream without any score."""
+    """A clip's probabilities (C,) by :data:`STREAMS`; None for a stream without any score.
+
+    A label's is that of its best subject. A clip that shows nobody is background.
+    """
     background = np.array([label in contract.background for label in contract.labels])
-    scored = [run.track.spoken(stream) for stream in range(len(STREAMS))]  # (S', C) each
+    each = [_of_track(track, background) for track in _tracks(run)]
+    found: list[npt.NDArray[np.float32] | None] = []
+    for stream in range(len(STREAMS)):
+        scored = [rows[stream] for rows in each]
+        known = [row for row in scored if row is not None]
+        found.append(best_of_subjects(known, background) if known or not each else None)
+    return found
+
+
+def _tracks(run: Run) -> list[Track]:
+    return [run.track.of_subject(name) for name in run.track.names]
+
+
+def _of_track(
+    track: Track, background: npt.NDArray[np.bool_]
+) -> list[npt.NDArray[np.float32] | None]:
+    scored = [track.spoken(stream) for stream in range(len(STREAMS))]  # (S', C) each
     return [clip_scores(steps, background) if len(steps) else None for steps in scored]
+
+
+def _of_subjects(run: Run, contract: Contract) -> tuple[SubjectPrediction, ...]:
+    """What each subject does; nothing for a pack of the whole picture."""
+    if contract.view == WHOLE_PICTURE:
+        return ()
+    background = np.array([label in contract.background for label in contract.labels])
+    found = []
+    for track in _tracks(run):
+        fused = _of_track(track, background)[0]
+        if fused is not None:
+            label = contract.labels[int(fused.argmax())]
+            found.append(SubjectPrediction(track.subjects[0], label, round(float(fused.max()), 4)))
+    return tuple(found)
 
 
 def confusion(truth: Sequence[int], predicted: Sequence[int], labels: int) -> npt.NDArray[np.int64]:
@@ -115,14 +159,14 @@ def report(entries: Sequence[Entry], runs: Sequence[Run], contract: Contract) ->
         np.array(confidence, np.float64).reshape(-1, len(STREAMS)),
     )
     named = [
-        _prediction(entry, row, contract.labels)
-        for (entry, _), row in zip(readable, scores, strict=True)
+        _prediction(entry, row, contract.labels, _of_subjects(run, contract))
+        for (entry, run), row in zip(readable, scores, strict=True)
     ]
     wrong = [one for one in named if not one.right]
     media_ns = sum(run.track.length_ns(contract.step_hz) for _, run in readable)
     return ClipReport(
         clips=len(readable),
-        steps=sum(len(run.track) for _, run in readable),
+        steps=sum(len(set(run.track.step_ids.tolist())) for _, run in readable),
         media_s=round(media_ns / NS_PER_S, 1),
         scores={name: _figures(outcomes, i, contract.labels) for i, name in enumerate(STREAMS)},
         labels_without_clips=[
@@ -135,8 +179,9 @@ def report(entries: Sequence[Entry], runs: Sequence[Run], contract: Contract) ->
 
 
 def _prediction(
-    entry: Entry, scores: Sequence[npt.NDArray[np.float32] | None], labels: Sequence[str]
-) -> Prediction:
+    entry: Entry, scores: Sequence[npt.NDArray[np.float32] | None], labels: Sequence[str],
+    subjects: tuple[SubjectPrediction, ...],
+) -> Prediction:  # fmt: skip
     fused = scores[0]
     assert fused is not None  # a run without an error has scores
     best = [None if one is None else labels[int(one.argmax())] for one in scores]
@@ -148,6 +193,7 @@ def _prediction(
         true_score=round(float(fused[labels.index(entry.label)]), 4),
         spatial=best[1],
         temporal=best[2],
+        subjects=subjects,
     )
 
 

@@ -36,6 +36,25 @@ def clip_scores(step_scores: Scores, background: npt.NDArray[np.bool_]) -> Score
     return scores
 
 
+def best_of_subjects(scores: Sequence[Scores], background: npt.NDArray[np.bool_]) -> Scores:
+    """One probability per label, (C,) float32, of a clip or a step that shows several subjects.
+
+    ``scores`` are those of each subject, (C,) each. An action gets the score of its best subject. A
+    background label gets the least, because it stands for nobody who does anything; the sum is 1
+    again. One subject keeps its scores. Where nobody is, nothing happens: the first background
+    label has 1.
+    """
+    if len(scores) == 1:
+        return scores[0]
+    if not len(scores):
+        nothing = np.zeros(len(background), np.float32)
+        nothing[background.argmax()] = 1.0
+        return nothing
+    rows = np.stack(scores)
+    best = np.where(background, rows.min(0), rows.max(0)).astype(np.float32)
+    return np.asarray(best / max(float(best.sum()), 1e-12), np.float32)
+
+
 def stream_order(is_action: Sequence[bool], seed: int) -> list[int | None]:
     """Return the order of the clips in a stream: shuffled actions, with background after each.
 

@@ -4,7 +4,7 @@ import multiprocessing
 import os
 import signal
 import threading
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, field
@@ -19,9 +19,11 @@ import numpy.typing as npt
 from pipeline.clock import NS_PER_S
 from pipeline.errors import EvaluationError, SourceError
 from pipeline.evaluate.clip_list import shown
+from pipeline.evaluate.protocol import best_of_subjects
 from pipeline.evaluate.recogniser import OfflineRecogniser, StepResult, file_frames
 from pipeline.evaluate.timeline import Interval, Item, Timeline
 from pipeline.model.pack import Contract, ModelPack
+from pipeline.model.watch import WHOLE_PICTURE
 from pipeline.steps.polygons import Polygon
 
 STREAMS = ("fused", "spatial", "temporal")
@@ -32,33 +34,80 @@ Tick = Callable[[int, float], None]
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Track:
-    """The scores of a pack at each step of one camera."""
+    """The scores of a pack at each step of one camera: a row for each subject of a step."""
 
     segments: npt.NDArray[np.int64]
     """(S,); a change is a gap."""
     step_ids: npt.NDArray[np.int64]
-    """(S,), increasing."""
+    """(S,), increasing; the subjects of a step share it."""
     pts_ns: npt.NDArray[np.int64]
     """(S,), media time."""
     scores: npt.NDArray[np.float32]
     """(3, S, C) probabilities in the order of :data:`STREAMS`; NaN where a stream is masked."""
+    subjects: tuple[str, ...]
+    """(S,), by name."""
+    begins: tuple[bool, ...]
+    """(S,); true for the first row of a subject that comes, or comes back."""
+    seen_ns: tuple[int, int] | None
+    """Media time of the first and the last step, also of those without a subject; None without
+    steps."""
 
     @classmethod
-    def of(cls, results: Iterable[StepResult], labels: int) -> Self:
-        """Collect ``results``, which have ``labels`` scores each."""
+    def of(cls, results: Iterable[StepResult], labels: int, seen_ns: Sequence[int] = ()) -> Self:
+        """Collect ``results``, which have ``labels`` scores each. ``seen_ns`` are the times of all
+        steps; by default those of ``results``."""
         masked = np.full(labels, np.nan, np.float32)
-        kept = [
-            (r.segment, r.step_id, r.pts_ns, [r.scores, *_filled(masked, r.spatial, r.temporal)])
-            for r in results
-        ]
+        kept, subjects, begins = [], [], []
+        for r in results:
+            streams = [r.scores, *_filled(masked, r.spatial, r.temporal)]
+            kept.append((r.segment, r.step_id, r.pts_ns, streams))
+            subjects.append(r.subject)
+            begins.append(r.begins)
         # reshape, for the shapes of no results: (0, 3) and (0, 3, C), then (3, 0, C).
         numbers = np.array([row[:3] for row in kept], np.int64).reshape(-1, 3)
         scores = np.array([row[3] for row in kept], np.float32).reshape(-1, len(STREAMS), labels)
         segments, step_ids, pts_ns = numbers.T
-        return cls(segments, step_ids, pts_ns, np.ascontiguousarray(scores.transpose(1, 0, 2)))
+        times = seen_ns or pts_ns.tolist()
+        return cls(
+            segments, step_ids, pts_ns, np.ascontiguousarray(scores.transpose(1, 0, 2)),
+            tuple(subjects), tuple(begins), (times[0], times[-1]) if times else None,
+        )  # fmt: skip
 
     def __len__(self) -> int:
         return len(self.pts_ns)
+
+    def of_subject(self, name: str) -> "Track":
+        """The rows of one subject."""
+        own = np.array([subject == name for subject in self.subjects], np.bool_)
+        return Track(
+            self.segments[own], self.step_ids[own], self.pts_ns[own], self.scores[:, own],
+            (name,) * int(own.sum()), tuple(np.array(self.begins)[own].tolist()), self.seen_ns,
+        )  # fmt: skip
+
+    def together(self, background: Collection[int]) -> "Track":
+        """One row for each step: of each label the best subject's fused score.
+
+        ``background`` has the numbers of the background labels.
+        """
+        if len(self.names) < 2:
+            return self
+        is_background = np.isin(np.arange(self.scores.shape[2]), list(background))
+        rows: dict[tuple[int, int], list[int]] = {}
+        for place, key in enumerate(zip(self.segments, self.step_ids, strict=True)):
+            rows.setdefault(key, []).append(place)
+        first = [places[0] for places in rows.values()]
+        scores = np.full((len(STREAMS), len(rows), self.scores.shape[2]), np.nan, np.float32)
+        for step, places in enumerate(rows.values()):
+            scores[0, step] = best_of_subjects([*self.scores[0, places]], is_background)
+        return Track(
+            self.segments[first], self.step_ids[first], self.pts_ns[first], scores,
+            ("all",) * len(rows), (False,) * len(rows), self.seen_ns,
+        )  # fmt: skip
+
+    @property
+    def names(self) -> list[str]:
+        """The subjects, in the order in which they came."""
+        return list(dict.fromkeys(self.subjects))
 
     def spoken(self, stream: int) -> npt.NDArray[np.float32]:
         """(S', C) float32: the scores of a stream at the steps that have any."""
@@ -76,13 +125,15 @@ class Track:
                 spatial=None,
                 temporal=None,
                 alpha=None,
+                subject=self.subjects[place],
+                begins=self.begins[place],
             )
 
     def length_ns(self, step_hz: float) -> int:
         """The time from the first step to the end of the last; 0 without steps."""
-        if not len(self):
+        if self.seen_ns is None:
             return 0
-        return int(self.pts_ns[-1] - self.pts_ns[0]) + round(NS_PER_S / step_hz)
+        return self.seen_ns[1] - self.seen_ns[0] + round(NS_PER_S / step_hz)
 
 
 def _filled(
@@ -125,17 +176,24 @@ class FileJob:
     def run(self, recogniser: OfflineRecogniser, tick: Tick) -> Run:
         labels, period_s = len(recogniser.contract.labels), 1 / recogniser.contract.step_hz
         results: list[StepResult] = []
-        # Until the first result: a readable file may still be too short for a step.
-        error: str | None = f"{shown(self.path)}: no step has scores"
+        seen_ns: list[int] = []
+
+        def stepped(pts_ns: int) -> None:
+            seen_ns.append(pts_ns)
+            tick(0, period_s)
+
+        error: str | None = None
         try:
-            for result in recogniser.steps(file_frames(self.path), self.ignore):
+            for result in recogniser.steps(file_frames(self.path), self.ignore, stepped):
                 results.append(result)
-                tick(0, period_s)
-                error = None
         except SourceError as failure:
             error = shown(str(failure))
+        # A readable file may still be too short for a step. Steps that show nobody are no fault.
+        whole = recogniser.contract.view == WHOLE_PICTURE
+        if error is None and not (results if whole else seen_ns):
+            error = f"{shown(self.path)}: no step has scores"
         tick(self.weight, 0.0)
-        return Run(self.path, Track.of(results, labels), error)
+        return Run(self.path, Track.of(results, labels, () if whole else seen_ns), error)
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,12 +211,11 @@ class StreamJob:
         contract = recogniser.contract
         timeline = timeline_of(self.items, contract, lambda: tick(1, 0.0))
 
-        def counted() -> Iterator[StepResult]:
-            for result in recogniser.steps(timeline.frames(), self.ignore):
-                tick(0, 1 / contract.step_hz)
-                yield result
+        def stepped(_pts_ns: int) -> None:
+            tick(0, 1 / contract.step_hz)
 
-        track = Track.of(counted(), len(contract.labels))
+        results = recogniser.steps(timeline.frames(), self.ignore, stepped)
+        track = Track.of(results, len(contract.labels))
         unreadable = [shown(reason) for reason in timeline.unreadable.values()]
         return StreamRun(
             self.items, track, timeline.intervals, timeline.played, timeline.end_ns, unreadable

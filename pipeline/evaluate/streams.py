@@ -2,7 +2,7 @@
 
 from bisect import bisect_right
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import msgspec
@@ -14,6 +14,7 @@ from pipeline.evaluate.runs import Run, StreamRun
 from pipeline.evaluate.statistics import most_expected, ratio, spread
 from pipeline.evaluate.timeline import Interval
 from pipeline.model.pack import Contract
+from pipeline.model.watch import WHOLE_PICTURE
 
 LATE_NS = 3 * NS_PER_S // 2
 """An event may start this long after the end of an action and still match it."""
@@ -30,10 +31,11 @@ class Detection:
     said_ns: int
     end_ns: int
     top_score: float
+    subject: str = WHOLE_PICTURE
 
 
 def detections(steps: Iterable[StepChange]) -> list[Detection]:
-    """The events that start and end in ``steps``, in the order of their starts.
+    """The events that start and end in ``steps``, in the order in which they were decided.
 
     Raises ValueError for an event that does not end.
     """
@@ -47,11 +49,41 @@ def detections(steps: Iterable[StepChange]) -> list[Detection]:
             start_ns = change.start_ns
             end_ns = start_ns if change.end_ns is None else change.end_ns
             found[change.number] = Detection(
-                change.label, start_ns, decided[change.number], end_ns, change.top_score
+                change.label,
+                start_ns,
+                decided[change.number],
+                end_ns,
+                change.top_score,
+                step.subject,
             )
     if unended := decided.keys() - found.keys():
         raise ValueError(f"events {sorted(unended)} start and never end")
     return [found[number] for number in sorted(found)]
+
+
+def together(events: Sequence[Detection]) -> list[Detection]:
+    """Events of one label that overlap, each by another subject, as one: somebody does it.
+
+    Two people who fight are one fight. The one event has the subject of the highest score.
+    """
+    if len({event.subject for event in events}) < 2:
+        return list(events)
+    found: list[Detection] = []
+    for event in sorted(events, key=lambda one: one.start_ns):
+        for place, other in enumerate(found):
+            same = other.label == event.label and other.subject != event.subject
+            if same and event.start_ns <= other.end_ns and other.start_ns <= event.end_ns:
+                best = max(other, event, key=lambda one: one.top_score)
+                found[place] = replace(
+                    best,
+                    start_ns=min(other.start_ns, event.start_ns),
+                    said_ns=min(other.said_ns, event.said_ns),
+                    end_ns=max(other.end_ns, event.end_ns),
+                )
+                break
+        else:
+            found.append(event)
+    return found
 
 
 @dataclass(frozen=True)
@@ -103,7 +135,7 @@ def _overlaps(event: Detection, interval: Interval) -> bool:
     return event.start_ns <= interval.end_ns + LATE_NS and event.end_ns >= interval.start_ns
 
 
-class EventRow(msgspec.Struct, frozen=True):
+class EventRow(msgspec.Struct, frozen=True, omit_defaults=True):
     """One event and its outcome; times are in seconds of its stream or file."""
 
     label: str
@@ -114,6 +146,8 @@ class EventRow(msgspec.Struct, frozen=True):
     outcome: Outcome
     path: str | None
     """The file, or the clip of the stream, in which it starts."""
+    subject: str = WHOLE_PICTURE
+    """Who it is, for packs that look at parts of the picture."""
 
 
 class ActionRow(msgspec.Struct, frozen=True):
@@ -281,6 +315,7 @@ def _row(event: Detection, outcome: Outcome, path: str | None) -> EventRow:
         round(event.top_score, 4),
         outcome,
         path,
+        event.subject,
     )
 
 
@@ -329,7 +364,7 @@ def alarms(labels: Sequence[str], length_ns: int) -> Alarms:
 
 def stream_report(run: StreamRun, contract: Contract) -> StreamReport:
     """The figures of a stream with the contract's thresholds."""
-    events = detections(changes(contract, run.track.results()))
+    events = together(detections(changes(contract, run.track.results())))
     labels = [label for label in contract.labels if label not in contract.background]
     return report(events, run.intervals, run.end_ns, labels, run.played, run.unreadable)
 
@@ -340,7 +375,7 @@ def quiet_report(runs: Sequence[Run], contract: Contract) -> QuietReport:
     events = [
         _row(event, "false alarm", shown(run.path))
         for run in read
-        for event in detections(changes(contract, run.track.results()))
+        for event in together(detections(changes(contract, run.track.results())))
     ]
     length_ns = sum(run.track.length_ns(contract.step_hz) for run in read)
     return QuietReport(

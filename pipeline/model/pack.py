@@ -29,7 +29,15 @@ import math
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    SerializerFunctionWrapHandler,
+    ValidationError,
+    model_serializer,
+    model_validator,
+)
 
 from pipeline.errors import PackError
 from pipeline.model.labels import Label, check_distinct
@@ -43,6 +51,8 @@ Pixels = Annotated[int, Field(ge=1, le=4096)]
 Size = Annotated[tuple[Pixels, Pixels], Field(description="(height, width) in pixels")]
 Score = Annotated[float, Field(ge=0.0, le=1.0)]
 Precision = Literal["float32", "float16", "int8"]
+ViewName = Literal["frame", "moving", "person"]
+"""What a pack looks at (:data:`pipeline.people.regions.VIEWS`)."""
 
 
 class _Contract(BaseModel):
@@ -177,6 +187,11 @@ class Contract(_Contract):
     provenance: str = Field(description="what the weights were trained on, and its licence")
     labels: tuple[Label, ...] = Field(min_length=2)
     background: tuple[Label, ...] = Field(description="labels of no action, which start no event")
+    view: ViewName = Field(
+        default="frame",
+        description="what the networks look at: the whole picture, the part that moves, or each "
+        "person",
+    )
     step_hz: float = Field(gt=0, le=120)
     window: int = Field(ge=1, le=1024, description="T, steps in a window")
     feature_size: int = Field(ge=1, le=16384, description="d")
@@ -224,6 +239,14 @@ class Contract(_Contract):
     def metadata_json(self) -> str:
         """The contract as each ONNX file holds it: without the hashes of the files."""
         return self.model_dump_json(exclude={"sha256"})
+
+    @model_serializer(mode="wrap")
+    def _without_the_usual_view(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """A pack of the whole picture is, byte for byte, what it was before there were views."""
+        fields: dict[str, Any] = dump(self)
+        if self.view == "frame":
+            fields.pop("view", None)
+        return fields
 
 
 def first_problem(error: ValidationError) -> str:

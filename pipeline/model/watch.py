@@ -6,14 +6,17 @@ hash of its graph, so each is run once a step, however many packs use it.
 
 import hashlib
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Literal
 
 from pipeline.errors import ConfigError
-from pipeline.model.pack import ModelPack, Size
+from pipeline.model.pack import ModelPack, Size, ViewName
 
 _RATE_TOLERANCE = 1e-6
+
+WHOLE_PICTURE: Literal["frame"] = "frame"
+"""The view of the whole picture, and the subject of its one window."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,11 +31,14 @@ class FlowKind:
     flow_size: Size
     size: Size
     bound: float
+    view: ViewName = field(default="frame", repr=False)
 
     @property
     def key(self) -> str:
         """A short name that depends on the values alone."""
-        return hashlib.sha256(repr(self).encode()).hexdigest()[:8]
+        # Recordings hold the keys of the whole picture as they were before there were views.
+        view = "" if self.view == WHOLE_PICTURE else self.view
+        return hashlib.sha256(f"{self!r}{view}".encode()).hexdigest()[:8]
 
 
 @dataclass(frozen=True)
@@ -55,7 +61,12 @@ class Watch:
             flow_size=temporal.flow_size,
             size=temporal.size,
             bound=temporal.bound,
+            view=self.view,
         )
+
+    @property
+    def view(self) -> ViewName:
+        return self.pack.contract.view
 
     @cached_property
     def spatial(self) -> str:
@@ -106,3 +117,8 @@ def network_names(
     for watch in watches:
         names.setdefault(getattr(watch, stream), f"{watch.pack.contract.name}/{stream}")
     return names
+
+
+def feature_key(network: str, subject: str) -> str:
+    """Under which name a network's feature of a subject travels."""
+    return network if subject == WHOLE_PICTURE else f"{network}/{subject}"

@@ -19,7 +19,7 @@ from pipeline.people.camera_motion import CameraMotion
 from pipeline.people.following import Follower, FollowRules
 from pipeline.people.geometry import WHOLE, Box
 from pipeline.people.moving import moving_box
-from pipeline.people.tracks import Track
+from pipeline.people.tracks import Somebody
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,7 +29,7 @@ class Seen:
     time_ns: int
     field: FlowField | None = None
     """Flow of the whole picture (H, W, 2) in pixels a step, if the view needs motion."""
-    tracks: Sequence[Track] = ()
+    tracks: Sequence[Somebody] = ()
     """The tracks at this time, predicted, if the view needs people."""
     camera: CameraMotion | None = None
     """The camera's motion, if it is known; otherwise it is estimated from the field."""

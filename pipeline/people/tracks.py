@@ -9,6 +9,7 @@ detections a second, the boxes of a person who walks past don't overlap.
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import Protocol, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -56,6 +57,18 @@ class TrackRules:
     most: int = 32
     """The largest number of announced tracks. Those that are announced stay, because an event must
     not lose its person to a newcomer; a place that becomes free goes to the largest that waits."""
+
+
+class Somebody(Protocol):
+    """A person by name, and the box around that person in 0..1 of the picture."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def box(self) -> Box: ...
+
+
+Whoever = TypeVar("Whoever", bound=Somebody)
 
 
 @dataclass(frozen=True, slots=True)
@@ -287,7 +300,7 @@ class Subjects:
     def __init__(self) -> None:
         self._chosen: list[str] = []
 
-    def choose(self, tracks: Sequence[Track], most: int) -> list[Track]:
+    def choose(self, tracks: Sequence[Whoever], most: int) -> list[Whoever]:
         """At most ``most`` of ``tracks``. When ``most`` is lowered, the latest chosen go first."""
         alive = {track.name: track for track in tracks}
         self._chosen = [name for name in self._chosen if name in alive][: max(0, most)]

@@ -71,6 +71,10 @@ class Model(msgspec.Struct, frozen=True, kw_only=True):
     sha256: Annotated[str, _means("hash of the pack's network files")]
 
 
+Box = tuple[float, float, float, float]
+Subject = Annotated[
+    str, _means("who is looked at: a person (`p17`) or `moving`; missing: the whole picture")
+]
 LatencyMs = Annotated[
     dict[str, float],
     _means("time in each stage, and `total` from grab to publication", unit="ms"),
@@ -107,7 +111,7 @@ class Event(msgspec.Struct, frozen=True, kw_only=True):
         str | None,
         _means(
             "why it ended, unless its score fell: gap, no frames, end of stream, "
-            "stopped, quarantined, interrupted"
+            "stopped, quarantined, interrupted, left (the person isn't there any more)"
         ),
     ]
     window: Window
@@ -115,6 +119,16 @@ class Event(msgspec.Struct, frozen=True, kw_only=True):
     latency_ms: LatencyMs
     model: Model
     log: LogIdentity = ""
+    subject: Subject | UnsetType = UNSET
+    box: (
+        Annotated[Box, _means("where the subject is: x0 y0 x1 y1", unit="0 to 1 of the picture")]
+        | UnsetType
+    ) = UNSET
+    top_box: (
+        Annotated[Box, _means("where it was at the top score", unit="0 to 1 of the picture")]
+        | UnsetType
+    ) = UNSET
+    zone: Annotated[str, _means("the camera's zone that it happens in")] | UnsetType = UNSET
 
 
 class CameraStatus(msgspec.Struct, frozen=True, kw_only=True):
@@ -130,6 +144,9 @@ class CameraStatus(msgspec.Struct, frozen=True, kw_only=True):
         tuple[int, int] | None,
         _means("height and width of its frames", unit="pixels"),
     ]
+    people: (
+        Annotated[int, _means("people in the picture; with `publish.people: true`")] | UnsetType
+    ) = UNSET
 
 
 class LogStatus(msgspec.Struct, frozen=True, kw_only=True):
@@ -184,6 +201,7 @@ class Scores(msgspec.Struct, frozen=True, kw_only=True):
     ]
     window: Window
     latency_ms: LatencyMs
+    subject: Subject | UnsetType = UNSET
 
 
 class Request(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

@@ -4,8 +4,10 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 import msgspec
+from msgspec import UNSET, UnsetType
 
 from pipeline.clock import NS_PER_MS, NS_PER_S, from_isoformat, isoformat
+from pipeline.model.watch import WHOLE_PICTURE
 from pipeline.public import records
 from pipeline.transport import messages
 from pipeline.transport.messages import Stamp, Transition
@@ -65,6 +67,10 @@ class Wording:
             latency_ms=latency_ms,
             model=_model(transition.pack),
             log=self.log,
+            subject=_subject(transition.subject),
+            box=_box(change.box),
+            top_box=_box(change.top_box),
+            zone=UNSET if change.zone is None else change.zone,
         )
 
     def interrupted(self, last: records.Event, seq: int, now_ns: int) -> records.Event:
@@ -78,7 +84,9 @@ class Wording:
             last, seq=seq, type="end", reason="interrupted", end_time=end_time
         )
 
-    def camera_status(self, status: messages.CameraStatus) -> records.CameraStatus:
+    def camera_status(
+        self, status: messages.CameraStatus, people: int | UnsetType = UNSET
+    ) -> records.CameraStatus:
         return records.CameraStatus(
             camera=status.camera,
             state=status.state,
@@ -86,6 +94,7 @@ class Wording:
             time=self._time(status.at_ns),
             segment=status.segment,
             size=status.size,
+            people=people,
         )
 
     def governor_status(self, pacing: messages.Pacing) -> records.GovernorStatus:
@@ -121,6 +130,7 @@ class Wording:
             alpha=rounded_or_none(message.alpha),
             window=window(message.window),
             latency_ms=latency_ms,
+            subject=_subject(message.subject),
         )
 
     def _time(self, monotonic_ns: int) -> str:
@@ -136,6 +146,18 @@ class Wording:
         start_ns = began_ns if media_ns is None else media_ns
         start_ms = min(max(0, start_ns // NS_PER_MS), _LAST_TIME)
         return f"{transition.camera}-{base32(start_ms, _TIME_DIGITS)}{base32(seq, 6)}"
+
+
+def _subject(name: str) -> str | UnsetType:
+    return UNSET if name == WHOLE_PICTURE else name
+
+
+def _box(box: messages.Box | None) -> messages.Box | UnsetType:
+    """A box to a thousandth of the picture."""
+    if box is None:
+        return UNSET
+    x0, y0, x1, y1 = (round(side, 3) for side in box)
+    return x0, y0, x1, y1
 
 
 def _model(pack: messages.PackId) -> records.Model:

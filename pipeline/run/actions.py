@@ -20,6 +20,7 @@ from pipeline.run.outputs.table import LiveTable
 from pipeline.run.preflight import examine, holds_secret, summary
 from pipeline.run.standard_streams import open_missing_streams, say, show
 from pipeline.run.supervisor import run
+from pipeline.topology import routes, with_people
 
 if TYPE_CHECKING:
     from pipeline.run.look import Look
@@ -71,7 +72,7 @@ def checked(config: Config, path: Path | None, look: bool) -> int:
         say(f"warning: {warning}")
     if found.problems or found.watched is None:
         return EXIT_USAGE
-    make_room(config)
+    make_room(config, with_people(routes(config, found.watched)))
     rows = summary(config, found.watched)
     width = max(len(what) for what, _ in rows)
     for what, how in rows:

@@ -3,7 +3,7 @@
 import logging
 from collections.abc import Callable
 
-from pipeline.clock import Clock
+from pipeline.clock import NS_PER_S, Clock
 from pipeline.config import Config
 from pipeline.errors import EXIT_NO_SOURCE, EXIT_OK
 from pipeline.public.camera_states import CameraStates
@@ -25,6 +25,8 @@ class CameraBoard:
         self._stalled: set[str] = set()
         self._segments: dict[str, int] = {}
         self._troubled: set[str] = set()
+        self._tried_ns: int | None = None
+        """When the first capture tried to open its source."""
         self.states = CameraStates()
         self.any_opened = False
         """Whether any camera has given a frame."""
@@ -54,12 +56,18 @@ class CameraBoard:
         if self.all_over():
             return EXIT_OK if self.any_opened else EXIT_NO_SOURCE
         patience_s = self._config.supervisor.first_source_s
-        impatient = 0 < patience_s < elapsed_s
+        impatient = 0 < patience_s < self._trying_s()
         all_troubled = at_end and self._troubled >= self._config.cameras.keys()
         if self.any_opened or not (impatient or all_troubled):
             return None
         log.error("no source could be opened within %g s", patience_s if impatient else elapsed_s)
         return EXIT_NO_SOURCE
+
+    def _trying_s(self) -> float:
+        """How long sources have been tried. It isn't their fault that a busy machine starts late."""
+        if self._tried_ns is None:
+            return 0.0
+        return (self._clock.monotonic_ns() - self._tried_ns) / NS_PER_S
 
     def set_state(self, camera: str, state: CameraState, reason: str | None) -> None:
         """Report a state in the place of a capture that can't."""
@@ -105,6 +113,8 @@ class CameraBoard:
             return
         status = self.states.get(report.camera)
         assert status is not None
+        if self._tried_ns is None:
+            self._tried_ns = self._clock.monotonic_ns()
         # Without a size it is open and has given no frame, or there is no room for its frames.
         self.any_opened |= status.state == "online" and status.size is not None
         if status.state not in ("connecting", "online"):

@@ -2,35 +2,24 @@
 
 import contextlib
 import os
-import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import msgspec
 
 from pipeline.clock import NS_PER_S, Clock
-from pipeline.program import import_path
 from pipeline.run.launch import Launch
+from pipeline.run.process import Process
 from pipeline.run.restarts import Restarts
-from pipeline.run.signals import terminal_held_back
-from pipeline.run.standard_streams import STDERR
 from pipeline.topology import StageSpec
 from pipeline.transport.bus import Bus
-
-# One thread for every numeric library in a stage: many processes share few cores.
-_THREAD_VARIABLES = (
-    "OMP_NUM_THREADS",
-    "OPENBLAS_NUM_THREADS",
-    "MKL_NUM_THREADS",
-    "NUMEXPR_NUM_THREADS",
-)
 
 
 class Child:
     """One stage and its present process, if it has one.
 
-    ``on_end`` is called from the bus's poll when the process ends, where the system can tell
-    (Linux); elsewhere :meth:`ended` must be asked.
+    ``start`` starts the process of a stage, by its name. ``on_end`` is called from the bus's poll
+    when the process ends, where the system can tell (Linux); elsewhere :meth:`ended` must be asked.
     """
 
     def __init__(
@@ -39,6 +28,7 @@ class Child:
         bus: Bus,
         clock: Clock,
         restarts: Restarts,
+        start: Callable[[str], Process],
         on_end: Callable[[], None],
     ) -> None:
         self.spec = spec
@@ -47,12 +37,14 @@ class Child:
         self.ever_ready = False
         self.suspended = False
         self.private_bytes = 0.0
+        self.people_named = 0.0
         self.restart_at_ns = 0
         self.heard_ns = 0
         self._bus = bus
         self._clock = clock
         self._on_end = on_end
-        self._process: subprocess.Popen[bytes] | None = None
+        self._start = start
+        self._process: Process | None = None
         self._end_fd: int | None = None
 
     @property
@@ -77,23 +69,11 @@ class Child:
 
         Raises OSError where the system has no process left to give.
         """
-        environment = {**os.environ, **dict.fromkeys(_THREAD_VARIABLES, "1")}
-        if path := import_path(os.environ.get("PYTHONPATH", "")):
-            environment["PYTHONPATH"] = path
         self.suspended = self.ready = False
-        with terminal_held_back():
-            process = self._process = subprocess.Popen(
-                # -P: a module of the same name in the user's folder is not ours.
-                [sys.executable, "-P", "-m", f"{__package__}.stage_process", self.name],
-                stdin=subprocess.PIPE,
-                stdout=STDERR,
-                bufsize=0,
-                env=environment,
-            )
-        assert process.stdin is not None
+        process = self._process = self._start(self.name)
         # It may have been killed already, which is noticed as any other death is.
         with contextlib.suppress(BrokenPipeError):
-            _write_all(process.stdin.fileno(), msgspec.json.encode(launch) + b"\n")
+            _write_all(process.stdin_fd, msgspec.json.encode(launch) + b"\n")
         self._watch_end(process.pid)
         self.heard_ns = self._clock.monotonic_ns()
 
@@ -101,16 +81,29 @@ class Child:
         """A message has come from it."""
         self.heard_ns = self._clock.monotonic_ns()
 
+    def beat(self, counters: Mapping[str, float]) -> None:
+        """Keep what must be known of it from its heartbeats."""
+        self.private_bytes = counters.get("private_bytes", 0.0)
+        self.people_named = counters.get("people_named", self.people_named)
+
+    @property
+    def first_name(self) -> int:
+        """The number of the first person that its next process names.
+
+        A new process begins a new hundred: it can't know what was named after the last heartbeat.
+        """
+        return 1 if not self.ever_ready else (int(self.people_named) + 50) // 100 * 100 + 101
+
     def silent_s(self, now_ns: int) -> float:
         return (now_ns - self.heard_ns) / NS_PER_S
 
     def ended(self) -> int | None:
         """The exit code of a process that has ended (negative: the signal), else None."""
-        return self._process.poll() if self._process is not None else None
+        return self._process.ended() if self._process is not None else None
 
     @property
     def alive(self) -> bool:
-        return self._process is not None and self._process.poll() is None
+        return self._process is not None and self._process.ended() is None
 
     def kill(self) -> None:
         if self.alive and self._process is not None:
@@ -120,9 +113,7 @@ class Child:
         """Take away what is left of a process that ends or has ended."""
         self.unwatch()
         if self._process is not None:
-            self._process.wait()
-            if self._process.stdin is not None:
-                self._process.stdin.close()
+            self._process.bury()
             self._process = None
 
     def unwatch(self) -> None:

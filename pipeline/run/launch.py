@@ -17,7 +17,8 @@ class Launch(msgspec.Struct, frozen=True, kw_only=True):
     run_dir: str
     origin_ns: int
     """Start of the run, monotonic: step numbers and the demo camera's time count from it."""
-    first_segment: int
+    first_number: int
+    """Of the segments of a capture, or of the names that people give."""
     first: bool
     """Whether the stage has not been ready in this run yet."""
     log_level: str

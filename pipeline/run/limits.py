@@ -5,7 +5,7 @@ import logging
 import os
 import resource
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 
 from pipeline.config import Config
@@ -26,14 +26,15 @@ _CGROUP = Path("/sys/fs/cgroup")
 log = logging.getLogger(__name__)
 
 
-def make_room(config: Config) -> None:
+def make_room(config: Config, people: Collection[str] = ()) -> None:
     """Raise the limits that can be raised; StartupError names what is needed and what there is.
 
-    ZeroMQ ends a process that has no descriptor left for a socket, without a word of what to do.
+    ``people`` are the cameras at which people are looked for. ZeroMQ ends a process that has no
+    descriptor left for a socket, without a word of what to do.
     """
     _files(max(files_needed(config).values()))
     _address_space()
-    _processes(config)
+    _processes(config, people)
     _shared_memory()
 
 
@@ -46,12 +47,13 @@ def files_needed(config: Config) -> Mapping[str, int]:
     cameras, workers = len(config.cameras), len(flow_shards(config))
     shard = max(len(shard) for shard in flow_shards(config).values())
     used = {
-        "supervisor": 36 + 7 * cameras + 3 * workers,
+        "supervisor": 37 + 7 * cameras + 3 * workers,
         "capture": 26,
-        "flow": 16 + 5 * shard,
-        "spatial": 19 + 3 * cameras,
+        "people": 24 + 3 * cameras,
+        "flow": 18 + 5 * shard,
+        "spatial": 20 + 3 * cameras,
         "temporal": 19 + 2 * cameras + workers,
-        "fusion": 25,
+        "fusion": 27,
         "publish": 40 + cameras + workers,
     }
     return {kind: number + SPARE_FILES for kind, number in used.items()}
@@ -84,8 +86,9 @@ def _address_space() -> None:
     resource.setrlimit(resource.RLIMIT_AS, (given, given))
 
 
-def _processes(config: Config) -> None:
-    count = len(stages(config)) + 2  # and the program itself, and its watcher over shared memory
+def _processes(config: Config, people: Collection[str]) -> None:
+    # And the program itself, its watcher over shared memory, and the fork server.
+    count = len(stages(config, people)) + 3
     needed = count * THREADS + 3 * (config.runtime.threads - 1)
     soft, hard = (_as_number(n) for n in resource.getrlimit(resource.RLIMIT_NPROC))
     if soft < hard:

@@ -4,7 +4,9 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import NamedTuple
 
-GAUGES = frozenset({"rss_bytes", "private_bytes", "open_files", "late_ms", "pace_level"})
+GAUGES = frozenset(
+    {"rss_bytes", "private_bytes", "open_files", "late_ms", "pace_level", "people", "people_named"}
+)
 """What is no count: it ends with the process that it is of."""
 
 _NOTHING: Mapping[str, float] = MappingProxyType({})
@@ -35,7 +37,7 @@ class StageMetrics:
         earlier, newest = self._of(stage)
         kept = dict(earlier)
         for name, value in newest.items():
-            if name not in GAUGES:
+            if name.partition("/")[0] not in GAUGES:
                 kept[name] = kept.get(name, 0.0) + value
         self._stages[stage] = _Counted(kept, _NOTHING)
 

@@ -32,6 +32,7 @@ from pipeline.errors import (
 )
 from pipeline.model.pack import NETWORKS, ModelPack
 from pipeline.model.watch import Watch
+from pipeline.people.contract import load_contract
 from pipeline.public.key_folder import KeyFolder
 from pipeline.run import rule_words
 from pipeline.sources.address import is_file, kind, parse, redact
@@ -70,12 +71,14 @@ def examine(config: Config, *, thorough: bool) -> Findings:
             found.watched = topology.watched(config, loaded=packs)
         except ConfigError as error:
             found.problems.append(error)
+    if found.watched is not None and topology.with_people(topology.routes(config, found.watched)):
+        found.problems += _raised(partial(load_contract, config.people.model))
     found.problems += _of_packs(config, list(packs.values()), thorough)
     found.problems += _of_endpoints(config)
     found.problems += _of_folders(config)
     if thorough or config.lossless:
         found.problems += _of_sources(config)
-    found.warnings += _without_effect(config)
+    found.warnings += _without_effect(config, found.watched)
     return found
 
 
@@ -257,8 +260,9 @@ def _missing(what: str) -> SourceError:
     return SourceError(what, kind="not_found", permanent=True)
 
 
-def _without_effect(config: Config) -> Iterator[str]:
+def _without_effect(config: Config, watched: Watched | None) -> Iterator[str]:
     """Keys that are set and do nothing."""
+    routes = {} if watched is None else topology.routes(config, watched)
     for name, camera in config.cameras.items():
         idle = sorted(camera.model_fields_set & keys_without_effect(camera))
         if idle:
@@ -266,7 +270,10 @@ def _without_effect(config: Config) -> Iterator[str]:
             yield f"cameras.{name}: {', '.join(idle)}: without effect for {what}"
     if "model" in config.model_fields_set and all(c.packs for c in config.cameras.values()):
         yield "model: without effect, because every camera names its packs"
-    yield from rule_words.without_effect(config)
+    regional = [name for name, route in routes.items() if route.flow_first]
+    yield from rule_words.without_effect(config, regional)
+    if "people" in config.model_fields_set and watched and not topology.with_people(routes):
+        yield "people: without effect; no pack or rule asks who is there"
     if config.flow.workers > len(config.cameras):
         yield (
             f"flow.workers: {config.flow.workers}, but no more are started than there are "
@@ -310,6 +317,9 @@ def summary(config: Config, watched: Watched) -> list[tuple[str, str]]:
         for name, camera in config.cameras.items()
     ]
     rows += rule_words.masks_and_zones(config)
+    if people := topology.with_people(topology.routes(config, watched)):
+        settings = config.people
+        rows.append(("people", f"looked for {settings.hz:g} times a second: {', '.join(people)}"))
     packs = list(topology.packs(watched).values())
     for pack in packs:
         contract = pack.contract

@@ -1,9 +1,10 @@
 """Masks, zones and rules in words, for ``--check``."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 
 from pipeline.config import Config
 from pipeline.config.hours import DAYS
+from pipeline.config.paths import plain_key
 from pipeline.config.rules import LabelRule, rules_of
 from pipeline.steps.polygons import Polygon
 
@@ -45,6 +46,12 @@ def words(rule: LabelRule, wall_ns: int) -> str:
         parts = [f"{rule.hours} ({_now(rule, wall_ns)})"]
     if rule.cooldown_s:
         parts.append(f"at most one in {rule.cooldown_s:g} s")
+    if rule.needs_person:
+        parts.append("only with a person in the picture")
+    if rule.zones:
+        parts.append(f"only in {' or '.join(rule.zones)}")
+    if rule.min_size:
+        parts.append(f"only of a size of {percent(rule.min_size)} of the picture or more")
     return ", ".join(parts)
 
 
@@ -64,13 +71,26 @@ def percent(share: float) -> str:
     return f"{100 * share:.0f} %" if share >= 0.01 else f"{100 * share:.2g} %"
 
 
-def without_effect(config: Config) -> Iterator[str]:
-    """Warnings: what is set and does nothing, or leaves nothing to do."""
+def without_effect(config: Config, regional: Collection[str] = ()) -> Iterator[str]:
+    """Warnings: what is set and does nothing, or leaves nothing to do.
+
+    ``regional`` are the cameras at which a pack looks at regions, so that events have a place.
+    """
     for name, camera in config.cameras.items():
         if camera.ignore and _covered(camera.ignore) > NEARLY_ALL:
             yield f"cameras.{name}.ignore: it covers the whole picture, so nothing can be seen"
-        if camera.zones:
-            yield f"cameras.{name}.zones: without effect; no rule can ask for a zone yet"
+        ruled = rules_of(config, name)
+        if camera.zones and name not in regional and not any(r.zones for r in ruled.values()):
+            yield (
+                f"cameras.{name}.zones: without effect; no rule asks for a zone, and no pack looks "
+                "at people or at what moves"
+            )
+        for label, rule in ruled.items():
+            if rule.zones and not set(rule.zones) & set(camera.zones):
+                yield (
+                    f"events.rules.{plain_key(label)}.zones: camera {name} has none of these "
+                    "zones, so no event of this label passes there"
+                )
     rules = [rule for name in config.cameras for rule in rules_of(config, name).values()]
     if not any(rule.hours for rule in rules) and config.events.timezone is not None:
         yield "events.timezone: without effect without hours in a rule"

@@ -4,7 +4,6 @@ Only the supervisor starts it. It reads a :class:`~pipeline.run.launch.Launch` f
 input, which stays open from then on: its end means that the supervisor is gone.
 """
 
-import ctypes
 import logging
 import os
 import signal
@@ -21,6 +20,7 @@ from pipeline.errors import EXIT_OK, EXIT_STAGE, EXIT_USAGE, TwoStreamError
 from pipeline.program import command, missing_library
 from pipeline.run import logs
 from pipeline.run.launch import Launch
+from pipeline.run.linux import die_with_parent
 from pipeline.run.log_lines import log_crash, turn_log
 from pipeline.run.signals import ignore_terminal
 from pipeline.run.standard_streams import open_missing_streams
@@ -93,13 +93,6 @@ class Lifeline:
             self._orphaned = True
 
 
-def die_with_parent() -> None:
-    """Have Linux kill this process when its parent ends, even where a call never returns."""
-    if sys.platform == "linux":
-        pr_set_pdeathsig = 1
-        ctypes.CDLL(None).prctl(pr_set_pdeathsig, signal.SIGKILL)
-
-
 def limit_threads() -> None:
     """One thread for OpenCV in each stage: parallelism is between the stages, not inside."""
     import cv2
@@ -130,7 +123,7 @@ def _context(launch: Launch, spec: StageSpec) -> Context:
         link=link,
         clock=SYSTEM_CLOCK,
         origin_ns=launch.origin_ns,
-        first_segment=launch.first_segment,
+        first_number=launch.first_number,
         counters=Counter(),
     )
 

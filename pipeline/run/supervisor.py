@@ -7,7 +7,7 @@ Anything else is, with growing pauses, until the budget is used up.
 
 import contextlib
 import logging
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from functools import partial
 
 from pipeline.clock import NS_PER_S, SYSTEM_CLOCK, Clock
@@ -24,11 +24,13 @@ from pipeline.run.log_lines import EACH, turn_log
 from pipeline.run.metrics import StageMetrics
 from pipeline.run.outputs.base import MakeOutput, Outputs, RunView
 from pipeline.run.outputs.monitor import Monitor
+from pipeline.run.process import how_ended
 from pipeline.run.restarts import GiveUp, Restart, Restarts
 from pipeline.run.run_folder import RunFolder, make_run_folder
 from pipeline.run.shutdown import Shutdown
 from pipeline.run.signals import StopSignals
-from pipeline.topology import StageSpec, stages
+from pipeline.run.starter import Starter
+from pipeline.topology import StageSpec, routes, stages, watched, with_people
 from pipeline.transport import topics
 from pipeline.transport.bus import Bus
 from pipeline.transport.frame_ring import RingOwner
@@ -47,6 +49,7 @@ from pipeline.transport.messages import (
     Stop,
 )
 from pipeline.transport.run_identity import RunIdentity
+from pipeline.transport.topics import ring_readers
 
 LOOK_S = 0.25
 """How often the stages are looked after when none has ended."""
@@ -71,7 +74,8 @@ def run(
     """
     signals = StopSignals()
     try:
-        make_room(config)
+        people = with_people(routes(config, watched(config)))
+        make_room(config, people)
         identity = RunIdentity.new()
         with contextlib.ExitStack() as closing:
             folder = make_run_folder(config.runtime.run_dir, identity)
@@ -80,7 +84,11 @@ def run(
             closing.callback(rings.close)
             bus = Bus(folder.path, config.lossless, topics.SUPERVISOR)
             closing.callback(bus.close)
-            supervisor = Supervisor(config, identity, folder, rings, bus, outputs, signals, clock)
+            starter = Starter(bus, clock, config.supervisor.ready_s)
+            closing.callback(starter.close)
+            supervisor = Supervisor(
+                config, people, identity, folder, rings, bus, starter, outputs, signals, clock
+            )
             return supervisor.run(duration_s)
     finally:
         signals.restore()
@@ -92,15 +100,18 @@ class Supervisor:
     def __init__(
         self,
         config: Config,
+        people: Collection[str],
         identity: RunIdentity,
         folder: RunFolder,
         rings: RingOwner,
         bus: Bus,
+        starter: Starter,
         outputs: Sequence[MakeOutput],
         signals: StopSignals,
         clock: Clock,
     ) -> None:
         self._config = config
+        self._people = people
         self._identity = identity
         self._folder = folder
         self._rings = rings
@@ -118,7 +129,9 @@ class Supervisor:
         bus.watch(self._control, self._on_control)
         self._status = bus.push(topics.STATUS)
         self._cameras = CameraBoard(config, clock, self._status.send)
-        self._children = {spec.name: self._child(spec) for spec in stages(config)}
+        self._starter = starter
+        starter.on_change = self._on_end
+        self._children = {spec.name: self._child(spec) for spec in stages(config, people)}
         target_ms = 0.0 if config.lossless else config.runtime.latency_ms
         self._governor = Governor(target_ms, list(self._children)) if target_ms else None
         self._metrics = StageMetrics()
@@ -138,9 +151,6 @@ class Supervisor:
     def run(self, duration_s: float | None) -> int:
         """Run to the end; returns the exit code."""
         try:
-            for child in self._children.values():
-                self._spawn(child)
-            self._turned_ns = self._clock.monotonic_ns()
             while not self._over(duration_s):
                 self._turn()
             self._stop()
@@ -153,7 +163,8 @@ class Supervisor:
         return self._verdict if self._verdict is not None else EXIT_OK
 
     def _child(self, spec: StageSpec) -> Child:
-        return Child(spec, self._bus, self._clock, Restarts.of(self._config), self._on_end)
+        restarts = Restarts.of(self._config)
+        return Child(spec, self._bus, self._clock, restarts, self._starter.start, self._on_end)
 
     def _launch(self, spec: StageSpec) -> Launch:
         return Launch(
@@ -164,11 +175,16 @@ class Supervisor:
             run=self._identity.hex,
             run_dir=str(self._folder.path),
             origin_ns=self._origin_ns,
-            first_segment=self._cameras.next_segment(spec.instance),
+            first_number=self._first_number(spec),
             first=not self._children[spec.name].ever_ready,
             log_level=logging.getLevelName(log.getEffectiveLevel()),
             log_form=logs.form(),
         )
+
+    def _first_number(self, spec: StageSpec) -> int:
+        if spec.kind == "people":
+            return self._children[spec.name].first_name
+        return self._cameras.next_segment(spec.instance)
 
     def _turn(self) -> None:
         """Look after the stages, show what has arrived, and sleep until there is more to do."""
@@ -183,12 +199,13 @@ class Supervisor:
             self._one_ended = False
             for child in self._children.values():
                 self._look_after(child)
-            restarts = [c.restart_at_ns for c in self._children.values() if not c.started]
+            waiting = self._children.values() if self._starter.can_start() else ()
+            restarts = [child.restart_at_ns for child in waiting if not child.started]
             self._look_ns = min([now + int(LOOK_S * NS_PER_S), *restarts])
         self._outputs.tick()
         if self._bus.poll(max(0, self._look_ns - self._clock.monotonic_ns()) / NS_PER_S):
             self._clock.sleep(TOGETHER_S)
-        self._turned_ns = now
+        self._turned_ns = max(now, self._turned_ns)
 
     def _over(self, duration_s: float | None) -> bool:
         if self._verdict is not None or self._signals.count:
@@ -203,8 +220,7 @@ class Supervisor:
 
     def _on_control(self) -> None:
         for name, message in self._control.drain():
-            child = self._children.get(name)
-            if child is None:
+            if (child := self._children.get(name)) is None:
                 log.warning("control: a message from %r, which is no stage of this run", name)
                 continue
             child.heard()
@@ -216,8 +232,9 @@ class Supervisor:
         elif isinstance(message, Ready):
             self._on_ready(child)
         elif isinstance(message, RingRequest):
-            grant = _granted(self._rings, message, self._config.runtime.ring_slots)
-            self._control.send(child.name, grant)
+            readers = len(ring_readers(message.content, people=message.camera in self._people))
+            slots = self._config.runtime.ring_slots
+            self._control.send(child.name, _granted(self._rings, message, slots, readers))
         elif isinstance(message, CameraStatus | Quarantined):
             self._cameras.note(message)
         elif isinstance(message, Failed):
@@ -230,11 +247,11 @@ class Supervisor:
 
     def _on_heartbeat(self, child: Child, message: Heartbeat) -> None:
         self._metrics.update(child.name, message.counters)
-        child.private_bytes = message.counters.get("private_bytes", 0.0)
-        if child.spec.kind == "fusion" and self._governor is not None:
-            pacing = self._governor.heartbeat(self._clock.monotonic_ns(), self._metrics.of)
-            if pacing is not None:
-                self._set_pace(pacing)
+        child.beat(message.counters)
+        governor = self._governor if child.spec.kind == "fusion" else None
+        now = self._clock.monotonic_ns()
+        if governor is not None and (pacing := governor.heartbeat(now, self._metrics.of)):
+            self._set_pace(pacing)
 
     def _on_ready(self, child: Child) -> None:
         child.ready = child.ever_ready = True
@@ -261,13 +278,11 @@ class Supervisor:
         """Restart what has died, kill what hangs."""
         now = self._clock.monotonic_ns()
         if not child.started:
-            if now >= child.restart_at_ns:
+            if now >= child.restart_at_ns and self._starter.can_start():
                 self._spawn(child)
             return
-        code = child.ended()
-        if code is not None:
-            died = f"killed by signal {-code}" if code < 0 else f"exit code {code}"
-            self._on_death(child, died, now)
+        if (code := child.ended()) is not None:
+            self._on_death(child, how_ended(code), now)
             return
         silent_s = child.silent_s(now)
         if child.spec.kind == "capture":
@@ -291,6 +306,8 @@ class Supervisor:
         except OSError as error:
             died = f"its process can't be started: {os_reason(error)}"
             self._on_death(child, died, self._clock.monotonic_ns())
+        self._bus.poll(0.0)  # it may have taken long, in which the others were not silent
+        self._turned_ns = self._clock.monotonic_ns()
 
     def _on_death(self, child: Child, died: str, now: int) -> None:
         """A stage has died: plan its restart, suspend it, or give up."""
@@ -357,13 +374,12 @@ def _is_dispensable(child: Child, children: Iterable[Child]) -> bool:
     )
 
 
-def _granted(rings: RingOwner, request: RingRequest, slots: int) -> RingGrant:
+def _granted(rings: RingOwner, request: RingRequest, slots: int, readers: int) -> RingGrant:
     """The ring that a writer asked for, or why it can't have one."""
     key = (request.camera, f"{request.content}{request.kind}")
-    readers = topics.ring_readers(request.content)
     ring, reason = None, None
     try:
-        ring = rings.create(key, request.shape, slots, len(readers))
+        ring = rings.create(key, request.shape, slots, readers)
     except RingError as error:
         reason = str(error)
     return RingGrant(camera=request.camera, content=request.content, ring=ring, reason=reason)

@@ -10,6 +10,10 @@ def create(context: Context) -> Stage:
         from pipeline.stages.capture import Capture
 
         return Capture(context)
+    if kind == "people":
+        from pipeline.stages.people import People
+
+        return People(context)
     if kind == "flow":
         from pipeline.stages.flow import Flow
 

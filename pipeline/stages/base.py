@@ -7,16 +7,18 @@ from typing import Protocol
 
 import msgspec
 
+from pipeline import topology
 from pipeline.clock import NS_PER_S, Clock
 from pipeline.config import Config
 from pipeline.errors import RingError
 from pipeline.stages.link import SupervisorLink
-from pipeline.topology import StageSpec
+from pipeline.topology import Routes, StageSpec
 from pipeline.transport import topics
-from pipeline.transport.bus import Bus, Push
+from pipeline.transport.bus import Bus, Publisher, Push
 from pipeline.transport.frame_ring import Shape
 from pipeline.transport.messages import CameraStatus, Quarantined, RingRequest
 from pipeline.transport.run_identity import RunIdentity
+from pipeline.transport.topics import Topic
 
 RING_GRANT_S = 5.0
 
@@ -37,7 +39,8 @@ class Context:
     link: SupervisorLink
     clock: Clock
     origin_ns: int
-    first_segment: int
+    first_number: int
+    """Of the segments of a capture, or of the names that people give."""
     counters: "Counter[str]"
     _status: Push | None = None
     _reported: dict[tuple[str, str], CameraStatus | Quarantined] = field(default_factory=dict)
@@ -86,6 +89,20 @@ class Context:
             self._status = self.bus.push(topics.STATUS)
         self.link.send(status)
         self._status.send(status)
+
+    def publisher(self, topic: Topic, routes: Routes) -> Publisher:
+        """The socket on which this stage publishes its cameras' steps.
+
+        Lossless, it is ready once all have subscribed to whom their ``routes`` lead.
+        """
+        cameras = self.spec.cameras
+        readers = {camera: topology.readers(topic, routes[camera]) for camera in cameras}
+        made = self.bus.publisher(
+            topic, self.spec.instance, cameras, readers if self.lossless else None
+        )
+        if self.lossless:
+            self.bus.watch(made)
+        return made
 
 
 class Stage(Protocol):

@@ -63,19 +63,19 @@ class Capture:
         self._state: CameraState = "connecting"
         self._frozen = FrozenPicture(self._settings.frozen_s)
         self._mask = IgnoreMask(self._settings.ignore)
-        step_hz = topology.step_hz(topology.watched(context.config, [self._camera])[self._camera])
+        watched = topology.watched(context.config, [self._camera])
+        step_hz = topology.step_hz(watched[self._camera])
         self._order = Order(self._camera, FrameRate(step_hz, self._settings.gap_s))
         self._steps = Steps(
             self._camera,
             step_hz,
             self._settings.gap_s,
-            first_segment=context.first_segment,
+            first_segment=context.first_number,
             # Media time starts at 0 with the file; a camera's steps count from the run's start.
             origin_ns=None if context.lossless else context.origin_ns,
         )
-        self._publisher = context.bus.publisher(topics.FRAME, self._camera, [self._camera])
-        if context.lossless:
-            context.bus.watch(self._publisher)
+        routes = topology.routes(context.config, watched)
+        self._publisher = context.publisher(topics.FRAME, routes)
 
     def work(self) -> float | None:
         if self._over:

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pipeline import topology
 from pipeline.clock import NS_PER_MS, NS_PER_S
 from pipeline.config.rules import rules_of
-from pipeline.decision.decisions import CameraDecisions, decide_packs, thresholds
+from pipeline.decision.decisions import PackDecisions, decide_packs, thresholds
 from pipeline.decision.recording import (
     About,
     RecordedCamera,
@@ -21,18 +21,18 @@ from pipeline.decision.recording import (
 from pipeline.decision.rule_filter import RuleFilters
 from pipeline.errors import RecordingError, StartupError
 from pipeline.model.session import Network
-from pipeline.model.watch import Watch
+from pipeline.model.watch import WHOLE_PICTURE, Watch
 from pipeline.sources import redact
 from pipeline.stages.base import Context
 from pipeline.stages.outbox import Outbox
 from pipeline.stages.quarantine import Quarantine
 from pipeline.stages.step_stage import TOGETHER_S
 from pipeline.stages.step_timings import StepTimings
-from pipeline.steps.join import DecidedStep, StepJoin
+from pipeline.steps.join import PEOPLE, DecidedStep, StepJoin
 from pipeline.topology import Watched
 from pipeline.transport import topics
 from pipeline.transport.counters import key
-from pipeline.transport.messages import EndOfStream, Feature, Transition
+from pipeline.transport.messages import EndOfStream, Feature, FrameRef, Transition
 
 PATIENCE_STEPS = 2.0
 """Live: how long a step waits for its second stream."""
@@ -48,15 +48,12 @@ log = logging.getLogger(__name__)
 class _Camera:
     name: str
     join: StepJoin
-    decisions: list[CameraDecisions]
+    decisions: list[PackDecisions]
     """One for each pack that watches it."""
+    regional: bool
+    """Whether a pack looks at regions, of which there may be none."""
     decided: list[DecidedStep] = field(default_factory=list)
     heard_ns: int = 0
-
-    @property
-    def leader(self) -> CameraDecisions:
-        """The decisions of a pack that takes every step: the fastest."""
-        return next(one for one in self.decisions if one.watch.every == 1)
 
     @property
     def active(self) -> bool:
@@ -85,13 +82,25 @@ class Fusion:
         }
         self._rules = {name: rules_of(context.config, name) for name in cameras}
         offset_ns = self._wall_minus_monotonic_ns()
-        self._filters = RuleFilters(self._rules, offset_ns, context.lossless, self._held_back)
+        settings = context.config.cameras
+        self._filters = RuleFilters(
+            self._rules,
+            offset_ns,
+            context.lossless,
+            self._held_back,
+            {name: settings[name].zones for name in cameras},
+        )
+        routes = topology.routes(context.config, watched)
         self._recorder = self._new_recorder(watched, offset_ns)
-        self._cameras = {name: self._camera(name, watched[name]) for name in cameras}
+        self._cameras = {
+            name: self._camera(name, watched[name], people=routes[name].people) for name in cameras
+        }
         self._inputs = {
             "spatial": bus.subscriber(topics.SPATIAL, [""], cameras),
             "temporal": bus.subscriber(topics.TEMPORAL, [""], cameras),
         }
+        if looked_at := topology.with_people(routes):
+            self._inputs[PEOPLE] = bus.subscriber(topics.PEOPLE, [""], looked_at)
         dealer = bus.dealer(topics.TRANSITION, "fusion")
         for socket in (*self._inputs.values(), dealer):
             bus.watch(socket)
@@ -125,6 +134,7 @@ class Fusion:
                 name: RecordedCamera(
                     source=redact(config.cameras[name].source),
                     packs=[watch.pack.sha256 for watch in watches],
+                    zones=config.cameras[name].zones,
                 )
                 for name, watches in watched.items()
             },
@@ -147,24 +157,25 @@ class Fusion:
         self._context.counters[key("filtered", camera, label, reason)] += 1
         log.info("camera %s: %s is held back by its rule: %s", camera, label, reason)
 
-    def _camera(self, name: str, watches: Collection[Watch]) -> _Camera:
+    def _camera(self, name: str, watches: Collection[Watch], *, people: bool) -> _Camera:
         config = self._context.config
         patience_ns = int(PATIENCE_STEPS * NS_PER_S / topology.step_hz(watches))
         return _Camera(
             name=name,
-            join=StepJoin(None if config.lossless else patience_ns),
+            join=StepJoin(None if config.lossless else patience_ns, people=people),
             # A live file starts over when its capture restarts; only lossless time never jumps.
             decisions=[
-                CameraDecisions(
+                PackDecisions(
                     name,
                     watch,
                     self._thresholds[watch.pack.sha256],
                     config.events.update_every_s,
                     config.lossless,
-                    self._filters.new(name),
+                    self._filters,
                 )
                 for watch in watches
             ],
+            regional=any(watch.view != WHOLE_PICTURE for watch in watches),
         )
 
     def work(self) -> float | None:
@@ -206,6 +217,10 @@ class Fusion:
                     camera = self._cameras[message.moment.camera]
                     camera.heard_ns = now_ns
                     camera.join.push(message, now_ns)
+                elif isinstance(message, FrameRef):
+                    camera = self._cameras[message.moment.camera]
+                    camera.heard_ns = now_ns
+                    camera.join.push_people(message, now_ns)
 
     def _next_batch(self) -> list[tuple[_Camera, DecidedStep]]:
         """The next decided step of each camera; lossless: of one at a time."""
@@ -234,6 +249,7 @@ class Fusion:
             counters[key("steps", step.moment.camera)] += 1
             if _is_one_stream(step):
                 counters[key("steps_one_stream", step.moment.camera)] += 1
+        decided_ns: dict[str, int] = {}
         for decided in decide_packs(
             self._networks,
             [(camera.decisions, step) for camera, step in batch],
@@ -244,11 +260,15 @@ class Fusion:
             self._emit(decided.transitions)
             if decided.scored is None:
                 continue
-            if decided.camera is self._cameras[decided.camera.name].leader:
-                self._timings.add(decided.step, took_ns, decided.at_ns)
-                self._note_lateness(decided.step, decided.at_ns)
+            decided_ns[decided.camera.name] = decided.at_ns
             if self._context.config.publish.scores:
                 self._scores.send(decided.camera.step_scores(took_ns, decided.at_ns))
+        for camera, step in batch:
+            # A step in which nobody is there is decided, too.
+            at_ns = decided_ns.get(camera.name) or (took_ns if camera.regional else None)
+            if at_ns is not None:
+                self._timings.add(step, took_ns, at_ns)
+                self._note_lateness(step, at_ns)
 
     def _follow_clock(self) -> None:
         offset_ns = self._wall_minus_monotonic_ns()

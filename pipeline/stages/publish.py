@@ -26,6 +26,7 @@ from pipeline.transport.messages import (
     CameraStatus,
     Outgoing,
     Pacing,
+    PeopleCount,
     Quarantined,
     Stamp,
     StepScores,
@@ -48,6 +49,7 @@ class Publish:
         }
         self._states = CameraStates()
         self._shown: dict[str, CameraStatus] = {}
+        self._people: dict[str, int] = {}
         self._pacing: Pacing | None = None
         self._repeat_ns = 0
         keys = config.publish.keys
@@ -163,6 +165,12 @@ class Publish:
                 status = self._states.get(message.camera)
                 if status is not None and self._is_news(status):
                     self._send_status(status)
+            elif isinstance(message, PeopleCount):
+                status = self._states.get(message.camera)
+                changed = self._people.get(message.camera) != message.people
+                self._people[message.camera] = message.people
+                if status is not None and changed:
+                    self._send_status(status)
 
     def _is_news(self, status: CameraStatus) -> bool:
         """Whether subscribers don't know it yet. Time and segment change all the time."""
@@ -186,7 +194,12 @@ class Publish:
 
     def _send_status(self, status: CameraStatus) -> None:
         self._shown[status.camera] = status
-        self._send(records.STATUS, self._wording.camera_status(status))
+        self._send(records.STATUS, self._camera_status(status))
+
+    def _camera_status(self, status: CameraStatus) -> records.CameraStatus:
+        """With the people in the picture, if they are counted and there is a picture."""
+        people = self._people.get(status.camera) if status.state == "online" else None
+        return self._wording.camera_status(status, msgspec.UNSET if people is None else people)
 
     def _send_pacing(self, pacing: Pacing) -> None:
         self._send(records.GOVERNOR_STATUS, self._wording.governor_status(pacing))
@@ -230,7 +243,7 @@ class Publish:
         return records.Snapshot(
             log=self._log.identity,
             seq=seq,
-            cameras={status.camera: wording.camera_status(status) for status in self._states},
+            cameras={status.camera: self._camera_status(status) for status in self._states},
             active=_as_stored(self._log.open_events()),
             event_log=self._log_status(),
             governor=None if pacing is None else wording.governor_status(pacing),

@@ -1,56 +1,62 @@
 """The step messages that wait before a stage, and how it waits for those of other cameras."""
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any, Generic, TypeVar
 
 from pipeline.clock import NS_PER_MS, NS_PER_S, Clock
 from pipeline.transport.bus import Bus, Subscriber
 from pipeline.transport.counters import key
 from pipeline.transport.messages import EndOfStream, FlowRef, FrameRef
-from pipeline.transport.topics import MAX_BACKLOG, Drop, Topic
+from pipeline.transport.topics import MAX_BACKLOG, Silence
 
-Ref = TypeVar("Ref", FrameRef, FlowRef)
+Ref = TypeVar("Ref", bound=FrameRef | FlowRef)
 
 WAKE_EARLY_NS = 2 * NS_PER_MS
 """A nap ends this long before the last camera's step came last time, so that steps don't drift."""
 
 
 class StepQueue(Generic[Ref]):
-    """Step messages of several cameras, in order. ``topic`` says what is dropped when live."""
+    """Step messages of several cameras, in order.
+
+    ``sources`` say which subscriber brings the steps of which cameras. Live, the oldest steps are
+    dropped where more than :data:`MAX_BACKLOG` wait (``Drop.OLDEST_STEPS``).
+    """
 
     def __init__(
         self,
-        subscriber: Subscriber,
-        topic: Topic,
-        cameras: Iterable[str],
-        kind: type[Ref],
+        sources: Sequence[tuple[Subscriber, Iterable[str]]],
+        silence: Silence,
+        kinds: tuple[type[Ref], ...],
         lossless: bool,
         counters: "Counter[str]",
         period_ns: float,
     ) -> None:
-        self._subscriber = subscriber
-        self._silent_ns = topic.silence.ns(period_ns)
+        self._sources = [(subscriber, frozenset(cameras)) for subscriber, cameras in sources]
+        self._silent_ns = silence.ns(period_ns)
         self._heard_ns: dict[str, int] = {}
-        self._kind: type[Ref] = kind
+        self._kinds = kinds
         self._lossless = lossless
-        self._drops = topic.drop is Drop.OLDEST_STEPS and not lossless
         self._counters = counters
-        self._waiting: dict[str, list[Ref]] = {camera: [] for camera in cameras}
+        self._waiting: dict[str, list[Ref]] = {
+            camera: [] for _, cameras in sources for camera in cameras
+        }
         self._open = set(self._waiting)
         self._ends: list[str] = []
 
     def receive(self, now_ns: int) -> None:
         """Take in what has arrived by ``now_ns``."""
-        for message in self._subscriber.drain():
-            if isinstance(message, EndOfStream):
-                self._ends.append(message.camera)
-                self._open.discard(message.camera)
-            elif isinstance(message, self._kind):
-                self._waiting[message.moment.camera].append(message)
-                self._open.add(message.moment.camera)
-                self._heard_ns[message.moment.camera] = now_ns
-        if self._drops:
+        for subscriber, cameras in self._sources:
+            for message in subscriber.drain():
+                if isinstance(message, EndOfStream) and message.camera in cameras:
+                    self._ends.append(message.camera)
+                    self._open.discard(message.camera)
+                # Where several cameras travel together, some come by another topic.
+                elif isinstance(message, self._kinds) and message.moment.camera in cameras:
+                    self._waiting[message.moment.camera].append(message)
+                    self._open.add(message.moment.camera)
+                    self._heard_ns[message.moment.camera] = now_ns
+        if not self._lossless:
             self._drop_oldest()
 
     def _drop_oldest(self) -> None:

@@ -2,6 +2,7 @@
 
 import logging
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from typing import Generic, TypeVar
 
 from pipeline import topology
@@ -9,9 +10,9 @@ from pipeline.clock import NS_PER_S
 from pipeline.stages.base import Context
 from pipeline.stages.quarantine import Quarantine
 from pipeline.stages.step_queue import Gathering, Ref, StepQueue
-from pipeline.topology import Watched
+from pipeline.topology import Inlet, Watched
 from pipeline.transport import topics
-from pipeline.transport.bus import Publisher
+from pipeline.transport.bus import Publisher, Subscriber
 from pipeline.transport.frame_ring import RingReaders
 from pipeline.transport.messages import EndOfStream
 from pipeline.transport.topics import Topic
@@ -40,44 +41,47 @@ class StepStage(ABC, Generic[Ref, Input]):
     def __init__(
         self,
         context: Context,
-        kind: type[Ref],
-        reads: Topic,
+        kinds: tuple[type[Ref], ...],
         writes: Topic,
         watched: Watched,
     ) -> None:
-        """Connect to the writers of ``reads`` and bind ``writes``.
+        """Connect to the stages that the cameras' steps come from, and bind ``writes``.
 
         ``watched`` are each camera's packs. Call it last: from now on steps arrive.
         """
         self._context = context
-        self._rings = RingReaders(context.run, reads.readers.index(context.spec.kind))
+        kind, cameras = context.spec.kind, context.spec.cameras
+        place = topics.FRAME.readers.index(kind) if kind in topics.FRAME.readers else 0
+        self._rings = RingReaders(context.run, place)
         self._quarantine = Quarantine.of(context)
-        bus, cameras = context.bus, context.spec.cameras
-        instances = [
-            name
-            for kind in reads.writers
-            for name in topology.writers(kind, context.config, cameras)
-        ]
-        subscriber = bus.subscriber(reads, instances, cameras)
-        bus.watch(subscriber)
+        routes = topology.routes(context.config, watched)
+        inlets = topology.inlets(kind, routes, cameras)
         self._queue: StepQueue[Ref] = StepQueue(
-            subscriber,
-            reads,
-            cameras,
-            kind,
+            [(self._subscriber(inlet), inlet.cameras) for inlet in inlets],
+            inlets[0].topic.silence,
+            kinds,
             context.lossless,
             context.counters,
             NS_PER_S / min(topology.step_hz(watched[camera]) for camera in cameras),
         )
-        self._gathering = Gathering(self._queue, bus, context.clock, self._gather_s(reads))
-        self._publisher: Publisher = bus.publisher(writes, context.spec.instance, cameras)
-        if context.lossless:
-            bus.watch(self._publisher)
+        wait_s = 0.0 if context.lossless else self.gather_s(inlets)
+        self._gathering = Gathering(self._queue, context.bus, context.clock, wait_s)
+        self._publisher: Publisher = context.publisher(writes, routes)
 
-    def _gather_s(self, reads: Topic) -> float:
-        if self._context.lossless:
-            return 0.0
-        from_cameras = reads is topics.FRAME
+    def _subscriber(self, inlet: Inlet) -> Subscriber:
+        context, topic = self._context, inlet.topic
+        instances = [
+            name
+            for kind in topic.writers
+            for name in topology.writers(kind, context.config, inlet.cameras)
+        ]
+        subscriber = context.bus.subscriber(topic, instances, inlet.cameras)
+        context.bus.watch(subscriber)
+        return subscriber
+
+    def gather_s(self, inlets: Sequence[Inlet]) -> float:
+        """How long the steps of some cameras may wait for those of the others, live."""
+        from_cameras = any(inlet.topic is topics.FRAME for inlet in inlets)
         return self._context.config.runtime.gather_ms / 1000 if from_cameras else TOGETHER_S
 
     @abstractmethod

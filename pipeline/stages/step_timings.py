@@ -7,7 +7,7 @@ from pipeline.steps.join import DecidedStep
 from pipeline.transport.counters import Timing
 from pipeline.transport.messages import Stamp
 
-TIMED = ("capture", "flow", "spatial", "temporal", "fusion")
+TIMED = ("capture", "people", "flow", "spatial", "temporal", "fusion")
 """The stages that steps pass through."""
 
 

@@ -1,116 +1,111 @@
 """Temporal: the motion stream, f_temporal(u_{t-L+1..t}). One process for all cameras."""
 
-from collections.abc import Iterable
-from typing import NamedTuple
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 
 import numpy as np
+import numpy.typing as npt
 
 from pipeline import topology
 from pipeline.arrays import STILL, QuantisedFlow, Vector
-from pipeline.model.pack import TemporalContract
-from pipeline.model.session import Network
-from pipeline.model.watch import Watch, network_names
+from pipeline.model.pack import Contract, ViewName
+from pipeline.model.watch import WHOLE_PICTURE, Watch
 from pipeline.stages.base import Context
-from pipeline.stages.features import FeatureSender, Uses
-from pipeline.stages.step_stage import StepStage
+from pipeline.stages.features import FeatureStage, Look, OpenNetwork
 from pipeline.steps.flow_fields import FlowStack
-from pipeline.steps.follow import check_finite, motion_features
+from pipeline.steps.follow import motion_features
 from pipeline.transport import topics
 from pipeline.transport.counters import key
 from pipeline.transport.frame_ring import FrameOverwritten
-from pipeline.transport.messages import FieldRef, FlowRef
+from pipeline.transport.messages import FieldRef, FlowRef, Moment
 
 
-class _Motion(NamedTuple):
-    """A network on its kind of flow."""
+@dataclass(slots=True)
+class _Stacks:
+    """The fields of one camera for one network, by subject."""
 
-    network: Network
-    contract: TemporalContract
-    named: str
-
-
-class _Stack(NamedTuple):
-    """The fields of one camera for one network, which takes one in ``every`` steps."""
-
+    view: ViewName
     every: int
-    fields: FlowStack
+    """The network takes one in so many steps."""
+    length: int
+    of: dict[str, FlowStack] = field(default_factory=dict)
+
+    def push(
+        self,
+        moment: Moment,
+        fields: Mapping[str, QuantisedFlow],
+        span: int,
+        subjects: Iterable[str],
+    ) -> dict[str, FlowStack]:
+        """Add a step's fields of those who are there, and forget the others; the whole stacks."""
+        self.of = {name: self.of.get(name) or FlowStack(self.length) for name in subjects}
+        step = moment.step_id // self.every
+        return {
+            name: stack
+            for name, stack in self.of.items()
+            if stack.push(moment.segment, step, fields.get(name), span)
+        }
 
 
-class Temporal(StepStage[FlowRef, dict[str, FlowStack]]):
-    """Keeps each camera's last L flow fields and runs the CNNs over a batch of cameras."""
+class Temporal(FeatureStage[FlowRef, FlowStack]):
+    """Keeps the last L flow fields of each camera's subjects, and runs the CNNs."""
 
     def __init__(self, context: Context) -> None:
-        runtime = context.config.runtime
         watched = topology.watched(context.config)
-        self._networks: dict[str, _Motion] = {}
-        all_watches = topology.all_watches(watched)
-        names = network_names("temporal", all_watches)
-        for watch in all_watches:
-            if watch.temporal in self._networks:
-                continue
-            contract = watch.pack.contract.temporal
-            network = Network(watch.pack, "temporal", runtime.threads, runtime.providers)
-            shape = (1, contract.stack, *contract.size, 2)
-            network.run({"flow": np.full(shape, STILL, np.uint8)})
-            self._networks[watch.temporal] = _Motion(network, contract, names[watch.temporal])
         self._stacks = {camera: _stacks(watches) for camera, watches in watched.items()}
-        uses = {camera: Uses("temporal", watches) for camera, watches in watched.items()}
-        super().__init__(context, FlowRef, topics.FLOW, topics.TEMPORAL, watched)
-        self._sender = FeatureSender(self._publisher, "temporal", context.clock, uses)
+        super().__init__(context, "temporal", (FlowRef,), topics.TEMPORAL, _empty)
 
-    def take(self, ref: FlowRef, took_ns: int) -> dict[str, FlowStack] | None:
-        moment = ref.moment
-        whole = {}
+    def take(self, ref: FlowRef, took_ns: int) -> dict[Look, FlowStack] | None:
+        whole: dict[Look, FlowStack] = {}
         for one in ref.fields:
-            field = self._field(ref, one)
-            for network, stack in self._stacks[moment.camera][one.kind].items():
-                step = moment.step_id // stack.every
-                if stack.fields.push(moment.segment, step, field, one.span):
-                    whole[network] = stack.fields
+            fields = self._fields(ref, one)
+            for network, stacks in self._stacks[ref.moment.camera][one.kind].items():
+                subjects = _subjects(ref, stacks.view)
+                if subjects is None:
+                    continue
+                for name, stack in stacks.push(ref.moment, fields, one.span, subjects).items():
+                    whole[Look(network, name)] = stack
         if not whole:
             self.pass_over(ref, took_ns)
             return None
         return whole
 
-    def finish(self, batch: list[tuple[FlowRef, dict[str, FlowStack]]], took_ns: int) -> None:
-        features: list[dict[str, Vector]] = [{} for _ in batch]
-        for name, motion in self._networks.items():
-            places = [place for place, (_, stacks) in enumerate(batch) if name in stacks]
-            if not places:
-                continue
-            stacks = [batch[place][1][name] for place in places]
-            found = motion_features(motion.network.run, stacks, motion.contract)
-            check_finite(found)
-            for place, vector in zip(places, found, strict=True):
-                features[place][name] = vector
-            self._context.counters[key("inferences", motion.named)] += len(places)
-        for ref, _ in batch:
-            self._context.counters[key("steps", ref.moment.camera)] += 1
-        self._context.counters["batches"] += 1
-        self._sender.send([ref for ref, _ in batch], features, took_ns)
+    def features(self, opened: OpenNetwork, items: Sequence[FlowStack]) -> Vector:
+        return motion_features(opened.network.run, items, opened.contract.temporal)
 
-    def pass_over(self, ref: FlowRef, took_ns: int) -> None:
-        self._sender.send_nothing(ref, took_ns)
-
-    def _field(self, ref: FlowRef, one: FieldRef) -> QuantisedFlow | None:
-        """A field out of its ring; None when there is none or it was overwritten."""
+    def _fields(self, ref: FlowRef, one: FieldRef) -> dict[str, QuantisedFlow]:
+        """The fields of a kind out of their ring; none where they were overwritten."""
         if one.ring is None:
-            return None
+            return {}
         try:
             ring = self._rings.get(f"{ref.moment.camera}/{one.kind}", one.ring)
-            field = ring.read(one.number)
+            image = ring.read(one.number)
         except FrameOverwritten:
             self._context.counters[key("fields_overwritten", ref.moment.camera)] += 1
-            return None
+            return {}
         ring.done(one.number)
-        return field
+        height = image.shape[0] // one.places
+        return {
+            name: image[place * height : (place + 1) * height]
+            for place, name in enumerate(one.subjects)
+        }
 
 
-def _stacks(watches: Iterable[Watch]) -> dict[str, dict[str, _Stack]]:
+def _subjects(ref: FlowRef, view: ViewName) -> Iterable[str] | None:
+    """Who is there for a view; None where nobody can tell."""
+    return (WHOLE_PICTURE,) if view == WHOLE_PICTURE else ref.regions.get(view)
+
+
+def _stacks(watches: Iterable[Watch]) -> dict[str, dict[str, _Stacks]]:
     """A camera's stacks by kind of flow and network."""
-    found: dict[str, dict[str, _Stack]] = {}
+    found: dict[str, dict[str, _Stacks]] = {}
     for watch in watches:
         length = watch.pack.contract.temporal.stack
         kind = found.setdefault(watch.flow.key, {})
-        kind.setdefault(watch.temporal, _Stack(watch.every, FlowStack(length)))
+        kind.setdefault(watch.temporal, _Stacks(watch.view, watch.every, length))
     return found
+
+
+def _empty(contract: Contract) -> dict[str, npt.NDArray[np.generic]]:
+    temporal = contract.temporal
+    return {"flow": np.full((1, temporal.stack, *temporal.size, 2), STILL, np.uint8)}

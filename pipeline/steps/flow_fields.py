@@ -71,14 +71,23 @@ class FlowSteps:
         ``gray`` is the step's picture (:meth:`gray`). The field is (h, w, 2) uint8; None for the
         first step of a segment and after too long a pause.
         """
-        field, span = None, max(1, self._span // self._every)
-        if self._gray is not None and span <= MAX_SPAN_STEPS:
-            elapsed = self._elapsed_steps / self._every
-            field = flow_input(self._gray, gray, elapsed, self.method, self._contract)
-            if self._still is not None:
-                field[self._still] = STILL
-        self._gray, self._elapsed_steps, self._span = gray, 0.0, 0
+        previous, elapsed, span = self.before(gray)
+        if previous is None:
+            return None, span
+        field = flow_input(previous, gray, elapsed, self.method, self._contract)
+        if self._still is not None:
+            field[self._still] = STILL
         return field, span
+
+    def before(self, gray: Gray) -> tuple[Gray | None, float, int]:
+        """The picture before the present step's, the steps between them, and those it stands for.
+
+        The picture is None where no flow can be computed. The next call's is ``gray``.
+        """
+        previous, elapsed = self._gray, self._elapsed_steps / self._every
+        span = max(1, self._span // self._every)
+        self._gray, self._elapsed_steps, self._span = gray, 0.0, 0
+        return (previous if span <= MAX_SPAN_STEPS else None), elapsed, span
 
 
 class FlowStack:

@@ -4,20 +4,24 @@ The one place where this is written. The stages call its parts in processes of t
 offline recogniser, training and the bare loop of the benchmarks call it as a whole.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
 
-from pipeline.arrays import Frame, Gray, QuantisedFlow, Vector
+from pipeline.arrays import Frame, Gray, QuantisedFlow, Vector, picture_size
 from pipeline.flow.base import FlowMethod
-from pipeline.model.pack import SpatialContract, TemporalContract
+from pipeline.model.pack import SpatialContract, TemporalContract, ViewName
+from pipeline.people.cutting import cut
+from pipeline.people.geometry import Box
+from pipeline.people.tracks import Somebody
 from pipeline.sources.base import Grab
 from pipeline.steps.flow_fields import FlowStack, FlowSteps
 from pipeline.steps.ignore_mask import IgnoreMask
 from pipeline.steps.polygons import Polygon
 from pipeline.steps.preprocess import spatial_input
+from pipeline.steps.region_flow import RegionFinder, RegionFlow
 from pipeline.steps.sampling import Due, Steps
 from pipeline.steps.window import Run
 from pipeline.transport.messages import Moment
@@ -118,6 +122,91 @@ class CameraFollower:
             moment = self.number(due, frame)
             gray, field, span = self.motion(moment, frame)
             yield FollowedStep(moment, gray, self.appearance(frame), field, span)
+
+
+class People(Protocol):
+    """Who is in one camera's pictures, such as :class:`pipeline.people.looking.CameraPeople`."""
+
+    def look(self, frame: Frame, time_ns: int, segment: int = 0) -> Sequence[Somebody]: ...
+
+
+@dataclass(frozen=True, slots=True)
+class FollowedSubject:
+    """A subject of a step as the networks take it."""
+
+    region: Box
+    picture: Frame
+    """For the spatial network, (h, w, 3): the region at full resolution, made small."""
+    field: QuantisedFlow | None
+    """The flow inside the region that ends at this step; None where there is none."""
+
+
+@dataclass(frozen=True, slots=True)
+class SubjectsStep:
+    """A step of a view that has subjects, by their names; there may be none."""
+
+    moment: Moment
+    gray: Gray
+    """The whole picture, as in :class:`FollowedStep`."""
+    subjects: Mapping[str, FollowedSubject]
+    span: int
+    """Steps that the fields stand for."""
+
+
+class SubjectFollower:
+    """Like :class:`CameraFollower`, for a view of regions: inputs for each subject of a step.
+
+    ``people`` is needed where the view needs people. At most ``most`` of them are looked at.
+    """
+
+    def __init__(
+        self,
+        steps: Steps,
+        inputs: StepInputs,
+        view: ViewName,
+        method: FlowMethod,
+        people: People | None = None,
+        most: int = 1,
+        ignore: Sequence[Polygon] = (),
+    ) -> None:
+        # It samples, paints and numbers; the flow of the whole picture isn't asked for.
+        self._frames = CameraFollower(steps, inputs, method, ignore)
+        self._flow = RegionFlow(method, inputs, ignore=ignore)
+        self._finder = RegionFinder(view, inputs)
+        self._inputs = inputs
+        self._people = people
+        self._most = most
+
+    def follow(self, frames: Iterable[TimedFrame]) -> Iterator[SubjectsStep]:
+        """Every step of ``frames``."""
+        for timed in frames:
+            grab = Grab(timed.pts_ns, timed.pts_ns, timed.discontinuity)
+            due = self._frames.due(grab, timed.pts_ns)
+            if due is None:
+                continue
+            frame = self._frames.seen(timed.retrieve())
+            yield self._step(self._frames.number(due, frame), frame)
+
+    def _step(self, moment: Moment, frame: Frame) -> SubjectsStep:
+        time_ns = moment.time_ns(media=True)
+        people = None
+        if self._people is not None:
+            people = self._people.look(frame, time_ns, moment.segment)
+        self._flow.steps.advance(moment)
+        gray = self._flow.steps.gray(frame)
+        whole = self._flow.whole(gray, self._flow.picture(frame))
+        height, width = picture_size(frame.shape)
+        regions = self._finder.find(
+            moment.segment, time_ns, width / height, whole, people, self._most
+        )
+        fields = self._flow.inside(whole, regions or {})
+        subjects = {
+            name: FollowedSubject(
+                region, spatial_input(cut(frame, region), self._inputs), fields.get(name)
+            )
+            for name, region in (regions or {}).items()
+        }
+        return SubjectsStep(moment, gray, subjects, whole.span)
 
 
 def appearance_features(run: Run, pictures: Sequence[Frame]) -> Vector:

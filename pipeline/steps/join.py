@@ -3,16 +3,28 @@
 from dataclasses import dataclass, field
 
 from pipeline.model.watch import Watch
-from pipeline.transport.messages import Feature, Moment
+from pipeline.transport.messages import Box, Feature, FrameRef, Moment, Person
+
+STREAMS = ("spatial", "temporal")
+PEOPLE = "people"
 
 
 @dataclass(slots=True)
 class DecidedStep:
-    """A step that fusion may process: both streams have come, or waited long enough."""
+    """A step that fusion may process: all has come of it, or was waited for long enough."""
 
     moment: Moment
     spatial: Feature | None
     temporal: Feature | None
+    people: tuple[Person, ...] | None = None
+    """Who is in the picture; None where nobody has looked."""
+
+    def regions(self, view: str) -> dict[str, Box] | None:
+        """The regions of a view, by subject; None where nobody can tell."""
+        for feature in (self.spatial, self.temporal):
+            if feature is not None and view in feature.regions:
+                return feature.regions[view]
+        return None
 
 
 def decided_step(
@@ -31,41 +43,53 @@ class _Pending:
     moment: Moment
     since_ns: int
     features: dict[str, Feature] = field(default_factory=dict)
+    people: tuple[Person, ...] | None = None
 
 
 class StepJoin:
-    """Joins the two streams of one camera, step by step and in order.
+    """Joins the two streams of one camera, step by step and in order, and the people in them.
 
     A step is decided when each stream has sent a feature of it or of a later step. Live, it is also
     decided when ``patience_ns`` has passed since its first feature; fusion then goes on with the
-    stream that has come. Lossless (``patience_ns`` None) waits for both.
+    stream that has come. Lossless (``patience_ns`` None) waits for both. ``people``: it waits in
+    the same way for those who are there.
     """
 
-    def __init__(self, patience_ns: int | None) -> None:
+    def __init__(self, patience_ns: int | None, *, people: bool = False) -> None:
         self._patience_ns = patience_ns
         self._pending: dict[int, _Pending] = {}
-        self._seen = {"spatial": -1, "temporal": -1}
+        self._seen = dict.fromkeys((*STREAMS, PEOPLE) if people else STREAMS, -1)
         self._decided = -1
         self._ended: set[str] = set()
         self.late = 0
 
     def push(self, feature: Feature, now_ns: int) -> None:
-        step = feature.moment.step_id
-        if feature.stream in self._ended:
+        """Take in what a stream has found."""
+        pending = self._arrived(feature.stream, feature.moment, now_ns)
+        if pending is not None:
+            pending.features[feature.stream] = feature
+
+    def push_people(self, ref: FrameRef, now_ns: int) -> None:
+        """Take in who is there."""
+        pending = self._arrived(PEOPLE, ref.moment, now_ns)
+        if pending is not None:
+            pending.people = ref.people
+
+    def _arrived(self, stream: str, moment: Moment, now_ns: int) -> _Pending | None:
+        """What is pending of a step of which something has arrived; None if it is too late."""
+        step = moment.step_id
+        if stream in self._ended:
             # A restarted capture goes on after the end of the previous one.
             self._seen.update(dict.fromkeys(self._ended, self._decided))
             self._ended.clear()
-        self._seen[feature.stream] = max(step, self._seen[feature.stream])
+        self._seen[stream] = max(step, self._seen[stream])
         if step <= self._decided:
             self.late += 1
-            return
-        pending = self._pending.get(step)
-        if pending is None:
-            pending = self._pending[step] = _Pending(feature.moment, now_ns)
-        pending.features[feature.stream] = feature
+            return None
+        return self._pending.setdefault(step, _Pending(moment, now_ns))
 
     def end(self, stream: str) -> bool:
-        """``stream`` has ended; True when both have and nothing is pending."""
+        """``stream`` has ended; True when all have and nothing is pending."""
         self._ended.add(stream)
         self._seen[stream] = 1 << 62
         return self.ended
@@ -77,7 +101,7 @@ class StepJoin:
 
     @property
     def ended(self) -> bool:
-        return len(self._ended) == 2 and not self._pending
+        return len(self._ended) == len(self._seen) and not self._pending
 
     def decided(self, now_ns: int) -> list[DecidedStep]:
         """Steps that are decided by ``now_ns``, in order; each is returned once."""
@@ -91,7 +115,9 @@ class StepJoin:
             del self._pending[step]
             self._decided = step
             get = pending.features.get
-            steps.append(DecidedStep(pending.moment, get("spatial"), get("temporal")))
+            steps.append(
+                DecidedStep(pending.moment, get("spatial"), get("temporal"), pending.people)
+            )
         return steps
 
     def next_deadline_ns(self) -> int | None:

@@ -62,7 +62,19 @@ def gray_for_flow(frame: Frame, contract: TemporalInputs) -> Gray:
     uint8 of ``contract.temporal.flow_size``. Raises ValueError for other arrays.
     """
     check_frame(frame)
-    size = contract.temporal.flow_size
+    return _gray(frame, contract.temporal.flow_size)
+
+
+def gray_of_width(frame: Frame, most: int) -> Gray:
+    """The gray image of a frame, as :func:`gray_for_flow`, in its own shape and at most ``most``
+    pixels wide."""
+    check_frame(frame)
+    height, width = picture_size(frame.shape)
+    scale = min(1.0, most / width)
+    return _gray(frame, (max(1, round(height * scale)), max(1, round(width * scale))))
+
+
+def _gray(frame: Frame, size: tuple[int, int]) -> Gray:
     if is_planar(frame):
         return np.asarray(cv2.LUT(resized(planes(frame)[0], size), FULL_LUMA), np.uint8)
     # Resize first: the conversion then has fewer pixels to read.

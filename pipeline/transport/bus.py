@@ -10,7 +10,7 @@ drops what has no subscriber yet).
 import contextlib
 import logging
 import os
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
 import zmq
@@ -100,22 +100,26 @@ class Bus:
         topic: Topic,
         instance: str,
         cameras: Iterable[str] = (),
-        readers: int | None = None,
+        readers: int | Mapping[str, int] | None = None,
     ) -> "Publisher":
         """The socket on which this process publishes a topic for ``cameras``.
 
         Lossless, all of the table's readers must subscribe before it is ready; ``readers`` says
-        another number.
+        another number, of all cameras or of each.
         """
         self._check(topic, Wire.PUBLISH, topic.writers)
         if readers is None:
             readers = len(topic.readers) if self._lossless else 0
+        awaited: dict[bytes, int] = {}
+        for camera in cameras if readers else ():
+            name, count = topic.of(camera), readers if isinstance(readers, int) else readers[camera]
+            awaited[name] = max(count, awaited.get(name, 0))
         # XPUB queues subscriptions until they are read; PUB does not.
-        socket = self._socket(zmq.XPUB if readers else zmq.PUB, topic)
-        if readers:
+        socket = self._socket(zmq.XPUB if awaited else zmq.PUB, topic)
+        if awaited:
             socket.setsockopt(zmq.XPUB_VERBOSE, 1)
         bind(socket, self.endpoint(_name(topic, instance)))
-        return Publisher(socket, topic, {topic.of(camera): readers for camera in cameras})
+        return Publisher(socket, topic, awaited)
 
     def subscriber(
         self, topic: Topic, instances: Iterable[str], cameras: Iterable[str]

@@ -54,6 +54,22 @@ class Moment(msgspec.Struct, frozen=True, kw_only=True):
         """When what the picture shows happened."""
         return self.captured_ns if self.taken_ns is None else self.taken_ns
 
+    def time_ns(self, media: bool) -> int:
+        """The time that durations are measured in; ``media``: that of the file, so they repeat."""
+        return self.pts_ns if media and self.pts_ns is not None else self.scene_ns
+
+
+Box = tuple[float, float, float, float]
+"""x0, y0, x1, y1 in 0..1 of the picture."""
+
+
+class Person(msgspec.Struct, frozen=True, array_like=True):
+    """A tracked person (:class:`pipeline.people.tracks.Track`)."""
+
+    name: str
+    box: Box
+    score: float
+
 
 class FrameRef(Message, frozen=True, kw_only=True):
     """A step's frame is image ``number`` of ``ring``."""
@@ -61,11 +77,13 @@ class FrameRef(Message, frozen=True, kw_only=True):
     moment: Moment
     ring: str
     number: int
+    people: tuple[Person, ...] | None = None
+    """Who is in the picture; None where nobody has looked."""
     trail: tuple[Stamp, ...]
 
 
 class FieldRef(msgspec.Struct, frozen=True, kw_only=True):
-    """A quantised flow field is image ``number`` of ``ring``; None: the step has none."""
+    """Quantised flow fields are image ``number`` of ``ring``; None: the step has none."""
 
     kind: str
     """Of flow (:attr:`pipeline.model.watch.FlowKind.key`)."""
@@ -73,13 +91,24 @@ class FieldRef(msgspec.Struct, frozen=True, kw_only=True):
     number: int
     span: int
     """Steps that the field spans, in steps of its kind: 1, or more when frames were missing."""
+    subjects: tuple[str, ...] = ("frame",)
+    """Whose fields lie in the image, one below the other ..."""
+    places: int = 1
+    """... and for how many there is place."""
+
+
+Regions = dict[str, dict[str, Box]]
+"""By view and subject; a view about which nothing is known is missing."""
 
 
 class FlowRef(Message, frozen=True, kw_only=True):
-    """The flow of a step, one field for each kind that takes it."""
+    """The flow of a step, fields for each kind that takes it, and the step's frame."""
 
     moment: Moment
     fields: tuple[FieldRef, ...]
+    ring: str
+    number: int
+    regions: Regions = {}
     trail: tuple[Stamp, ...]
 
 
@@ -87,12 +116,13 @@ class Feature(Message, frozen=True, kw_only=True):
     """One stream's features of a step, by network: d float32 in native order, None when masked.
 
     A network that doesn't take the step isn't there. The keys are those of
-    :class:`pipeline.model.watch.Watch`.
+    :func:`pipeline.model.watch.feature_key`.
     """
 
     moment: Moment
     stream: Literal["spatial", "temporal"]
     vectors: dict[str, bytes | None]
+    regions: Regions = {}
     trail: tuple[Stamp, ...]
 
     @property
@@ -134,6 +164,12 @@ class Change(msgspec.Struct, frozen=True, kw_only=True):
     end_ns: int | None
     end_pts_ns: int | None
     reason: str | None
+    box: Box | None = None
+    """Where the subject is; None where it is the whole picture."""
+    top_box: Box | None = None
+    """Where it was when the label's score was highest."""
+    zone: str | None = None
+    """The zone that ``box`` is in."""
 
 
 class PackId(msgspec.Struct, frozen=True, kw_only=True):
@@ -149,6 +185,8 @@ class Transition(Message, frozen=True, kw_only=True):
 
     camera: str
     pack: PackId
+    subject: str = "frame"
+    """Whose action it is: ``frame``, ``moving``, or a person's name."""
     change: Change
     window: WindowInfo
     streams: StreamScores
@@ -167,6 +205,7 @@ class StepScores(Message, frozen=True, kw_only=True):
     camera: str
     pack: str
     """Its name."""
+    subject: str = "frame"
     scores: dict[str, float]
     window: WindowInfo
     streams: dict[str, dict[str, float] | None]
@@ -203,6 +242,13 @@ class Quarantined(Message, frozen=True, kw_only=True):
     stage: str
     reason: str | None
     at_ns: int
+
+
+class PeopleCount(Message, frozen=True, kw_only=True):
+    """How many people are in a camera's picture; sent when that changes."""
+
+    camera: str
+    people: int
 
 
 class Outgoing(Message, frozen=True, kw_only=True):
@@ -274,6 +320,10 @@ class Pace(msgspec.Struct, frozen=True):
     """Appearance is computed in one of this many steps; in the others it is masked."""
     fast_flow: bool = False
     """Flow is computed by its method's fastest preset."""
+    people_every: int = 1
+    """People are looked for so many times less often."""
+    subjects: int | None = None
+    """At most so many people are looked at, if fewer than the config allows."""
     step_every: int = 1
     """One of this many steps is made at all."""
 
@@ -301,6 +351,7 @@ AnyMessage = (
     | StepScores
     | CameraStatus
     | Quarantined
+    | PeopleCount
     | Outgoing
     | Accepted
     | Hello

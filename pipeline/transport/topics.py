@@ -16,7 +16,7 @@ from pipeline.clock import NS_PER_S
 from pipeline.transport import messages
 from pipeline.transport.messages import Message
 
-STAGES = ("capture", "flow", "spatial", "temporal", "fusion", "publish")
+STAGES = ("capture", "people", "flow", "spatial", "temporal", "fusion", "publish")
 """Kinds of stages in the order in which data passes them, and in which they stop."""
 SUPERVISOR = "supervisor"
 
@@ -92,7 +92,17 @@ FRAME = Topic(
     name="frame",
     wire=Wire.PUBLISH,
     writers=("capture",),
-    readers=("spatial", "flow"),
+    # People are last: a ring of a camera without them has a cursor less.
+    readers=("spatial", "flow", "people"),
+    types=(messages.FrameRef, _END),
+    drop=Drop.OLDEST_STEPS,
+    silence=Silence(steps=3),
+)
+PEOPLE = Topic(
+    name="people",
+    wire=Wire.PUBLISH,
+    writers=("people",),
+    readers=("flow", "fusion"),
     types=(messages.FrameRef, _END),
     drop=Drop.OLDEST_STEPS,
     silence=Silence(steps=3),
@@ -101,7 +111,7 @@ FLOW = Topic(
     name="flow",
     wire=Wire.PUBLISH,
     writers=("flow",),
-    readers=("temporal",),
+    readers=("temporal", "spatial"),
     types=(messages.FlowRef, _END),
     drop=Drop.OLDEST_STEPS,
     silence=Silence(steps=3),
@@ -141,9 +151,14 @@ SCORE = Topic(
 STATUS = Topic(
     name="status",
     wire=Wire.COLLECT,
-    writers=("capture", "flow", "spatial", "temporal", "fusion", SUPERVISOR),
+    writers=("capture", "people", "flow", "spatial", "temporal", "fusion", SUPERVISOR),
     readers=("publish",),
-    types=(messages.CameraStatus, messages.Quarantined, messages.Pacing),
+    types=(
+        messages.CameraStatus,
+        messages.Quarantined,
+        messages.Pacing,
+        messages.PeopleCount,
+    ),
 )
 CONTROL = Topic(
     name="control",
@@ -163,10 +178,15 @@ CONTROL = Topic(
     silence=Silence(setting="supervisor.hang_s"),
 )
 
-TABLE = (FRAME, FLOW, SPATIAL, TEMPORAL, TRANSITION, SCORE, STATUS, CONTROL)
+TABLE = (FRAME, PEOPLE, FLOW, SPATIAL, TEMPORAL, TRANSITION, SCORE, STATUS, CONTROL)
 """Every internal topic."""
 
 
-def ring_readers(content: str) -> tuple[str, ...]:
-    """Stages that read a ring, in the order of their cursors in it."""
-    return FRAME.readers if content == "frame" else FLOW.readers
+def ring_readers(content: str, *, people: bool = False) -> tuple[str, ...]:
+    """Stages that read a ring, in the order of their cursors in it.
+
+    ``people``: whether people are looked for at the camera.
+    """
+    if content == "flow":
+        return ("temporal",)
+    return FRAME.readers if people else tuple(r for r in FRAME.readers if r != "people")

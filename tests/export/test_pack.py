@@ -192,3 +192,18 @@ def test_a_pack_from_before_a_field_existed_can_be_read(
             PackError, match=r"spatial\.onnx: disagrees with pack.json about 'limits'"
         ):
             Network(ModelPack.load(tmp_path), "spatial", providers=CPU)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("view", ["frame", "person"])
+def test_the_view_is_in_the_contract_and_on_the_card(view: str, tmp_path: Path) -> None:
+    model, config = small_model_of(tiny_config(view=view))
+    # The clips are whole frames; for the networks they are as good as regions.
+    clips = [drifting_clip(config)]
+    export_packs(model, config, {}, clips, tmp_path / "pack")
+    assert ModelPack.load(tmp_path / "pack").contract.view == view
+    stated = json.loads((tmp_path / "pack" / "pack.json").read_text())
+    assert ("view" in stated) == (view != "frame")
+    assert ("`view: person`" in (tmp_path / "pack" / "MODEL_CARD.md").read_text()) == (
+        view == "person"
+    )

@@ -231,10 +231,12 @@ def test_too_few_files_are_refused_with_both_numbers(
         ended(run, 2, f"{needed} open files are needed", "64 are allowed", "ulimit -n")
 
 
+@pytest.mark.parametrize("people", [False, True])
 def test_as_many_files_as_are_asked_for_are_enough(
-    scratch: Path, tiny: Path, panning: Path
+    scratch: Path, tiny: Path, panning: Path, people: bool
 ) -> None:
-    config = settings(tiny, panning, "a", "b", "c", "d", flow={"workers": 2})
+    publish = {"people": people}
+    config = settings(tiny, panning, "a", "b", "c", "d", flow={"workers": 2}, publish=publish)
     config["supervisor"] = {"metrics": f"127.0.0.1:{free_port()}"}
     needs = files_needed(validate(config))
     most = max(needs.values())
@@ -403,7 +405,8 @@ def test_an_installation_that_is_broken_is_said_once_and_not_tried_again(
     # The program itself imports it too, and gets the real one.
     (scratch / "broken" / "onnxruntime.py").write_text(
         "import sys\n"
-        "if 'pipeline.run.stage_process' in sys.orig_argv:\n"
+        "if {'pipeline.run.fork_server_process', 'pipeline.run.stage_process'}"
+        " & set(sys.orig_argv):\n"
         "    raise ImportError('no such library')\n"
         "sys.path.remove(__file__.rpartition('/')[0])\n"
         "del sys.modules['onnxruntime']\n"

@@ -61,7 +61,7 @@ class Server:
             link=SupervisorLink(bus, SPEC.name, SYSTEM_CLOCK, 1000.0),
             clock=SYSTEM_CLOCK,
             origin_ns=0,
-            first_segment=0,
+            first_number=0,
             counters=Counter(),
         )
         stage = Publish(context)

@@ -121,7 +121,7 @@ def test_a_zone_that_is_not_there_is_named_with_the_likely_one() -> None:
         ({"hours": "22:00-06:00"}, "hours need a time zone; set events.timezone, for example"),
         ({"cooldown_s": -1}, "cooldown_s: .*greater than or equal to 0"),
         ({"cooldown_s": float("nan")}, "cooldown_s: "),
-        ({"hour": "22:00-06:00"}, "hour: unknown key; known here: cooldown_s, hours, timezone"),
+        ({"hour": "22:00-06:00"}, "hour: unknown key; known here: cooldown_s, hours, min_size"),
         (None, "it is empty; give it a value, or leave the key out"),
         ("22:00-06:00", "must hold keys, each with a value, not a text"),
     ],
@@ -274,7 +274,8 @@ def test_what_has_no_effect_or_hides_everything_is_warned_of(tiny: Path, tmp_pat
     warnings = examine(config, thorough=False).warnings
     assert warnings == [
         "cameras.door.ignore: it covers the whole picture, so nothing can be seen",
-        "cameras.door.zones: without effect; no rule can ask for a zone yet",
+        "cameras.door.zones: without effect; no rule asks for a zone, and no pack looks at people "
+        "or at what moves",
         "events.timezone: without effect without hours in a rule",
     ]
     (tmp_path / "a.mp4").touch()

@@ -80,8 +80,9 @@ def clip_mistakes(evaluation: Evaluation) -> list[Example]:
 
 def _clip(mistake: Prediction, track: Track, contract: Contract) -> _Wanted:
     period_ns = round(NS_PER_S / contract.step_hz)
-    end_ns = int(track.pts_ns[-1]) + period_ns
-    start_ns = max(int(track.pts_ns[0]), end_ns - contract.window * period_ns)
+    assert track.seen_ns is not None  # a clip without a step has no prediction
+    end_ns = track.seen_ns[1] + period_ns
+    start_ns = max(track.seen_ns[0], end_ns - contract.window * period_ns)
     alone = [
         f"{stream} alone: {label}"
         for stream, label in (("appearance", mistake.spatial), ("motion", mistake.temporal))
@@ -104,8 +105,9 @@ def stream_mistakes(evaluation: Evaluation) -> tuple[list[Example], list[Example
     false = [event for event in report.events if event.outcome == "false alarm"]
     false = sorted(false, key=lambda event: -event.top_score)[:MOST_SHOWN]
     alarms = [_alarm(event, report.actions, contract) for event in false]
+    track = _shown(run.track, contract)
     missed = sorted(
-        (_missed(action, run.track, contract) for action in report.missed),
+        (_missed(action, track, contract) for action in report.missed),
         key=lambda one: one[0],
     )
     wanted = [*alarms, *(one for _, one in missed[:MOST_SHOWN])]
@@ -193,10 +195,16 @@ def _cut(
         strips = cut(frames(), [one.span for one in wanted], contract, evaluation.ignore)
     except SourceError:
         return [None] * len(wanted)
+    track = _shown(run.track, contract)
     return [
-        None if strip is None else _example(one, strip, run.track, contract)
+        None if strip is None else _example(one, strip, track, contract)
         for one, strip in zip(wanted, strips, strict=True)
     ]
+
+
+def _shown(track: Track, contract: Contract) -> Track:
+    """The scores as they are drawn: those of the best subject."""
+    return track.together([contract.labels.index(label) for label in contract.background])
 
 
 def _example(wanted: _Wanted, strip: Strip, track: Track, contract: Contract) -> Example:

@@ -31,7 +31,7 @@ from pipeline.run.monitor.measures import (
 )
 from pipeline.run.outputs.base import RunView
 from pipeline.stages.step_timings import TIMED
-from pipeline.topology import Watched, stages
+from pipeline.topology import Watched, routes, stages, with_people
 from pipeline.transport.counters import BUCKETS_MS, SUM, key
 from pipeline.transport.messages import CameraState
 from pipeline.transport.topics import SUPERVISOR
@@ -49,7 +49,7 @@ class Exposition(Collector):
 
     def __init__(self, view: RunView, watched: Watched, health: Health) -> None:
         config, packs = view.config, topology.packs(watched).values()
-        self._specs = stages(config)
+        self._specs = stages(config, with_people(routes(config, watched)))
         self._metrics = view.metrics
         self._health = health
         self._target_s = 0.0 if config.lossless else config.runtime.latency_ms / 1000
@@ -132,7 +132,9 @@ class Exposition(Collector):
         family = HistogramMetricFamily(
             PREFIX + histogram.metric, histogram.help, labels=[histogram.label]
         )
-        for value in TIMED if histogram.label == "stage" else self._cameras:
+        there = {spec.kind for spec in self._specs}
+        stages_timed = [stage for stage in TIMED if stage in there]
+        for value in stages_timed if histogram.label == "stage" else self._cameras:
             buckets, count = [], 0.0
             for number, bound in enumerate(_BOUNDS):
                 count += self._timing(histogram, value, str(number))

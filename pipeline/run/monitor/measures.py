@@ -149,19 +149,30 @@ MEASURES = (
         ("spatial", "temporal"), ("stage",),
     ),
     Measure(
+        "looks", "people_looks_total",
+        "Times that the person detector looked at a camera's picture.",
+        ("people",), _OF_CAMERA,
+    ),
+    Measure(
+        "people", "people",
+        "People who are in the picture now.",
+        ("people",), _OF_CAMERA, "gauge",
+    ),
+    Measure(
         "inferences", "inferences_total",
-        "Steps that a network was run on. Packs that share a network share its inferences.",
+        "Times that a network was run: on a step, or on each of its subjects. Packs that share a "
+        "network share its inferences.",
         ("spatial", "temporal"), ("stage", "network"),
     ),
     Measure(
         "steps_skipped", "steps_skipped_total",
         "Steps that a stage skipped because newer ones waited: the machine is too slow.",
-        _STEP_STAGES, _OF_STEP,
+        ("people", *_STEP_STAGES), _OF_STEP,
     ),
     Measure(
         "frames_overwritten", "frames_overwritten_total",
         "Frames that were overwritten before a stage had read them: the machine is too slow.",
-        ("flow", "spatial"), _OF_STEP,
+        ("people", "flow", "spatial"), _OF_STEP,
     ),
     Measure(
         "fields_overwritten", "flow_fields_overwritten_total",
@@ -176,7 +187,7 @@ MEASURES = (
     Measure(
         "quarantines", "quarantines_total",
         "Times that a stage failed on a camera's data and skipped the camera for a while.",
-        (*_STEP_STAGES, "fusion"), _OF_STEP,
+        ("people", *_STEP_STAGES, "fusion"), _OF_STEP,
     ),
     Measure(
         "events", "events_total",
@@ -185,7 +196,7 @@ MEASURES = (
     ),
     Measure(
         "filtered", "filtered_total",
-        "Events that a rule of the config held back: outside of its hours, or in its cool-down.",
+        "Events that a rule of the config held back, by what it asks for.",
         ("fusion",), ("camera", "label", "reason"),
     ),
     Measure(
@@ -273,5 +284,5 @@ HISTOGRAMS = (
     ),
 )  # fmt: skip
 
-UNSHOWN = frozenset({"steps_timed"})
-"""Counters that only the governor reads; the histograms tell more."""
+UNSHOWN = frozenset({"steps_timed", "people_named"})
+"""Counters that only the supervisor reads."""

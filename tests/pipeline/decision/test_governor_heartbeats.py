@@ -1,9 +1,9 @@
 """Heartbeats become a pace, and a reason for it in words."""
 
 from pipeline.clock import NS_PER_S
-from pipeline.decision.governor import Governor
+from pipeline.decision.governor import LADDER, Governor
 from pipeline.run.metrics import StageMetrics
-from pipeline.transport.messages import Pace, Pacing
+from pipeline.transport.messages import Pacing
 
 
 class Run:
@@ -28,7 +28,7 @@ class Run:
 
 def test_lateness_becomes_a_slower_pace_with_its_reason() -> None:
     (pacing,) = Run().hear(4, late_ms=312)
-    assert (pacing.level, pacing.pace) == (1, Pace(2, False, 1))
+    assert (pacing.level, pacing.pace) == (1, LADDER[1])
     assert pacing.reason == "steps took 312 ms, target 100 ms"
 
 

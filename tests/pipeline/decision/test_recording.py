@@ -164,9 +164,13 @@ def _older(entry: dict[str, Any], version: int) -> dict[str, Any]:
         for step in entry["steps"]:
             if feature := step["spatial"]:
                 (feature["vector"],) = feature.pop("vectors").values()
+                del feature["regions"]
+            del step["people"]
     if entry["is"] == "Said":
         made = entry["transition"]
-        del made["pack"]
+        del made["pack"], made["subject"]
+        for name in ("box", "top_box", "zone"):
+            del made["change"][name]
         if version == 1:
             change = made.pop("change")
             made["key"] = f"door/{change.pop('number')}"
@@ -207,6 +211,30 @@ def test_rules_and_times_of_day_come_back(tmp_path: Path) -> None:
     assert [list(part) for part in recording.parts([])] == [[ClockSet(12)]]
 
 
+def test_a_recording_from_before_there_were_people_is_read(tmp_path: Path) -> None:
+    """What version 4 added has defaults."""
+    folder = record(tmp_path / "old")
+    part = folder / "steps-000.msgpack"
+    data, written = part.read_bytes(), b""
+    while data:
+        length = int.from_bytes(data[:4], "little")
+        entry = msgspec.msgpack.decode(data[4 : 4 + length])
+        data = data[4 + length :]
+        for step in entry.get("steps", []):
+            del step["people"]
+            if feature := step["spatial"]:
+                del feature["regions"]
+        if made := entry.get("transition"):
+            del made["subject"], made["change"]["box"], made["change"]["top_box"]
+        body = msgspec.msgpack.encode(entry)
+        written += len(body).to_bytes(4, "little") + body
+    about_file = folder / ABOUT_FILE
+    about_file.write_text(about_file.read_text().replace(f'"schema": {VERSION}', '"schema": 3'))
+    again = [list(entries) for entries in Recording(folder).parts([])]
+    part.write_bytes(written)
+    assert [list(entries) for entries in Recording(folder).parts([])] == again
+
+
 def test_a_rule_that_nobody_can_follow_is_named(tmp_path: Path) -> None:
     bad = {"door": {"left": RecordedRule(["22-6"], "UTC", 0.0)}}
     Recorder(tmp_path, msgspec.structs.replace(about(), rules=bad)).close()
@@ -216,6 +244,6 @@ def test_a_rule_that_nobody_can_follow_is_named(tmp_path: Path) -> None:
 
 def test_a_recording_of_a_newer_program_is_refused(tmp_path: Path) -> None:
     about_file = record(tmp_path / "new") / ABOUT_FILE
-    about_file.write_text(about_file.read_text().replace(f'"schema": {VERSION}', '"schema": 4'))
-    with pytest.raises(RecordingError, match=r"schema 4; this program reads 1 to 3"):
+    about_file.write_text(about_file.read_text().replace(f'"schema": {VERSION}', '"schema": 5'))
+    with pytest.raises(RecordingError, match=r"schema 5; this program reads 1 to 4"):
         Recording(tmp_path / "new")

@@ -20,13 +20,14 @@ from pipeline.evaluate.recogniser import (
 )
 from pipeline.evaluate.timeline import PAUSE_S, Item, Pause, Timeline
 from pipeline.flow.base import dequantise
-from pipeline.model.pack import ModelPack
+from pipeline.model.pack import ModelPack, Threshold
 from pipeline.steps.flow_fields import FlowSteps
 from pipeline.steps.follow import TimedFrame
 from pipeline.transport.messages import Moment
 from testbed import tiny_pack
 from testbed.footage import panning_clip
 from testbed.program import PROJECT, PipelineRun, scratch_folder
+from testbed.walkers import Walkers, write
 
 STEP_NS = NS_PER_S // 10
 
@@ -50,8 +51,10 @@ def rounded(value: float | None) -> float | None:
     return None if value is None else round(value, 4)
 
 
-def offline_scores(recogniser: OfflineRecogniser, steps: list[StepResult]) -> dict[int, Any]:
-    """Scores, streams and α by step, as ``score/<camera>/`` has them."""
+def offline_scores(
+    recogniser: OfflineRecogniser, steps: list[StepResult]
+) -> dict[tuple[int, str], Any]:
+    """Scores, streams and α by step and subject, as ``score/<camera>/`` has them."""
     labels = recogniser.contract.labels
 
     def named(scores: Any) -> dict[str, float] | None:
@@ -60,7 +63,7 @@ def offline_scores(recogniser: OfflineRecogniser, steps: list[StepResult]) -> di
         return {label: round(float(s), 4) for label, s in zip(labels, scores, strict=True)}
 
     return {
-        step.step_id: (
+        (step.step_id, step.subject): (
             round(step.pts_ns / NS_PER_S, 3),
             named(step.scores),
             {"spatial": named(step.spatial), "temporal": named(step.temporal)},
@@ -106,14 +109,14 @@ def assert_equals_the_program(pack: Path, clip: Path) -> None:
     assert live_events
     assert offline_events(recogniser, steps) == live_events
     live_scores = {
-        body["window"]["last_step"]: (
+        (body["window"]["last_step"], body.get("subject", "frame")): (
             body["media_time"], body["scores"], body["streams"], body["alpha"],
         )
         for body in heard
     }  # fmt: skip
     # A SUB socket may join late, on a busy machine very late. The steps that it received must agree
     # to the last of four places.
-    assert max(live_scores) == steps[-1].step_id
+    assert max(live_scores)[0] == steps[-1].step_id
     offline = offline_scores(recogniser, steps)
     assert live_scores == {step: offline[step] for step in live_scores}
 
@@ -121,6 +124,24 @@ def assert_equals_the_program(pack: Path, clip: Path) -> None:
 @pytest.mark.slow
 def test_scores_and_events_are_those_of_the_program(tiny: Path, panning: Path) -> None:
     assert_equals_the_program(tiny, panning)
+
+
+@pytest.mark.slow
+def test_what_moves_has_the_scores_and_events_of_the_program(tmp_path: Path) -> None:
+    pack = tiny_pack.make(tmp_path / "tiny", view="moving")
+    clip = write(tmp_path / "walker.avi", Walkers(((250, -6),)), 30)
+    assert_equals_the_program(pack, clip)
+
+
+@pytest.mark.slow
+def test_people_have_the_scores_and_events_of_the_program(tmp_path: Path) -> None:
+    data = os.environ.get("TWO_STREAM_DATA")
+    if not data:
+        pytest.skip("TWO_STREAM_DATA does not name the folder of clips")
+    # So that the little that the tiny networks see is an event.
+    early = {label: Threshold(start=0.02, end=0.01) for label in tiny_pack.LABELS}
+    pack = tiny_pack.make(tmp_path / "tiny", view="person", thresholds=early)
+    assert_equals_the_program(pack, Path(data) / "fights" / "fight" / "fi063.mp4")
 
 
 @pytest.mark.slow

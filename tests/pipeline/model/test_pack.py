@@ -3,7 +3,7 @@
 import json
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 
@@ -13,7 +13,11 @@ from pipeline.model.pack import (
     NETWORKS,
     ModelPack,
     Threshold,
+    ViewName,
 )
+from pipeline.model.session import Network
+from pipeline.people.regions import VIEWS
+from pipeline.program import PROJECT
 from testbed import tiny_pack
 
 
@@ -127,3 +131,34 @@ def test_labels_without_thresholds_get_the_defaults() -> None:
     contract = tiny_pack.contract(thresholds={"left": Threshold(start=0.9, end=0.1)})
     assert contract.threshold("left").start == 0.9
     assert contract.threshold("right") == Threshold()
+
+
+def test_the_views_of_contracts_are_those_that_exist() -> None:
+    assert set(get_args(ViewName)) == set(VIEWS)
+
+
+def test_a_pack_of_the_whole_frame_is_written_as_before_views(tmp_path: Path) -> None:
+    folder = tiny_pack.make(tmp_path / "tiny", view="frame")
+    assert "view" not in json.loads((folder / CONTRACT_FILE).read_text())
+    contract = ModelPack.load(folder).contract
+    assert contract.view == "frame"
+    assert "view" not in contract.metadata_json()
+    shipped = PROJECT / "models" / "gestures" / CONTRACT_FILE
+    again = ModelPack.load(shipped.parent).contract.model_dump_json(indent=2) + "\n"
+    assert again.encode() == shipped.read_bytes()
+
+
+@pytest.mark.parametrize("view", ["moving", "person"])
+def test_a_view_is_kept(tmp_path: Path, view: str) -> None:
+    pack = ModelPack.load(tiny_pack.make(tmp_path / "tiny", view=view))
+    assert pack.contract.view == view
+    Network(pack, "fusion")  # its metadata agree
+    rewrite(pack.folder, lambda stated: stated.pop("view"))
+    with pytest.raises(PackError, match=r"disagrees with pack.json about 'view'"):
+        Network(ModelPack.load(pack.folder), "fusion")
+
+
+def test_a_view_that_does_not_exist_is_named(folder: Path) -> None:
+    rewrite(folder, lambda stated: stated.update(view="people"))
+    with pytest.raises(PackError, match="view: Input should be 'frame', 'moving' or 'person'"):
+        ModelPack.load(folder)

@@ -1,5 +1,6 @@
 """Which packs share a network or flow, and at which steps."""
 
+from collections.abc import Iterable
 from pathlib import Path
 
 import onnx
@@ -10,9 +11,8 @@ from hypothesis import strategies as st
 from pipeline.errors import ConfigError
 from pipeline.model.pack import ModelPack, bytes_sha256, graph_sha256
 from pipeline.model.watch import Watch, network_names, watches
-from pipeline.stages.features import Uses
+from pipeline.stages.features import Look, Uses
 from testbed import tiny_pack
-from testbed.samples import moment
 
 OTHER = {
     "name": "other",
@@ -94,9 +94,32 @@ def test_rates_that_do_not_divide_and_packs_that_repeat_are_refused(tmp_path: Pa
 def test_a_network_is_due_when_some_pack_takes_the_step(tmp_path: Path) -> None:
     three = watches([pack(tmp_path, step_hz=step_hz) for step_hz in (30.0, 15.0, 10.0)])
     spatial, temporal = Uses("spatial", three), Uses("temporal", three)
-    assert spatial.due(moment(5)) == [three[0].spatial]
+    assert networks(spatial.due(5, {})) == [three[0].spatial]
     assert spatial.every(three[0].spatial) == 1
-    assert temporal.due(moment(5)) == [three[0].temporal]
-    assert temporal.due(moment(6)) == [watch.temporal for watch in three]
-    assert temporal.due(moment(4)) == [three[0].temporal, three[1].temporal]
+    assert networks(temporal.due(5, {})) == [three[0].temporal]
+    assert networks(temporal.due(6, {})) == [watch.temporal for watch in three]
+    assert networks(temporal.due(4, {})) == [three[0].temporal, three[1].temporal]
     assert temporal.every(three[2].temporal) == 3
+
+
+def networks(looks: Iterable[Look]) -> list[str]:
+    return [look.network for look in looks]
+
+
+def test_a_network_looks_at_each_subject_of_its_view(tmp_path: Path) -> None:
+    two = watches([pack(tmp_path), pack(tmp_path, name="who", view="person")])
+    uses = Uses("spatial", two)
+    box = (0.1, 0.1, 0.4, 0.9)
+    looks = uses.due(3, {"person": {"p1": box, "p2": box}, "moving": {"moving": box}})
+    # One network, three looks: at the picture and at two persons.
+    assert list(looks) == [Look(two[0].spatial, name) for name in ("frame", "p1", "p2")]
+    assert [look.key for look in looks] == [
+        two[0].spatial, f"{two[0].spatial}/p1", f"{two[0].spatial}/p2",
+    ]  # fmt: skip
+    assert list(uses.due(3, {})) == [Look(two[0].spatial, "frame")]
+
+
+def test_the_view_is_a_part_of_the_kind_of_flow(tmp_path: Path) -> None:
+    whole, person = watches([pack(tmp_path), pack(tmp_path, name="who", view="person")])
+    assert whole.flow.key != person.flow.key
+    assert whole.spatial == person.spatial

@@ -14,8 +14,13 @@ SIZE = (240, 320)
 
 
 def board(*cameras: str, **supervisor: Any) -> CameraBoard:
+    return timed_board(*cameras, **supervisor)[0]
+
+
+def timed_board(*cameras: str, **supervisor: Any) -> tuple[CameraBoard, HandClock]:
     config = validate({"cameras": {name: {} for name in cameras}, "supervisor": supervisor})
-    return CameraBoard(config, HandClock(), lambda _: None)
+    clock = HandClock()
+    return CameraBoard(config, clock, lambda _: None), clock
 
 
 def note(
@@ -25,14 +30,27 @@ def note(
 
 
 def test_a_camera_that_is_open_and_has_no_room_for_frames_has_not_worked() -> None:
-    cameras = board("door", first_source_s=30)
+    cameras, clock = timed_board("door", first_source_s=30)
     note(cameras, "door", "online")
     note(cameras, "door", "offline")
+    clock.sleep(29)
     assert cameras.verdict(29, at_end=False) is None
+    clock.sleep(2)
     assert cameras.verdict(31, at_end=False) == EXIT_NO_SOURCE
     assert cameras.verdict(5, at_end=True) == EXIT_NO_SOURCE
     note(cameras, "door", "online", SIZE)
     assert cameras.verdict(31, at_end=True) is None
+
+
+def test_a_machine_that_starts_late_is_not_the_fault_of_the_sources() -> None:
+    cameras, clock = timed_board("door", first_source_s=30)
+    clock.sleep(100)
+    assert cameras.verdict(100, at_end=False) is None
+    note(cameras, "door", "connecting")
+    clock.sleep(29)
+    assert cameras.verdict(129, at_end=False) is None
+    clock.sleep(2)
+    assert cameras.verdict(131, at_end=False) == EXIT_NO_SOURCE
 
 
 def test_a_run_that_is_too_short_for_its_cameras_is_no_failure() -> None:

@@ -34,7 +34,12 @@ class Wire:
         self.counters: Counter[str] = Counter()
         self.now_ns = 100 * NS_PER_S
         self.queue = StepQueue(
-            subscriber, topics.FRAME, cameras, FrameRef, lossless, self.counters, NS_PER_S / 10
+            [(subscriber, cameras)],
+            topics.FRAME.silence,
+            (FrameRef,),
+            lossless,
+            self.counters,
+            NS_PER_S / 10,
         )
         self.bus.watch(subscriber)
         while not all(publisher.ready() for publisher in self.publishers.values()):

@@ -14,7 +14,7 @@ from pipeline.steps.flow_fields import MAX_SPAN_STEPS, FlowStack, FlowSteps
 from pipeline.steps.join import StepJoin
 from pipeline.steps.sampling import Steps
 from pipeline.steps.window import FeatureWindow
-from pipeline.transport.messages import Feature, Moment
+from pipeline.transport.messages import Feature, FrameRef, Moment, Person
 from testbed.samples import moment
 from testbed.tiny_pack import contract
 
@@ -127,6 +127,34 @@ def test_patience_never_puts_a_later_step_before_an_earlier() -> None:
     join.push(feature(0, "spatial"), now_ns=50)
     assert decided_steps(join, 120) == []
     assert decided_steps(join, 150) == [(0, True, False), (1, True, False)]
+
+
+def people_of(step: int, *names: str) -> FrameRef:
+    people = tuple(Person(name, (0.1, 0.1, 0.2, 0.9), 0.9) for name in names)
+    return FrameRef(moment=moment(step), ring="r", number=step, people=people, trail=())
+
+
+def test_a_step_waits_for_the_people_in_it_only_so_long() -> None:
+    join = StepJoin(patience_ns=100, people=True)
+    for stream in ("spatial", "temporal"):
+        join.push(feature(1, stream), now_ns=0)
+        join.push(feature(2, stream), now_ns=50)
+    assert join.decided(99) == []
+    join.push_people(people_of(1, "p1"), now_ns=99)
+    assert [[p.name for p in step.people or ()] for step in join.decided(99)] == [["p1"]]
+    assert [step.people for step in join.decided(150)] == [None]
+    assert not join.ended
+
+
+def test_a_camera_with_people_ends_when_they_have_ended_too() -> None:
+    join = StepJoin(patience_ns=None, people=True)
+    for stream in ("spatial", "temporal"):
+        join.push(feature(1, stream), now_ns=0)
+        assert not join.end(stream)
+    assert join.decided(10**12) == []
+    assert not join.end("people")
+    assert [step.people for step in join.decided(0)] == [None]
+    assert join.ended
 
 
 def test_lossless_waits_for_both_however_long() -> None:

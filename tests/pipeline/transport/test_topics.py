@@ -57,6 +57,8 @@ def test_the_setting_that_says_how_long_a_stage_may_be_silent_exists() -> None:
 
 def test_cursors_follow_the_readers_of_the_table() -> None:
     assert ring_readers("frame") == ("spatial", "flow")
+    # The cursors of the others stay where they are.
+    assert ring_readers("frame", people=True) == ("spatial", "flow", "people")
     assert ring_readers("flow") == ("temporal",)
 
 
