@@ -132,8 +132,7 @@ class Supervisor:
         self._starter = starter
         starter.on_change = self._on_end
         self._children = {spec.name: self._child(spec) for spec in stages(config, people)}
-        target_ms = 0.0 if config.lossless else config.runtime.latency_ms
-        self._governor = Governor(target_ms, list(self._children)) if target_ms else None
+        self._governor = _governor(config, list(self._children))
         self._metrics = StageMetrics()
         view = RunView(
             config=config,
@@ -144,9 +143,7 @@ class Supervisor:
             started_ns=self._origin_ns,
             stopped=lambda: self._signals.count > 0,
         )
-        # First: a port that is taken shows before a table is drawn.
-        monitor: list[MakeOutput] = [Monitor] if config.supervisor.metrics else []
-        self._outputs = Outputs([*monitor, *outputs], bus, view)
+        self._outputs = Outputs([*_monitors(config), *outputs], bus, view)
 
     def run(self, duration_s: float | None) -> int:
         """Run to the end; returns the exit code."""
@@ -175,16 +172,11 @@ class Supervisor:
             run=self._identity.hex,
             run_dir=str(self._folder.path),
             origin_ns=self._origin_ns,
-            first_number=self._first_number(spec),
+            first_number=_first_number(self._children[spec.name], self._cameras),
             first=not self._children[spec.name].ever_ready,
             log_level=logging.getLevelName(log.getEffectiveLevel()),
             log_form=logs.form(),
         )
-
-    def _first_number(self, spec: StageSpec) -> int:
-        if spec.kind == "people":
-            return self._children[spec.name].first_name
-        return self._cameras.next_segment(spec.instance)
 
     def _turn(self) -> None:
         """Look after the stages, show what has arrived, and sleep until there is more to do."""
@@ -233,8 +225,7 @@ class Supervisor:
             self._on_ready(child)
         elif isinstance(message, RingRequest):
             readers = len(ring_readers(message.content, people=message.camera in self._people))
-            slots = self._config.runtime.ring_slots
-            self._control.send(child.name, _granted(self._rings, message, slots, readers))
+            self._control.send(child.name, _granted(self._rings, message, self._config, readers))
         elif isinstance(message, CameraStatus | Quarantined):
             self._cameras.note(message)
         elif isinstance(message, Failed):
@@ -354,6 +345,22 @@ class Supervisor:
         self._outputs.tick()
 
 
+def _governor(config: Config, stages: list[str]) -> Governor | None:
+    target_ms = 0.0 if config.lossless else config.runtime.latency_ms
+    return Governor(target_ms, stages) if target_ms else None
+
+
+def _monitors(config: Config) -> list[MakeOutput]:
+    """What comes before other outputs: a port that is taken shows before a table is drawn."""
+    return [Monitor] if config.supervisor.metrics else []
+
+
+def _first_number(child: Child, cameras: CameraBoard) -> int:
+    if child.spec.kind == "people":
+        return child.first_name
+    return cameras.next_segment(child.spec.instance)
+
+
 def patience_s(config: Config, child: Child) -> float:
     """How long a stage may be silent; ``topics.CONTROL`` names the setting."""
     settings = config.supervisor
@@ -374,12 +381,12 @@ def _is_dispensable(child: Child, children: Iterable[Child]) -> bool:
     )
 
 
-def _granted(rings: RingOwner, request: RingRequest, slots: int, readers: int) -> RingGrant:
+def _granted(rings: RingOwner, request: RingRequest, config: Config, readers: int) -> RingGrant:
     """The ring that a writer asked for, or why it can't have one."""
     key = (request.camera, f"{request.content}{request.kind}")
     ring, reason = None, None
     try:
-        ring = rings.create(key, request.shape, slots, readers)
+        ring = rings.create(key, request.shape, config.runtime.ring_slots, readers)
     except RingError as error:
         reason = str(error)
     return RingGrant(camera=request.camera, content=request.content, ring=ring, reason=reason)

@@ -4,12 +4,13 @@ One process for all cameras.
 """
 
 import logging
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 
 from pipeline import topology
 from pipeline.clock import NS_PER_MS, NS_PER_S
-from pipeline.config.rules import rules_of
+from pipeline.config import Config
+from pipeline.config.rules import LabelRule, rules_of
 from pipeline.decision.decisions import PackDecisions, decide_packs, thresholds
 from pipeline.decision.recording import (
     About,
@@ -20,6 +21,7 @@ from pipeline.decision.recording import (
 )
 from pipeline.decision.rule_filter import RuleFilters
 from pipeline.errors import RecordingError, StartupError
+from pipeline.model.pack import Threshold
 from pipeline.model.session import Network
 from pipeline.model.watch import WHOLE_PICTURE, Watch
 from pipeline.sources import redact
@@ -115,7 +117,7 @@ class Fusion:
         if folder is None:
             return None
         try:
-            about = self._about(watched, offset_ns)
+            about = _about(self._context.config, watched, self._rules, self._thresholds, offset_ns)
             recorder = Recorder(folder, about, needed=self._context.lossless)
         except RecordingError as error:
             raise StartupError(f"runtime.record: {error}") from None
@@ -123,32 +125,6 @@ class Fusion:
             # ``about`` is that of the run's first fusion process.
             recorder.clock_set(offset_ns)
         return recorder
-
-    def _about(self, watched: Watched, offset_ns: int) -> About:
-        config = self._context.config
-        return About(
-            packs=[
-                RecordedPack.of(pack, self._thresholds[sha256])
-                for sha256, pack in topology.packs(watched).items()
-            ],
-            cameras={
-                name: RecordedCamera(
-                    source=redact(config.cameras[name].source),
-                    packs=[watch.pack.sha256 for watch in watches],
-                    zones=config.cameras[name].zones,
-                )
-                for name, watches in watched.items()
-            },
-            flow_method=config.flow.method,
-            update_every_s=config.events.update_every_s,
-            media_timed=config.lossless,
-            wall_minus_monotonic_ns=offset_ns,
-            rules={
-                camera: {label: RecordedRule.of(rule) for label, rule in rules.items()}
-                for camera, rules in self._rules.items()
-                if rules
-            },
-        )
 
     def _wall_minus_monotonic_ns(self) -> int:
         clock = self._context.clock
@@ -335,3 +311,36 @@ class Fusion:
 
 def _is_one_stream(step: DecidedStep) -> bool:
     return any(f is None or f.masked for f in (step.spatial, step.temporal))
+
+
+def _about(
+    config: Config,
+    watched: Watched,
+    rules: Mapping[str, Mapping[str, LabelRule]],
+    thresholds: Mapping[str, Mapping[str, Threshold]],
+    offset_ns: int,
+) -> About:
+    """What a recording says of its run; ``rules`` by camera, ``thresholds`` by the pack's hash."""
+    return About(
+        packs=[
+            RecordedPack.of(pack, thresholds[sha256])
+            for sha256, pack in topology.packs(watched).items()
+        ],
+        cameras={
+            name: RecordedCamera(
+                source=redact(config.cameras[name].source),
+                packs=[watch.pack.sha256 for watch in watches],
+                zones=config.cameras[name].zones,
+            )
+            for name, watches in watched.items()
+        },
+        flow_method=config.flow.method,
+        update_every_s=config.events.update_every_s,
+        media_timed=config.lossless,
+        wall_minus_monotonic_ns=offset_ns,
+        rules={
+            camera: {label: RecordedRule.of(rule) for label, rule in labels.items()}
+            for camera, labels in rules.items()
+            if labels
+        },
+    )
