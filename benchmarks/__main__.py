@@ -40,6 +40,7 @@ BENCHMARKS = {
         "The person detector: recall and false boxes on labelled frames, time on one core.",
         one_line=True,
     ),
+    "crowd": Benchmark("What people cost, by their number and by what the pack looks at."),
     "nobody": Benchmark("False alarms where things move and nobody is, with and without a rule."),
     "ring": Benchmark(
         "The frame ring under load: one writer, four readers, every read checked.", one_line=True

@@ -137,7 +137,7 @@ def alarms(clip: Path, model: Path, seconds: float) -> tuple[float, float]:
     rules = {label: {"needs_person": True} for label in labels}
     cameras = {"bare": {"source": str(clip)}, "asks": {"source": str(clip), "rules": rules}}
     settings = {
-        "model": str(model),
+        "model": str(model.resolve()),
         "cameras": cameras,
         "runtime": {"delivery": "lossless"},
         "publish": {"scores": False},

@@ -8,6 +8,7 @@ event of the good line has a counterpart on the bad one.
 import random
 import threading
 import time
+from collections import Counter
 from dataclasses import dataclass
 from datetime import datetime
 from statistics import median
@@ -31,6 +32,10 @@ NEAR_S = 1.2
 FAR_S, FURTHEST = 20.0, 20
 WHOLE_S = 0.6
 """A fault of the line costs the events that began within this time of it."""
+CUT_SHOWS_S = 30.0
+"""A cut may explain what goes wrong until this long after it."""
+CAUSES = ("after a cut", "stamps not used", "packets twice", "lumps", "none of these")
+"""What may explain that an event is missing or too many. The first that fits counts."""
 
 
 @dataclass
@@ -55,6 +60,12 @@ class Result:
     cuts: int
     memory_mb: tuple[float, float]
     """Of all processes, after the first minute and at the end."""
+    shifted: int
+    """Of those missed, events that came, but further than :data:`NEAR_S` from their counterpart."""
+    torn: int
+    """Events of the bad line that a gap ended, outside of cuts."""
+    causes: dict[str, tuple[int, ...]]
+    """For each of :data:`CAUSES`: events of the good line then, those missed, those too many."""
     furthest: list[tuple[float, float, float]]
     """The events of the bad line that began furthest from a counterpart, or had none within
     :data:`FAR_S` (then that): seconds since the beginning, since the last cut, and apart."""
@@ -76,6 +87,8 @@ class Weather(threading.Thread):
         self.cuts: list[tuple[float, float]] = []
         """When the line was cut: monotonic seconds, from and to."""
         self.lumps = 0
+        self.spells: list[tuple[str, float, float]] = []
+        """One of :data:`CAUSES`, and from when to when it was so."""
 
     def run(self) -> None:
         rng, line = self._rng, self._line
@@ -83,7 +96,13 @@ class Weather(threading.Thread):
             line.every_s = rng.choice((0.0, 0.2, 0.3, 0.5, 0.5, 1.0))
             line.twice = rng.random() < 0.3
             self.lumps += bool(line.every_s)
-            if self._over.wait(rng.uniform(10, 40)):
+            since = time.monotonic()
+            over = self._over.wait(rng.uniform(10, 40))
+            if line.twice:
+                self.spells.append(("packets twice", since, time.monotonic()))
+            if line.every_s:
+                self.spells.append(("lumps", since, time.monotonic()))
+            if over:
                 return
             if rng.random() < 0.15:
                 began = time.monotonic()
@@ -92,6 +111,7 @@ class Weather(threading.Thread):
                 line.fault = ""
                 # Until the decoder has a key frame, and the window is full again.
                 self.cuts.append((began, time.monotonic() + 12))
+                self.spells.append(("after a cut", began, time.monotonic() + CUT_SHOWS_S))
 
     def stop(self) -> None:
         self._over.set()
@@ -107,7 +127,7 @@ def measure(
         pack = tiny_pack.make(folder / "pack")
         clip = as_h264(panning_clip(folder / "pan.avi", 10, fps=FPS, size=SIZE), folder / "pan.mp4")
         with (
-            rtsp_server({"door": [clip]}, size=SIZE, fps=FPS) as server,
+            rtsp_server({"door": [clip]}, size=SIZE, fps=FPS, shared=True) as server,
             line_to(server.port) as line,
         ):
             cameras = {"good": {"source": server.url("door")}, "bad": {"source": line.url("door")}}
@@ -150,7 +170,9 @@ def _compared(
     bad = _starts(run, "bad")
     apart = [(h.at, pair) for h in good if (pair := _nearest(h, bad)) is not None]
     known = _starts(run, "good")
+    missed = [h for h in good if _nearest(h, bad) is None]
     wrong = [h for h in bad if clear(h.at) and _nearest(h, known) is None]
+    spells = [*weather.spells, *_distrusted(run, began + hours * 3600)]
     tenth = max(1, len(apart) // 10)
     late = [delay for _, delay in apart]
     scored = {_step(h) for h in run.scores("bad")}
@@ -158,7 +180,7 @@ def _compared(
     return Result(
         hours=hours,
         events=len(good),
-        missed=len(good) - len(apart),
+        missed=len(missed),
         wrong=len(wrong),
         steps=len(steps),
         steps_lost=sum(not scored & {step - 1, step, step + 1} for step in steps),
@@ -167,12 +189,45 @@ def _compared(
         lumps=weather.lumps,
         cuts=len(weather.cuts),
         memory_mb=(round(memory[0], 1), round(memory[1], 1)),
+        shifted=sum(_apart(h, bad, FAR_S) is not None for h in missed),
+        torn=sum(h.body["reason"] == "gap" and clear(h.at) for h in _ends(run, "bad")),
+        causes=_causes(spells, good, missed, wrong),
         furthest=_furthest([h for h in bad if clear(h.at)], known, weather, began),
     )
 
 
 def _starts(run: PipelineRun, camera: str) -> list[Heard]:
     return [h for h in run.events(camera) if h.body["type"] == "start"]
+
+
+def _ends(run: PipelineRun, camera: str) -> list[Heard]:
+    return [h for h in run.events(camera) if h.body["type"] == "end"]
+
+
+def _distrusted(run: PipelineRun, end: float) -> list[tuple[str, float, float]]:
+    """From when to when the bad line's stamps were not used, as its statuses say."""
+    spells, since = [], None
+    for status in run.statuses("bad"):
+        distrusted = "times of arrival are used" in (status.body["reason"] or "")
+        if distrusted and since is None:
+            since = status.at
+        elif since is not None and not distrusted:
+            spells.append(("stamps not used", since, status.at))
+            since = None
+    return [*spells, *([("stamps not used", since, end)] if since is not None else [])]
+
+
+def _causes(
+    spells: list[tuple[str, float, float]], *kinds: list[Heard]
+) -> dict[str, tuple[int, ...]]:
+    """How many events of each kind fall to each of :data:`CAUSES`."""
+
+    def cause(at: float) -> str:
+        now = {name for name, begun, end in spells if begun - WHOLE_S < at < end + WHOLE_S}
+        return next((one for one in CAUSES if one in now), CAUSES[-1])
+
+    counts = [Counter(cause(h.at) for h in events) for events in kinds]
+    return {one: tuple(count[one] for count in counts) for one in CAUSES}
 
 
 def _step(heard: Heard) -> int:
@@ -221,7 +276,9 @@ def show(result: Result) -> None:
         ("cuts of the line", result.cuts),
         ("events outside of cuts", result.events),
         ("of these missed", result.missed),
+        ("of these came, but with another time", result.shifted),
         ("events too many", result.wrong),
+        ("events that a gap ended", result.torn),
         ("steps outside of cuts", result.steps),
         ("of these lost", result.steps_lost),
         ("drift, s", result.drift_s),
@@ -231,6 +288,12 @@ def show(result: Result) -> None:
     for name, value in rows:
         table.add_row(name, str(value))
     Console().print(table)
+    causes = Table(title="What the line did when they came, or until shortly before")
+    for column in ("what", "events", "missed", "too many"):
+        causes.add_column(column)
+    for name, counts in result.causes.items():
+        causes.add_row(name, *map(str, counts))
+    Console().print(causes)
     worst = Table(title="The events of the bad line furthest from their counterparts")
     for column in ("s since the beginning", "s since the last cut", "s later"):
         worst.add_column(column, justify="right")

@@ -84,16 +84,19 @@ def rtsp_server(
     fps: int = 30,
     key_every: int = 30,
     begin: int = 0,
+    shared: bool = False,
 ) -> Iterator[Server]:
     """Serve H.264 over RTSP (TCP and UDP); ``size`` is (h, w), ``login`` is ``user:password``.
 
     The server requires the login by the basic scheme, or with ``digest`` by the digest scheme. With
     a ``certificate`` (PEM, with its key) and a login it speaks RTSPS. A
     clip is a file, or ``"test"`` for a test pattern. Port 0 means any free port. There is a key
-    frame every ``key_every`` frames, and a client hears the frame ``begin`` first.
+    frame every ``key_every`` frames, and a client hears the frame ``begin`` first. ``shared``: all
+    clients of a stream get the same frame at the same time; otherwise each begins with the first.
     """
     command = [SYSTEM_PYTHON, str(HERE / "rtsp_server.py"), *(["--digest"] if digest else [])]
     command += ["--key-every", str(key_every), "--begin", str(begin)]
+    command += ["--shared"] if shared else []
     if certificate is not None:
         command += ["--certificate", str(certificate)]
     yield from _serve("rtsps" if certificate else "rtsp", command, streams, port, login, size, fps)

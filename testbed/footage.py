@@ -63,7 +63,12 @@ def gesture_clips(scene: int = 3) -> list[Path | str]:
 
     They were filmed in two scenes, 3 and 14.
     """
+    return sorted((shared_data() / "vga").glob(f"*_{scene}.mp4"))
+
+
+def shared_data() -> Path:
+    """The folder that TWO_STREAM_DATA names."""
     folder = os.environ.get("TWO_STREAM_DATA")
     if not folder:
         raise SystemExit("TWO_STREAM_DATA is not set; it must name the folder of clips")
-    return sorted((Path(folder) / "vga").glob(f"*_{scene}.mp4"))
+    return Path(folder)

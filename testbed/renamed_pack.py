@@ -15,13 +15,15 @@ from pipeline.model.pack import (
 )
 
 
-def renamed(source: Path, folder: Path, name: str) -> Path:
+def renamed(source: Path, folder: Path, name: str, **changes: object) -> Path:
     """Write the pack of ``source`` into ``folder`` under another ``name``, and return it.
+
+    ``changes`` are other values of its contract.
 
     Its files differ from the first pack's in the contract that each holds, and in nothing else.
     """
     folder.mkdir(parents=True)
-    contract = ModelPack.load(source).contract.model_copy(update={"name": name})
+    contract = ModelPack.load(source).contract.model_copy(update={"name": name, **changes})
     hashes = {}
     for network in NETWORKS:
         model = onnx.load(source / network_file(network))

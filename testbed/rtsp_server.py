@@ -7,6 +7,8 @@ Runs with the system's Python, which has GStreamer's bindings (gir1.2-gst-rtsp-s
 Each clip is encoded once, at the start, so that serving costs next to nothing. It begins with a key
 frame and has one at least every 30 frames, or as ``--key-every`` says. With ``--begin`` a client
 hears the first such frames of a loop only in the next one, like one that comes amid a stream.
+Each client gets a stream from its first frame on. With ``--shared`` all get the same unit at the
+same time, as from a camera.
 Prints ``ready PORT`` when it listens.
 """
 
@@ -63,14 +65,22 @@ def amid(units: list[Gst.Buffer], begin: int) -> list[Gst.Buffer]:
 
 
 class LoopedStream(GstRtspServer.RTSPMediaFactory):  # type: ignore[misc]  # gi is untyped
-    """Serves access units in a loop; all clients of a stream get the same unit at the same time."""
+    """Serves access units in a loop, to each client from the first or to all at the same time."""
 
-    def __init__(self, units: list[Gst.Buffer], fps: int) -> None:
+    def __init__(self, units: list[Gst.Buffer], fps: int, shared: bool) -> None:
         super().__init__()
         self._units = units
         self._period = Gst.SECOND // fps
+        self._shared = shared
         self.set_shared(True)
         self.set_protocols(GstRtsp.RTSPLowerTrans.TCP | GstRtsp.RTSPLowerTrans.UDP)
+
+    def do_gen_key(self, url: GstRtsp.RTSPUrl) -> str:
+        """What clients must have in common to share the stream.
+
+        By default the port is part of it, which is another one behind a relay.
+        """
+        return str(url.abspath)
 
     def do_create_element(self, _url: GstRtsp.RTSPUrl) -> Gst.Element:
         description = (
@@ -80,6 +90,8 @@ class LoopedStream(GstRtspServer.RTSPMediaFactory):  # type: ignore[misc]  # gi 
         return Gst.parse_launch(f"( {description} )")
 
     def do_configure(self, media: GstRtspServer.RTSPMedia) -> None:
+        # The factory's own setting would be passed on by the method that this one replaces.
+        media.set_shared(self._shared)
         source = media.get_element().get_by_name("units")
         source.connect("need-data", self._feed, [0])
 
@@ -128,6 +140,7 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--fps", type=int, default=30)
     parser.add_argument("--key-every", type=int, default=30, help="frames")
     parser.add_argument("--begin", type=int, default=0, help="the frame that a client hears first")
+    parser.add_argument("--shared", action="store_true", help="one stream for all clients")
     return parser.parse_args()
 
 
@@ -152,7 +165,7 @@ def main() -> None:
             units += encoded[clip]
         if arguments.begin:
             units = amid(units, arguments.begin)
-        factory = LoopedStream(units, arguments.fps)
+        factory = LoopedStream(units, arguments.fps, arguments.shared)
         if arguments.user:
             allow_viewer(factory)
         server.get_mount_points().add_factory(f"/{name}", factory)

@@ -56,7 +56,7 @@ def missing(rule: LabelRule, around: Around, zones: Zones) -> str | None:
     """Which of its conditions about people and places a rule finds unmet; None if all are met.
 
     ``person``, ``size`` or ``zone``. Of the whole picture's action, some person must meet size and
-    zone. Where nobody has looked for people, what asks for them is met: a detector that has failed
+    zone. Where nobody has looked for long, what asks for people is met: a detector that has failed
     must not silence an alarm.
     """
     if not rule.asks_for_people:

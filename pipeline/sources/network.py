@@ -8,7 +8,7 @@ from pipeline.arrays import Frame
 from pipeline.clock import NS_PER_MS, NS_PER_S, Clock
 from pipeline.errors import SourceError
 from pipeline.sources.base import Grab, SourceOptions, redact
-from pipeline.sources.camera_time import CameraTime, Release
+from pipeline.sources.camera_time import LEAP_NS, CameraTime, Release
 from pipeline.sources.diagnosis import diagnose
 from pipeline.sources.media_time import MediaTime
 from pipeline.sources.pixels import upright_size, write
@@ -19,6 +19,8 @@ CUT_SHORT_NS = 3 * NS_PER_S
 """A film that ends this long before its length was cut off."""
 WAITED_NS = 8 * NS_PER_MS
 """A packet that took longer to come was not there yet when it was asked for."""
+READ_AHEAD_NS = 2 * NS_PER_S
+"""Longest look for the newest of the packets that lie ready at the start."""
 
 
 class _Live:
@@ -28,7 +30,6 @@ class _Live:
         self._stream = stream
         stream.decode_at_once()
         self._clock = clock
-        self._time = CameraTime()
         self._media = MediaTime(stream.period_ns)
         self._release = Release(hold_all=stream.format_name == "hls")
         self._current = stream.advance()
@@ -36,6 +37,10 @@ class _Live:
             stream.close()
             raise NoVideo("it sends no frame that can be decoded")
         self._pending = True
+        # A live playlist's server is ahead of the camera by as much as the playlist is long.
+        known = stream.stamped and stream.format_name != "hls"
+        late_ns = _newest_late_ns(stream, self._current, clock) if known else None
+        self._time = CameraTime(late_ns)
         self.codec = f"{stream.codec_name} over {stream.format_name}"
         self.size = upright_size(self._current.frame)
 
@@ -56,8 +61,9 @@ class _Live:
         return self._timed(self._current, arrived_ns)
 
     def _timed(self, current: Decoded, arrived_ns: int) -> Grab:
-        waited = self._stream.waited_ns > WAITED_NS
-        time_ns = self._time.place(current.stamp_ns, arrived_ns, waited=waited)
+        silent_ns = self._stream.waited_ns
+        waited = silent_ns > WAITED_NS
+        time_ns = self._time.place(current.stamp_ns, arrived_ns, waited=waited, silent_ns=silent_ns)
         if current.stamp_ns is not None and self._time.trouble is None:
             hold_ns = self._release.wait_ns(
                 current.stamp_ns, arrived_ns, waited=waited, latest_ns=self._time.latest_ns
@@ -74,6 +80,28 @@ class _Live:
 
     def close(self) -> None:
         self._stream.close()
+
+
+def _newest_late_ns(stream: VideoStream, first: Decoded, clock: Clock) -> int | None:
+    """How long after its stamp the newest frame came that lies ready; None if that isn't known.
+
+    The first may be old: servers keep frames since the last key frame, relays since the last lump.
+    """
+    began_ns = clock.monotonic_ns()
+    stamp_ns, alone = first.stamp_ns, 0
+    least_ns = None if stamp_ns is None else began_ns - stamp_ns
+    for next_ns, arrived_ns, waited_ns in stream.read_ahead():
+        if next_ns is not None:
+            if stamp_ns is not None and abs(next_ns - stamp_ns) > LEAP_NS:
+                break  # the stamps are no use, or frames are missing
+            stamp_ns, late_ns = next_ns, arrived_ns - next_ns
+            least_ns = late_ns if least_ns is None else min(least_ns, late_ns)
+        # A busy machine halts amid a lump, too; but not for long, and not for each frame.
+        alone = alone + 1 if waited_ns > max(WAITED_NS, stream.period_ns // 2) else 0
+        lump_is_over = alone == 3 or waited_ns > 3 * stream.period_ns
+        if lump_is_over or arrived_ns - began_ns > READ_AHEAD_NS:
+            break
+    return least_ns
 
 
 class NetworkStream:

@@ -96,6 +96,7 @@ class VideoStream:
         self._ahead: deque[Packet] = deque()
         self._decoded: deque[av.VideoFrame] = deque()
         self._drained = False
+        self._failure: av.error.FFmpegError | None = None
         self._over = self._begun = False
         self.lookahead = 0
         """How many packets to read ahead for :meth:`later_stamps`."""
@@ -192,6 +193,22 @@ class VideoStream:
         yield from (self._since_start(frame.pts) for frame in self._decoded)
         yield from (self._since_start(packet.pts) for packet in self._ahead)
 
+    def read_ahead(self) -> Iterator[tuple[int | None, int, int]]:
+        """Read packets before they are needed: their stamps, when they came, how long that took.
+
+        An error is raised when the packets before it have been decoded.
+        """
+        while not self._drained:
+            before_ns = self.waited_ns
+            try:
+                self._read()
+            except av.error.FFmpegError as error:
+                self._failure = error
+                return
+            if not self._drained:
+                stamp_ns = self._since_start(self._ahead[-1].pts)
+                yield stamp_ns, self._clock.monotonic_ns(), self.waited_ns - before_ns
+
     def seek(self, place_ns: int) -> None:
         """Go on at the last key frame up to ``place_ns``."""
         base = self._stream.time_base
@@ -211,15 +228,21 @@ class VideoStream:
 
     def _next_packet(self) -> "Packet | None":
         """The next packet; None to drain the decoder at the end."""
-        while not self._drained and len(self._ahead) <= self.lookahead:
-            began_ns = self._clock.monotonic_ns()
-            packet = next(self._packets, None)
-            self.waited_ns += self._clock.monotonic_ns() - began_ns
-            if packet is None or packet.size == 0:  # PyAV ends with an empty packet
-                self._drained = True
-            else:
-                self._ahead.append(packet)
+        while not self._drained and self._failure is None and len(self._ahead) <= self.lookahead:
+            self._read()
+        if self._failure is not None and not self._ahead:
+            raise self._failure
         return self._ahead.popleft() if self._ahead else None
+
+    def _read(self) -> None:
+        """Read one packet ahead."""
+        began_ns = self._clock.monotonic_ns()
+        packet = next(self._packets, None)
+        self.waited_ns += self._clock.monotonic_ns() - began_ns
+        if packet is None or packet.size == 0:  # PyAV ends with an empty packet
+            self._drained = True
+        else:
+            self._ahead.append(packet)
 
     def _decode(self, packet: "Packet | None") -> None:
         try:

@@ -5,6 +5,7 @@ changes no score. Flow methods carry the motion around into an even part. So a f
 still inside, too.
 """
 
+import math
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
@@ -21,6 +22,8 @@ LUMA, CHROMA = 126, 128
 """The same gray in planes of limited range."""
 _SHIFT = 8
 """fillPoly takes fixed-point numbers with this many bits after the point."""
+_ON_SIDE = 1e-6
+"""Pixels by which a centre may lie outside and still count as on a side."""
 _FINER = 8
 Cells = npt.NDArray[np.bool_]
 _MEASURE = (480, 640)
@@ -31,9 +34,27 @@ def inside(polygon: Polygon, height: int, width: int) -> Gray:
     """(height, width) uint8: 255 for each pixel that a polygon touches, 0 elsewhere."""
     # A pixel's centre lies half a pixel from its corner; OpenCV counts from centres.
     points = (np.array(polygon) * (width, height) - 0.5) * (1 << _SHIFT)
-    picture = np.zeros((height, width), np.uint8)
-    cv2.fillPoly(picture, [np.rint(points).astype(np.int32)], 255, shift=_SHIFT)
+    picture, corners = np.zeros((height, width), np.uint8), [np.rint(points).astype(np.int32)]
+    cv2.fillPoly(picture, corners, 255, shift=_SHIFT)
+    # It misses a centre close to a side now and then.
+    for row, first, last in _runs(polygon, height, width):
+        picture[row, first : last + 1] = 255
     return picture
+
+
+def _runs(polygon: Polygon, height: int, width: int) -> Iterator[tuple[int, int, int]]:
+    """Row, first and last column of the pixels whose centres are inside (even-odd rule)."""
+    x0, y0 = np.array(polygon).T
+    x1, y1 = np.roll(x0, -1), np.roll(y0, -1)
+    for row in range(height):
+        y = (row + 0.5) / height
+        crossed = (y0 > y) != (y1 > y)
+        slope = (x1 - x0)[crossed] / (y1 - y0)[crossed]
+        sides = np.sort(x0[crossed] + (y - y0[crossed]) * slope) * width - 0.5
+        for left, right in zip(sides[::2], sides[1::2], strict=True):
+            first, last = math.ceil(left - _ON_SIDE), math.floor(right + _ON_SIDE)
+            if last >= first:
+                yield row, max(0, first), min(width - 1, last)
 
 
 def still_cells(polygons: Sequence[Polygon], size: tuple[int, int]) -> Cells | None:

@@ -2,11 +2,14 @@
 
 from dataclasses import dataclass, field
 
+from pipeline.clock import NS_PER_S
 from pipeline.model.watch import Watch
 from pipeline.transport.messages import Box, Feature, FrameRef, Moment, Person
 
 STREAMS = ("spatial", "temporal")
 PEOPLE = "people"
+PEOPLE_MEMORY_NS = 10 * NS_PER_S
+"""For so long the people of an earlier step stand for those of a step at which nobody looked."""
 
 
 @dataclass(slots=True)
@@ -52,7 +55,7 @@ class StepJoin:
     A step is decided when each stream has sent a feature of it or of a later step. Live, it is also
     decided when ``patience_ns`` has passed since its first feature; fusion then goes on with the
     stream that has come. Lossless (``patience_ns`` None) waits for both. ``people``: it waits in
-    the same way for those who are there.
+    the same way for those who are there. At first nobody is.
     """
 
     def __init__(self, patience_ns: int | None, *, people: bool = False) -> None:
@@ -61,6 +64,8 @@ class StepJoin:
         self._seen = dict.fromkeys((*STREAMS, PEOPLE) if people else STREAMS, -1)
         self._decided = -1
         self._ended: set[str] = set()
+        self._people: tuple[Person, ...] = ()
+        self._people_ns: int | None = None
         self.late = 0
 
     def push(self, feature: Feature, now_ns: int) -> None:
@@ -115,10 +120,20 @@ class StepJoin:
             del self._pending[step]
             self._decided = step
             get = pending.features.get
-            steps.append(
-                DecidedStep(pending.moment, get("spatial"), get("temporal"), pending.people)
-            )
+            people = self._known_people(pending)
+            steps.append(DecidedStep(pending.moment, get("spatial"), get("temporal"), people))
         return steps
+
+    def _known_people(self, pending: _Pending) -> tuple[Person, ...] | None:
+        """Who is there at a step; None where that hasn't been known for long."""
+        if PEOPLE not in self._seen:
+            return None
+        now_ns = pending.moment.captured_ns
+        if pending.people is not None:
+            self._people = pending.people
+        if pending.people is not None or self._people_ns is None:
+            self._people_ns = now_ns
+        return self._people if now_ns - self._people_ns <= PEOPLE_MEMORY_NS else None
 
     def next_deadline_ns(self) -> int | None:
         """When the oldest pending step has waited long enough; None if nothing is pending."""

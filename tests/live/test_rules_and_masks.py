@@ -8,6 +8,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+from pipeline.decision.recording import VERSION
 from pipeline.evaluate.recogniser import OfflineRecogniser, StepResult, file_frames
 from pipeline.model.pack import ModelPack
 from testbed.program import PROJECT, PipelineRun, free_port
@@ -153,7 +154,7 @@ def test_a_lossless_run_is_decided_again_at_any_time_of_day(
     assert set(labels) == {"right"}
     assert 3 <= len(labels) <= 6  # one in five seconds without the rule, in a minute of footage
     about = json.loads((record / "recording.json").read_text())
-    assert about["schema"] == 3
+    assert about["schema"] == VERSION
     assert about["rules"]["a"]["left"]["timezone"] == "UTC"
     done = replay(record)
     assert done.returncode == 0, done.stderr

@@ -4,13 +4,14 @@ from collections import deque
 from typing import Any, TextIO, cast
 
 import msgspec
+from msgspec import UNSET, UnsetType
 from rich.console import Console, Group
 from rich.live import Live
 from rich.panel import Panel
 from rich.table import Table
 from rich.text import Text
 
-from pipeline.clock import NS_PER_S, SYSTEM_CLOCK
+from pipeline.clock import NS_PER_S, SYSTEM_CLOCK, Clock
 from pipeline.public.event_line import event_line
 from pipeline.public.records import ACTION, SCORE, event_from_json
 from pipeline.run.outputs.base import RunView
@@ -21,16 +22,27 @@ from pipeline.transport.messages import BadMessage
 _STATE_STYLES = {"online": "green", "connecting": "cyan", "ended": "dim"}
 _BAR = 12
 _SHOWN_EVENTS = 10
+GONE_S = 2.0
+"""A subject that has no scores for so long has no row."""
 
 
 class LiveTable:
     """Redraws four times a second; costs nothing to the stages."""
 
-    def __init__(self, bus: Bus, view: RunView, console: Console | None = None) -> None:
+    def __init__(
+        self,
+        bus: Bus,
+        view: RunView,
+        console: Console | None = None,
+        clock: Clock = SYSTEM_CLOCK,
+    ) -> None:
+        self._clock = clock
         # What redraws it is a thread; a terminal that hangs or is gone must not hold up the end.
         self._terminal = OutletText(Outlet(STDOUT), STDOUT)
         self._scores: dict[str, dict[str, dict[str, Any]]] = {}
-        """By camera and pack."""
+        """By camera, and by pack and subject."""
+        self._seen_ns: dict[tuple[str, str], int] = {}
+        """When a subject of a camera was last scored."""
         self._active: dict[tuple[str, str], str] = {}
         self._recent: deque[Text] = deque(maxlen=_SHOWN_EVENTS)
         self._count = 0
@@ -54,7 +66,7 @@ class LiveTable:
         for topic, body in self._socket.drain():
             if topic.startswith(f"{SCORE.name}/"):
                 scores = msgspec.json.decode(body)
-                self._scores.setdefault(scores["camera"], {})[scores["pack"]] = scores
+                self._note(scores)
                 continue
             try:
                 event = event_from_json(body)
@@ -62,17 +74,32 @@ class LiveTable:
                 continue
             self._count += 1
             if event.type == "start":
-                self._active[event.camera, event.model.name] = event.label
+                self._active[event.camera, _row(event.model.name, event.subject)] = event.label
             elif event.type == "end":
-                self._active.pop((event.camera, event.model.name), None)
+                self._active.pop((event.camera, _row(event.model.name, event.subject)), None)
             if event.type != "update":
                 self._recent.append(event_line(event))
 
     def close(self) -> None:
         self._live.stop()
 
+    def _note(self, scores: dict[str, Any]) -> None:
+        camera, subject = scores["camera"], scores.get("subject", UNSET)
+        row = _row(scores["pack"], subject)
+        self._scores.setdefault(camera, {})[row] = scores
+        if subject is not UNSET:
+            self._seen_ns[camera, row] = self._clock.monotonic_ns()
+
+    def _forget_the_gone(self) -> None:
+        """Take out the rows of subjects who are no longer scored."""
+        now_ns = self._clock.monotonic_ns()
+        for (camera, row), seen_ns in list(self._seen_ns.items()):
+            if now_ns - seen_ns > GONE_S * NS_PER_S:
+                del self._seen_ns[camera, row], self._scores[camera][row]
+
     def render(self) -> Group:
         """The whole table."""
+        self._forget_the_gone()
         return Group(self._cameras(), self._stages(), self._events())
 
     def _cameras(self) -> Table:
@@ -87,7 +114,7 @@ class LiveTable:
         return table
 
     def _camera_rows(self, camera: str) -> list[list[Text | str]]:
-        """One row; where several packs watch the camera, one more for each."""
+        """One row; where several packs watch the camera, or subjects, one more for each."""
         packs = self._scores.get(camera, {})
         head = self._camera_cells(camera)
         if not packs:
@@ -143,3 +170,7 @@ def _bar(score: float) -> Text:
     text.append("░" * (_BAR - filled), style="dim")
     text.append(f" {score:.2f}")
     return text
+
+
+def _row(pack: str, subject: str | UnsetType) -> str:
+    return pack if isinstance(subject, UnsetType) else f"{pack} {subject}"

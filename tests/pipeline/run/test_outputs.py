@@ -28,6 +28,7 @@ from pipeline.topology import stages
 from pipeline.transport.bus import Bus
 from pipeline.transport.messages import CameraStatus, StreamScores
 from pipeline.transport.public_sockets import PublicPublisher
+from testbed.clock import HandClock
 from testbed.samples import event
 from tests.pipeline.public.test_event_log import append
 
@@ -279,6 +280,32 @@ def test_the_table_shows_each_pack_of_a_camera(wire: Wire) -> None:
     assert "0.91" in lines[row + 1]
     assert "fights" in lines[row + 2]
     assert "0.82" in lines[row + 2]
+    table.close()
+
+
+def test_the_table_shows_people_while_they_are_there(wire: Wire) -> None:
+    clock = HandClock()
+    console = Console(file=io.StringIO(), width=140, height=40)
+    table = LiveTable(wire.bus, wire.view, console, clock)
+    for _ in range(500):
+        for subject, score in (("p1", 0.91), ("p2", 0.82)):
+            scores = {
+                "camera": "door",
+                "pack": "falls",
+                "subject": subject,
+                "scores": {"left": score, "right": 0.05},
+                "streams": {"spatial": None, "temporal": None},
+                "alpha": None,
+                "latency_ms": {"total": 21.4},
+            }
+            wire.publisher.send("score/door/", json.dumps(scores).encode())
+        wire.bus.poll(0.01)
+        table.tick()
+        if "falls p1" in text(table) and "falls p2" in text(table):
+            break
+    assert "falls p1" in text(table)
+    clock.sleep(3.0)
+    assert "falls" not in text(table)
     table.close()
 
 

@@ -2,7 +2,7 @@
 
 import itertools
 import random
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
 import pytest
 from hypothesis import given
@@ -212,18 +212,215 @@ def test_drift_is_followed_slowly() -> None:
     assert abs(line.placed[-1] - 600 * NS_PER_S) < 100 * NS_PER_MS
 
 
-def let_go(arrivals: Iterable[Arrival], *, hold_all: bool = False) -> list[tuple[int, int]]:
+def let_go(
+    arrivals: Iterable[tuple[int | None, int]],
+    *,
+    hold_all: bool = False,
+    time: CameraTime | None = None,
+) -> list[tuple[int, int]]:
     """(time, moment of release) of each frame, by a reader that takes one after the other."""
-    time, release = CameraTime(), Release(hold_all)
+    time, release = time or CameraTime(), Release(hold_all)
     now = START_NS
     out = []
     for stamp, arrived in arrivals:
-        waited = START_NS + arrived > now
-        now = max(now, START_NS + arrived)
-        placed = time.place(stamp, now, waited=waited)
-        now += release.wait_ns(stamp, now, waited=waited, latest_ns=time.latest_ns)
+        silent = max(0, START_NS + arrived - now)
+        now += silent
+        placed = time.place(stamp, now, waited=silent > 0, silent_ns=silent)
+        if time.trouble is None and stamp is not None:
+            now += release.wait_ns(stamp, now, waited=silent > 0, latest_ns=time.latest_ns)
         out.append((placed, now))
     return out
+
+
+BASE_NS = 20 * NS_PER_MS
+"""How late frames come without lumps."""
+
+
+def behind_a_relay(
+    seconds: float,
+    lumps: Callable[[float], float],
+    cuts: Sequence[tuple[float, float]] = (),
+    base_ns: Callable[[float], int] = lambda _: BASE_NS,
+) -> list[Arrival]:
+    """Frames that a relay passes on in lumps, and doesn't while its line is cut.
+
+    ``lumps`` returns how many seconds of frames come together at some second. What is held back
+    when a cut begins comes with the first frames after it; what is sent meanwhile is lost.
+    """
+    arrivals: list[Arrival] = []
+    last = 0
+    for stamp, _ in steady(seconds):
+        at = stamp / NS_PER_S
+        if any(begun <= at < end for begun, end in cuts):
+            continue
+        every_ns = round(lumps(at) * NS_PER_S)
+        arrived = stamp + base_ns(at)
+        for _ in range(1 + len(cuts)):
+            arrived = -(-arrived // every_ns) * every_ns if every_ns else arrived
+            for begun, end in cuts:
+                if at < begun <= arrived / NS_PER_S < end:
+                    arrived = round(end * NS_PER_S) + BASE_NS
+        last = max(last, arrived)
+        arrivals.append((stamp, last))
+    return arrivals
+
+
+def errors(arrivals: Sequence[Arrival], time: CameraTime) -> list[float]:
+    """How many seconds later each frame is placed than it was taken."""
+    placed = let_go(arrivals, time=time)
+    pairs = zip(placed, arrivals, strict=True)
+    return [(at - START_NS - stamp) / NS_PER_S for (at, _), (stamp, _) in pairs]
+
+
+@pytest.mark.parametrize("every_s", [0.3, 0.5, 1.0, 2.0])
+def test_lumps_make_no_time_late(every_s: float) -> None:
+    time = CameraTime(START_NS + BASE_NS)
+    late = errors(behind_a_relay(90, lambda _: every_s), time)
+    assert max(map(abs, late)) < 0.1
+
+
+CUTS = {
+    "short": [(20.3, 21.5)],
+    "long": [(20.3, 24.9)],
+    "two in five seconds": [(20.3, 22.0), (23.1, 24.6)],
+    "amid the lump after a cut": [(20.3, 22.6), (22.75, 25.2)],
+}
+
+
+@pytest.mark.parametrize("every_s", [0.0, 0.2, 0.5, 1.0])
+@pytest.mark.parametrize("cuts", CUTS.values(), ids=CUTS)
+def test_a_cut_amid_lumps_moves_no_time(cuts: list[tuple[float, float]], every_s: float) -> None:
+    time = CameraTime(START_NS + BASE_NS)
+    arrivals = behind_a_relay(60, lambda _: every_s, cuts)
+    assert max(map(abs, errors(arrivals, time))) < 0.1
+    assert time.trouble is None
+
+
+def test_a_relay_that_comes_back_with_another_delay_moves_no_time() -> None:
+    slower = behind_a_relay(
+        90,
+        lambda _: 0.5,
+        [(20.3, 24.0)],
+        lambda at: BASE_NS if at < 24 else BASE_NS + NS_PER_S // 2,
+    )
+    assert max(map(abs, errors(slower, CameraTime(START_NS + BASE_NS)))) < 0.1
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_times_are_right_through_minutes_of_lumps_and_cuts(seed: int) -> None:
+    rng = random.Random(seed)
+    cuts, spells, at = [], [], 0.0
+    while at < 400:
+        spells.append((at, rng.choice((0.0, 0.2, 0.3, 0.5, 0.5, 1.0))))
+        at += rng.uniform(10, 40)
+        if rng.random() < 0.4:
+            cuts.append((at, at + rng.uniform(1, 8)))
+            at = cuts[-1][1]
+    lumps = [next(e for begun, e in reversed(spells) if begun <= second) for second in range(400)]
+    arrivals = behind_a_relay(400, lambda at: lumps[int(at)], cuts)
+    assert max(map(abs, errors(arrivals, CameraTime(START_NS + BASE_NS)))) < 0.15
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_a_reader_that_is_short_of_time_places_nothing_early(seed: int) -> None:
+    """It waits for the processor, and can't tell that from a silence of the line."""
+    rng = random.Random(seed)
+    lumps = [rng.choice((0.0, 0.2, 0.3, 0.5, 1.0)) for _ in range(12)]
+    time, release, now = CameraTime(START_NS + BASE_NS), Release(hold_all=False), START_NS
+    early = 0.0
+    for stamp, arrived in behind_a_relay(240, lambda at: lumps[int(at // 20)]):
+        silent = max(0, START_NS + arrived - now)
+        halt = rng.randrange(NS_PER_S // 10) if rng.random() < 0.05 else 0
+        now += silent + halt
+        silent += halt
+        waited = silent > 8 * NS_PER_MS
+        placed = time.place(stamp, now, waited=waited, silent_ns=silent)
+        now += release.wait_ns(stamp, now, waited=waited, latest_ns=time.latest_ns)
+        early = min(early, (placed - START_NS - stamp) / NS_PER_S)
+    assert early > -0.1
+
+
+@pytest.mark.parametrize("again_s", [0.0, 7200.0], ids=["go back", "leap"])
+@pytest.mark.parametrize("every_s", [0.0, 0.5])
+@pytest.mark.parametrize("torn", [False, True], ids=["whole", "torn"])
+def test_stamps_that_begin_again_after_a_cut_lose_no_time(
+    every_s: float, again_s: float, torn: bool
+) -> None:
+    """A relay connects to its camera again, and keeps its connection to us.
+
+    Of a frame that was torn by the cut the rest has no stamp.
+    """
+    arrivals = behind_a_relay(60, lambda _: every_s, [(20.3, 23.3)])
+    shift_ns = round((again_s - 23.3) * NS_PER_S)
+    stamps = [stamp + shift_ns if stamp > 22 * NS_PER_S else stamp for stamp, _ in arrivals]
+    changed: list[tuple[int | None, int]] = [
+        (stamp, arrived) for stamp, (_, arrived) in zip(stamps, arrivals, strict=True)
+    ]
+    if torn:
+        first = next(i for i, (_, arrived) in enumerate(arrivals) if arrived > 23 * NS_PER_S)
+        changed.insert(first, (None, arrivals[first][1]))
+    placed = let_go(changed, time=CameraTime(START_NS + BASE_NS))
+    if torn:
+        placed.pop(first)
+    # That some frames are missing shows when the lump is over that they are missing in.
+    late = [
+        at - START_NS - stamp
+        for (at, _), (stamp, _) in zip(placed, arrivals, strict=True)
+        if not 23 < stamp / NS_PER_S < 23.3 + every_s
+    ]
+    assert max(map(abs, late)) < (0.1 + every_s) * NS_PER_S
+
+
+@pytest.mark.parametrize("every_s", [0.5, 1.0, 2.0])
+def test_a_start_amid_a_lump_is_put_right_within_seconds(every_s: float) -> None:
+    """Nothing is known of how late the first frame is."""
+    arrivals = behind_a_relay(30, lambda _: every_s)
+    late = errors(arrivals, CameraTime())
+    assert max(map(abs, late[8 * 30 :])) < 0.15
+    # Times go back once, and by no more than the first was late.
+    assert sum(b < a - 0.1 for a, b in itertools.pairwise(late)) <= 1
+
+
+def test_a_frame_without_a_stamp_hides_no_clock_that_is_set() -> None:
+    arrivals: list[tuple[int | None, int]] = list(steady(20))
+    arrivals.append((None, 20 * NS_PER_S))
+    later = [(stamp - 3600 * NS_PER_S, arrived + 20 * NS_PER_S) for stamp, arrived in steady(20)]
+    line = Line().run([*arrivals, *later])
+    assert any("jumped by" in text for text in line.troubles)
+    assert abs(line.placed[-1] - later[-1][1]) < 2 * FRAME_NS
+
+
+@pytest.mark.parametrize("share", [0.1, 0.4])
+def test_frames_that_come_twice_are_no_fault(share: float) -> None:
+    rng = random.Random(1)
+    twice = [pair for pair in steady(60) for _ in range(1 + (rng.random() < share))]
+    line = Line().run(twice)
+    assert not line.troubles
+    apart = [at - stamp for at, (stamp, _) in zip(line.placed, twice, strict=True)]
+    assert max(map(abs, apart)) < NS_PER_MS
+
+
+def test_frames_that_were_kept_are_as_old_as_they_are() -> None:
+    """A server begins with five seconds that it has kept."""
+    kept = [(index * FRAME_NS, 0) for index in range(150)]
+    live = [((150 + i) * FRAME_NS, i * FRAME_NS) for i in range(900)]
+    placed = let_go([*kept, *live], time=CameraTime(START_NS - 150 * FRAME_NS))
+    late = [at - START_NS - stamp + 150 * FRAME_NS
+            for (at, _), (stamp, _) in zip(placed, [*kept, *live], strict=True)]  # fmt: skip
+    assert max(map(abs, late)) < 0.1 * NS_PER_S
+
+
+@pytest.mark.parametrize("off_s", [-3600, 1, 3600])
+def test_a_guess_of_the_lateness_that_cannot_be_is_left_out(off_s: int) -> None:
+    time = CameraTime(START_NS + off_s * NS_PER_S)
+    assert time.place(0, START_NS) == START_NS
+
+
+def test_a_first_frame_without_a_stamp_comes_before_the_next() -> None:
+    time = CameraTime(START_NS)
+    first = time.place(None, START_NS + NS_PER_S)
+    assert time.place(0, START_NS + NS_PER_S, waited=False) == START_NS
+    assert 0 < START_NS - first < NS_PER_S // 10
 
 
 def test_good_frames_are_not_held() -> None:

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from pipeline import flow
@@ -35,6 +35,17 @@ def noise(shape: tuple[int, ...], seed: int = 0) -> Frame:
 
 
 @given(stars(), st.integers(2, 40), st.integers(2, 40))
+@example(
+    (
+        (0.7430924800994192, 0.5583613409639764),
+        (0.5196147739319612, 0.749229333433282),
+        (0.2690301168721783, 0.5956708580912725),
+        (0.337637987917454, 0.30989850859999235),
+        (0.6306246411789871, 0.28683995891147684),
+    ),
+    16,
+    19,
+)
 @settings(max_examples=30, deadline=None)
 def test_every_pixel_inside_is_painted_and_none_far_outside(
     polygon: Polygon, height: int, width: int

@@ -142,8 +142,21 @@ def test_a_step_waits_for_the_people_in_it_only_so_long() -> None:
     assert join.decided(99) == []
     join.push_people(people_of(1, "p1"), now_ns=99)
     assert [[p.name for p in step.people or ()] for step in join.decided(99)] == [["p1"]]
-    assert [step.people for step in join.decided(150)] == [None]
+    # Where nobody looked, those stand for it who were there before.
+    assert [[p.name for p in step.people or ()] for step in join.decided(150)] == [["p1"]]
     assert not join.ended
+
+
+def test_at_first_nobody_is_there_and_what_was_long_ago_is_not_known() -> None:
+    join = StepJoin(patience_ns=0, people=True)
+    people = {}
+    for step in (1, 2, 90, 110, 111):  # ten a second
+        join.push(feature(step, "spatial"), now_ns=0)
+        if step == 2:
+            join.push_people(people_of(2, "p1"), now_ns=0)
+        (decided,) = join.decided(0)
+        people[step] = None if decided.people is None else [p.name for p in decided.people]
+    assert people == {1: [], 2: ["p1"], 90: ["p1"], 110: None, 111: None}
 
 
 def test_a_camera_with_people_ends_when_they_have_ended_too() -> None:
@@ -153,7 +166,7 @@ def test_a_camera_with_people_ends_when_they_have_ended_too() -> None:
         assert not join.end(stream)
     assert join.decided(10**12) == []
     assert not join.end("people")
-    assert [step.people for step in join.decided(0)] == [None]
+    assert [step.people for step in join.decided(0)] == [()]
     assert join.ended
 
 
