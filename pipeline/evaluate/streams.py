@@ -146,8 +146,8 @@ class EventRow(msgspec.Struct, frozen=True, omit_defaults=True):
     outcome: Outcome
     path: str | None
     """The file, or the clip of the stream, in which it starts."""
-    subject: str = WHOLE_PICTURE
-    """Who it is, for packs that look at parts of the picture."""
+    subject: str | None = None
+    """Who it is; left out for packs that look at the whole picture."""
 
 
 class ActionRow(msgspec.Struct, frozen=True):
@@ -315,7 +315,7 @@ def _row(event: Detection, outcome: Outcome, path: str | None) -> EventRow:
         round(event.top_score, 4),
         outcome,
         path,
-        event.subject,
+        None if event.subject == WHOLE_PICTURE else event.subject,
     )
 
 
