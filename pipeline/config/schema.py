@@ -3,6 +3,7 @@
 import ipaddress
 import json
 import re
+from pathlib import Path
 from typing import Annotated, Any, Literal, Self, get_origin
 
 from annotated_types import MinLen
@@ -239,11 +240,15 @@ class PeopleConfig(Section):
         le=32,
         description="people of a camera at whom packs with the view person look, at most",
     )
-    model: LocalPath = Field(
-        default=DEFAULT_PEOPLE,
-        description="the person detector's folder; by default models/people beside the program",
-        json_schema_extra={"default": "models/people"},
+    model: LocalPath | None = Field(
+        default=None,
+        description="the person detector's folder; default: models/people beside the program",
     )
+
+    @property
+    def folder(self) -> Path:
+        """The detector's folder."""
+        return self.model or DEFAULT_PEOPLE
 
 
 class EventConfig(Section):

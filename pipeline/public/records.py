@@ -167,6 +167,10 @@ class GovernorStatus(msgspec.Struct, frozen=True, kw_only=True):
     spatial_every: Annotated[int, _means("appearance is computed in one of this many steps")]
     fast_flow: Annotated[bool, _means("flow is computed by its fastest preset")]
     step_every: Annotated[int, _means("one of this many steps is made at all")]
+    people_every: Annotated[int, _means("people are looked for so many times less often")]
+    subjects: Annotated[
+        int | None, _means("at most so many people are looked at; null: as the config says")
+    ]
     reason: Annotated[str, _means("why the level changed")]
     time: Time
 

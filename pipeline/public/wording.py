@@ -103,6 +103,8 @@ class Wording:
             spatial_every=pacing.pace.spatial_every,
             fast_flow=pacing.pace.fast_flow,
             step_every=pacing.pace.step_every,
+            people_every=pacing.pace.people_every,
+            subjects=pacing.pace.subjects,
             reason=pacing.reason,
             time=self._time(pacing.at_ns),
         )

@@ -72,7 +72,7 @@ def examine(config: Config, *, thorough: bool) -> Findings:
         except ConfigError as error:
             found.problems.append(error)
     if found.watched is not None and topology.with_people(topology.routes(config, found.watched)):
-        found.problems += _raised(partial(load_contract, config.people.model))
+        found.problems += _raised(partial(load_contract, config.people.folder))
     found.problems += _of_packs(config, list(packs.values()), thorough)
     found.problems += _of_endpoints(config)
     found.problems += _of_folders(config)

@@ -32,7 +32,7 @@ class People(StepStage[FrameRef, tuple[Person, ...]]):
         runtime, rules = context.config.runtime, TrackRules()
         # What is too faint for the detector's own users still keeps a track alive.
         detector = PersonDetector(
-            settings.model, rules.faint, None, runtime.threads, runtime.providers
+            settings.folder, rules.faint, None, runtime.threads, runtime.providers
         )
         self._people = {
             camera: CameraPeople(

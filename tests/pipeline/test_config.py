@@ -255,6 +255,10 @@ def test_there_are_configs_to_load() -> None:
     assert "demo.yaml" in {path.name for path in CONFIGS}
 
 
+def test_the_schema_names_no_folder_of_this_machine() -> None:
+    assert str(PROJECT) not in json_schema()
+
+
 def test_the_schema_is_up_to_date() -> None:
     stored = (PROJECT / "configs" / "schema.json").read_text()
     assert stored == json_schema(), (
