@@ -20,7 +20,6 @@ from pipeline.run.outputs.table import LiveTable
 from pipeline.run.preflight import examine, holds_secret, summary
 from pipeline.run.standard_streams import open_missing_streams, say, show
 from pipeline.run.supervisor import run
-from pipeline.topology import routes, with_people
 
 if TYPE_CHECKING:
     from pipeline.run.look import Look
@@ -54,7 +53,7 @@ def started(config: Config, make: list[MakeOutput], duration: float | None) -> i
         return found.exit_code(len(config.cameras))
     for warning in found.warnings:
         log.warning("%s", warning)
-    return run(config, make, duration)
+    return run(config, make, duration, people=found.people(config))
 
 
 def checked(config: Config, path: Path | None, look: bool) -> int:
@@ -72,7 +71,7 @@ def checked(config: Config, path: Path | None, look: bool) -> int:
         say(f"warning: {warning}")
     if found.problems or found.watched is None:
         return EXIT_USAGE
-    make_room(config, with_people(routes(config, found.watched)))
+    make_room(config, found.people(config))
     rows = summary(config, found.watched)
     width = max(len(what) for what, _ in rows)
     for what, how in rows:

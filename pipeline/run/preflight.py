@@ -50,6 +50,12 @@ class Findings:
     problems: list[TwoStreamError] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
 
+    def people(self, config: Config) -> list[str]:
+        """The cameras at which people are looked for."""
+        if self.watched is None:
+            return []
+        return topology.with_people(topology.routes(config, self.watched))
+
     def exit_code(self, cameras: int) -> int:
         """3 where nothing is wrong but that none of the ``cameras`` is there, else 2."""
         missing = [problem for problem in self.problems if isinstance(problem, SourceError)]
@@ -71,7 +77,7 @@ def examine(config: Config, *, thorough: bool) -> Findings:
             found.watched = topology.watched(config, loaded=packs)
         except ConfigError as error:
             found.problems.append(error)
-    if found.watched is not None and topology.with_people(topology.routes(config, found.watched)):
+    if found.people(config):
         found.problems += _raised(partial(load_contract, config.people.folder))
     found.problems += _of_packs(config, list(packs.values()), thorough)
     found.problems += _of_endpoints(config)

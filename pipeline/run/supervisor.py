@@ -30,7 +30,7 @@ from pipeline.run.run_folder import RunFolder, make_run_folder
 from pipeline.run.shutdown import Shutdown
 from pipeline.run.signals import StopSignals
 from pipeline.run.starter import Starter
-from pipeline.topology import StageSpec, routes, stages, watched, with_people
+from pipeline.topology import StageSpec, stages
 from pipeline.transport import topics
 from pipeline.transport.bus import Bus
 from pipeline.transport.frame_ring import RingOwner
@@ -67,14 +67,16 @@ def run(
     outputs: Sequence[MakeOutput] = (),
     duration_s: float | None = None,
     clock: Clock = SYSTEM_CLOCK,
+    *,
+    people: Collection[str] = (),
 ) -> int:
     """Run until the sources end, the time is up or a signal comes; returns the exit code.
 
+    ``people`` are the cameras at which people are looked for.
     Raises :class:`pipeline.errors.TwoStreamError` for what fails before a stage is started.
     """
     signals = StopSignals()
     try:
-        people = with_people(routes(config, watched(config)))
         make_room(config, people)
         identity = RunIdentity.new()
         with contextlib.ExitStack() as closing:

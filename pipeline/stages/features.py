@@ -17,6 +17,7 @@ from pipeline.stages.base import Context
 from pipeline.stages.step_queue import Ref
 from pipeline.stages.step_stage import StepStage
 from pipeline.steps.follow import check_finite
+from pipeline.topology import Watched
 from pipeline.transport.counters import key
 from pipeline.transport.messages import Feature, FlowRef, FrameRef, Regions, Stamp
 from pipeline.transport.topics import Topic
@@ -109,9 +110,9 @@ class FeatureStage(StepStage[Ref, Items[Item]], Generic[Ref, Item]):
         stream: Stream,
         kinds: tuple[type[Ref], ...],
         writes: Topic,
+        watched: Watched,
         empty: Warmup,
     ) -> None:
-        watched = topology.watched(context.config)
         self._stream: Stream = stream
         self._networks = open_networks(context, stream, topology.all_watches(watched), empty)
         self._uses = {camera: Uses(stream, watches) for camera, watches in watched.items()}

@@ -6,6 +6,7 @@ from math import lcm
 import numpy as np
 import numpy.typing as npt
 
+from pipeline import topology
 from pipeline.arrays import Frame, Vector
 from pipeline.model.pack import Contract, Size
 from pipeline.people.cutting import cut
@@ -28,7 +29,8 @@ class Spatial(FeatureStage[FrameRef | FlowRef, Frame]):
 
     def __init__(self, context: Context) -> None:
         self._turns = {camera: turn for turn, camera in enumerate(context.spec.cameras)}
-        super().__init__(context, "spatial", (FrameRef, FlowRef), topics.SPATIAL, _empty)
+        watched = topology.watched(context.config)
+        super().__init__(context, "spatial", (FrameRef, FlowRef), topics.SPATIAL, watched, _empty)
 
     def take(self, ref: FrameRef | FlowRef, took_ns: int) -> dict[Look, Frame] | None:
         due = self._in_turn(ref)

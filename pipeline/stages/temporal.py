@@ -53,7 +53,7 @@ class Temporal(FeatureStage[FlowRef, FlowStack]):
     def __init__(self, context: Context) -> None:
         watched = topology.watched(context.config)
         self._stacks = {camera: _stacks(watches) for camera, watches in watched.items()}
-        super().__init__(context, "temporal", (FlowRef,), topics.TEMPORAL, _empty)
+        super().__init__(context, "temporal", (FlowRef,), topics.TEMPORAL, watched, _empty)
 
     def take(self, ref: FlowRef, took_ns: int) -> dict[Look, FlowStack] | None:
         whole: dict[Look, FlowStack] = {}

@@ -9,7 +9,7 @@ from pipeline.transport.messages import Box, Feature, FrameRef, Moment, Person
 STREAMS = ("spatial", "temporal")
 PEOPLE = "people"
 PEOPLE_MEMORY_NS = 10 * NS_PER_S
-"""For so long the people of an earlier step stand for those of a step at which nobody looked."""
+"""At a step at which nobody looked, the people seen last count as there, for so long."""
 
 
 @dataclass(slots=True)

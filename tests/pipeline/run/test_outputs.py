@@ -8,6 +8,7 @@ import time
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import pytest
@@ -258,21 +259,9 @@ def test_the_table_shows_cameras_scores_stages_and_events(wire: Wire) -> None:
 
 def test_the_table_shows_each_pack_of_a_camera(wire: Wire) -> None:
     table = LiveTable(wire.bus, wire.view, Console(file=io.StringIO(), width=140, height=40))
-    for _ in range(500):
-        for pack, score in (("falls", 0.91), ("fights", 0.82)):
-            scores = {
-                "camera": "door",
-                "pack": pack,
-                "scores": {"left": score, "right": 0.05},
-                "streams": {"spatial": None, "temporal": None},
-                "alpha": None,
-                "latency_ms": {"total": 21.4},
-            }
-            wire.publisher.send("score/door/", json.dumps(scores).encode())
-        wire.bus.poll(0.01)
-        table.tick()
-        if "0.91" in text(table) and "0.82" in text(table):
-            break
+    packs = {"falls": 0.91, "fights": 0.82}
+    records = [scores_of(score, pack=pack) for pack, score in packs.items()]
+    shown(wire, table, records, "0.91", "0.82")
     lines = text(table).splitlines()
     rows = [number for number, line in enumerate(lines) if " door " in line]
     (row,) = rows
@@ -287,26 +276,35 @@ def test_the_table_shows_people_while_they_are_there(wire: Wire) -> None:
     clock = HandClock()
     console = Console(file=io.StringIO(), width=140, height=40)
     table = LiveTable(wire.bus, wire.view, console, clock)
-    for _ in range(500):
-        for subject, score in (("p1", 0.91), ("p2", 0.82)):
-            scores = {
-                "camera": "door",
-                "pack": "falls",
-                "subject": subject,
-                "scores": {"left": score, "right": 0.05},
-                "streams": {"spatial": None, "temporal": None},
-                "alpha": None,
-                "latency_ms": {"total": 21.4},
-            }
-            wire.publisher.send("score/door/", json.dumps(scores).encode())
-        wire.bus.poll(0.01)
-        table.tick()
-        if "falls p1" in text(table) and "falls p2" in text(table):
-            break
+    people = {"p1": 0.91, "p2": 0.82}
+    records = [scores_of(score, pack="falls", subject=name) for name, score in people.items()]
+    shown(wire, table, records, "falls p1", "falls p2")
     assert "falls p1" in text(table)
     clock.sleep(3.0)
     assert "falls" not in text(table)
     table.close()
+
+
+def scores_of(score: float, **which: str) -> dict[str, Any]:
+    return {
+        "camera": "door",
+        **which,
+        "scores": {"left": score, "right": 0.05},
+        "streams": {"spatial": None, "temporal": None},
+        "alpha": None,
+        "latency_ms": {"total": 21.4},
+    }
+
+
+def shown(wire: Wire, table: LiveTable, records: list[dict[str, Any]], *words: str) -> None:
+    """Send ``records`` until the table has all the words, or for some seconds."""
+    for _ in range(500):
+        for record in records:
+            wire.publisher.send("score/door/", json.dumps(record).encode())
+        wire.bus.poll(0.01)
+        table.tick()
+        if all(word in text(table) for word in words):
+            break
 
 
 def text(table: LiveTable) -> str:
