@@ -22,8 +22,8 @@ from pipeline.clock import NS_PER_S
 from pipeline.flow.opencv import DIS
 from pipeline.people.cutting import cut
 from pipeline.people.following import Follower, FollowRules
-from pipeline.people.geometry import Box
 from pipeline.people.tracks import Tracker
+from pipeline.transport.messages import Box
 
 PICTURE = (720, 1280)
 ASPECT = PICTURE[1] / PICTURE[0]

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from pipeline.people.assignment import pair
-from pipeline.people.geometry import Box
+from pipeline.transport.messages import Box
 
 ALIKE = 0.5
 """Overlap (intersection over union) from which a track's box is a person's."""

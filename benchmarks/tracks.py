@@ -23,9 +23,9 @@ from benchmarks.track_figures import TrackFigures, TrackScore, part_inside
 from pipeline.arrays import Frame
 from pipeline.errors import EvaluationError
 from pipeline.people.detector import PersonDetector
-from pipeline.people.geometry import Box
 from pipeline.people.regions import Seen, create
 from pipeline.people.tracks import Detections, Track, Tracker, TrackRules
+from pipeline.transport.messages import Box
 
 PROJECT = Path(__file__).resolve().parents[1]
 LABELS = PROJECT / "tests" / "people" / "vtest_tracks.json"

@@ -32,6 +32,14 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(pytest.mark.slow)
 
 
+def pytest_collection_finish() -> None:
+    """A thread for each worker: several share two cores. What tests start counts its own."""
+    if torch := sys.modules.get("torch"):
+        torch.set_num_threads(1)
+    if cv2 := sys.modules.get("cv2"):
+        cv2.setNumThreads(1)
+
+
 @pytest.fixture(autouse=True)
 def quick_tests_start_no_process(request: pytest.FixtureRequest) -> Iterator[None]:
     """`make check` leaves out what is marked slow, and must stay fast."""

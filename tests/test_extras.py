@@ -5,6 +5,8 @@ import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 
+import pytest
+
 import benchmarks.__main__
 import export.command
 import export.people.command
@@ -57,6 +59,7 @@ def test_the_search_finds_what_people_write() -> None:
     assert NAMED.findall(line) == ["training,export", "report", "dev"]
 
 
+@pytest.mark.slow
 def test_every_extra_that_is_named_exists() -> None:
     found = named()
     assert [pair for pair in found if pair[1] not in EXTRAS] == []

@@ -7,11 +7,12 @@ import csv
 import json
 import re
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import NamedTuple
 
+from pipeline.config.suggestion import did_you_mean
 from pipeline.model.labels import normal
 from training.config import ClipList, ListFormat
 
@@ -139,11 +140,7 @@ def _csv(path: Path, data: Path, wanted: ClipList) -> Listing:
     with path.open(newline="", encoding="utf-8-sig") as file:
         reader = csv.DictReader(file, strict=True)
         columns = list(reader.fieldnames or ())
-        if not {"path", "label"} <= set(columns) <= set(COLUMNS):
-            raise DataError(
-                f"{path}: columns must be path, label and optionally group, fold, start, end; "
-                f"got {', '.join(columns) or 'none'}"
-            )
+        _check_columns(path, columns)
         entries = []
         for row in reader:
             try:
@@ -152,6 +149,19 @@ def _csv(path: Path, data: Path, wanted: ClipList) -> Listing:
             except ValueError as error:
                 raise DataError(f"{path}: line {reader.line_num}: {error}") from None
     return Listing(entries, has_folds="fold" in columns)
+
+
+def _check_columns(path: Path, columns: Sequence[str]) -> None:
+    """Columns of the user's own pass; a name that is nearly one of ours is refused."""
+    if not {"path", "label"} <= set(columns):
+        raise DataError(
+            f"{path}: columns must be path, label and optionally group, fold, start, end; "
+            f"got {', '.join(columns) or 'none'}"
+        )
+    absent = set(COLUMNS) - set(columns)
+    for column in set(columns) - set(COLUMNS):
+        if hint := did_you_mean(column, absent):
+            raise DataError(f"{path}: column {column}{hint} If not, give it another name")
 
 
 def _csv_entry(row: Mapping[str, str | None], videos: Path) -> Entry:

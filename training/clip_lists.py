@@ -8,6 +8,7 @@ import warnings
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from fnmatch import fnmatchcase
 from pathlib import Path
 
 from training.clip_list_formats import (
@@ -37,15 +38,40 @@ def read_list(data: Path, source: str | ClipList) -> list[Entry]:
     """
     wanted = as_clip_list(source)
     path = data / wanted.path
-    entries = _with_folds(read_format(path, data, wanted), wanted)
+    listing = read_format(path, data, wanted)
+    other = (
+        [] if wanted.held_out is None else read_format(data / wanted.held_out, data, wanted).entries
+    )
+    groups = {entry.group for entry in (*listing.entries, *other)}
+    left_out = _left_out(path, groups, wanted.leave_out)
+    listing = listing._replace(entries=_without(listing.entries, left_out))
+    entries = _with_folds(listing, wanted)
     if wanted.held_out is not None:
-        other = read_format(data / wanted.held_out, data, wanted).entries
         entries = [replace(entry, fold=NEVER_HELD_OUT) for entry in entries]
-        entries += [replace(entry, fold=0) for entry in other]
+        entries += [replace(entry, fold=0) for entry in _without(other, left_out)]
     _check_entries(path, entries)
     if wanted.between is not None:
         return [*entries, *_between(entries, wanted.between)]
     return entries
+
+
+def _left_out(path: Path, groups: set[str], patterns: Sequence[str]) -> set[str]:
+    """The groups that match a pattern; raises DataError for a pattern that matches none, and where
+    no group is left."""
+    found = {pattern: {x for x in groups if fnmatchcase(x, pattern)} for pattern in patterns}
+    if unused := [pattern for pattern, matched in found.items() if not matched]:
+        raise DataError(
+            f"{path}: leave_out: no group matches {named(unused)}; "
+            f"the groups are {named(sorted(groups))}"
+        )
+    left_out = set[str]().union(*found.values())
+    if left_out and left_out == groups:
+        raise DataError(f"{path}: leave_out: no group is left")
+    return left_out
+
+
+def _without(entries: Sequence[Entry], groups: set[str]) -> list[Entry]:
+    return [entry for entry in entries if entry.group not in groups]
 
 
 def _check_entries(path: Path, entries: Sequence[Entry]) -> None:

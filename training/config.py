@@ -88,6 +88,9 @@ class ClipList(_Section):
         description="what to do with clips whose label isn't in labels; default: refuse for clips, "
         "background for negatives",
     )
+    leave_out: tuple[str, ...] = Field(
+        default=(), description="groups that are left out, as shell patterns: urfd-*"
+    )
 
 
 def _kind_of_source(source: object) -> str:
@@ -97,6 +100,17 @@ def _kind_of_source(source: object) -> str:
 # An explicit discriminator: without it, an error in a section would be reported as "not a string".
 ClipSource = Annotated[
     Annotated[str, Tag("name")] | Annotated[ClipList, Tag("list")], Discriminator(_kind_of_source)
+]
+
+
+def _kind_of_sources(sources: object) -> str:
+    return "several" if isinstance(sources, (list, tuple)) else "one"
+
+
+ClipSources = Annotated[
+    Annotated[ClipSource, Tag("one")]
+    | Annotated[tuple[ClipSource, ...], Field(min_length=1), Tag("several")],
+    Discriminator(_kind_of_sources),
 ]
 
 
@@ -223,8 +237,9 @@ class TrainConfig(_Section):
         default=(), description="labels that mean nothing and start no event"
     )
     clips: ClipSource = Field(description="list of labelled clips, relative to the data folder")
-    negatives: ClipSource | None = Field(
-        default=None, description="list of clips that show no label, relative to the data folder"
+    negatives: ClipSources | None = Field(
+        default=None,
+        description="list of clips that show no label, or several, relative to the data folder",
     )
     episodes: int = Field(default=0, ge=0, description="rendered episodes of the demo camera")
     swaps: dict[Label, Label] = Field(
@@ -270,7 +285,7 @@ class TrainConfig(_Section):
     def _labels_exist(self) -> Self:
         named = {*self.background, *self.swaps, *self.swaps.values(), *self.thresholds}
         named |= {*self.reversals, *self.reversals.values()}
-        lists = (self.clips, self.negatives)
+        lists = (self.clips, *self.quiet_lists)
         named |= set(self.composition.scribbled)
         named |= {x.between for x in lists if isinstance(x, ClipList) and x.between is not None}
         if unknown := named - set(self.labels):
@@ -333,6 +348,13 @@ class TrainConfig(_Section):
             fields.pop("view", None)
             fields.pop("subjects", None)
         return fields
+
+    @property
+    def quiet_lists(self) -> tuple[str | ClipList, ...]:
+        """The lists of clips that show no label."""
+        if self.negatives is None:
+            return ()
+        return self.negatives if isinstance(self.negatives, tuple) else (self.negatives,)
 
     def for_all_clips(self) -> Self:
         """The recipe of the model trained on all clips, which is the one to export."""

@@ -30,6 +30,7 @@ from training.data import (
 from training.linear import FixedStreams, LinearTrainer
 from training.measure import (
     STREAMS,
+    Features,
     best_scores,
     confusion,
     predict,
@@ -140,8 +141,8 @@ def load_data(
     check_labels(config, (x for _, x in labelled_entries(config, data, config.clips)), "the lists")
     made = computed(config, cache)
     lists = [load_clips(config, data, cache, config.clips, advance, computed=made)]
-    if config.negatives is not None:
-        lists.append(load_clips(config, data, cache, config.negatives, advance, "background", made))
+    for quiet in config.quiet_lists:
+        lists.append(load_clips(config, data, cache, quiet, advance, "background", made))
     check_readable(config, lists)
     clips, negatives = lists[0].clips, [clip for part in lists[1:] for clip in part.clips]
     held_out = min(held_out_episodes, config.episodes)
@@ -162,8 +163,8 @@ def is_linear(config: TrainConfig) -> bool:
 def listed(config: TrainConfig, data: Path, held_out_episodes: int = HELD_OUT_EPISODES) -> int:
     """The number of clips and episodes that :func:`load_data` will load; raises DataError."""
     count = len(labelled_entries(config, data, config.clips))
-    if config.negatives is not None:
-        count += len(labelled_entries(config, data, config.negatives, "background"))
+    for quiet in config.quiet_lists:
+        count += len(labelled_entries(config, data, quiet, "background"))
     return count + config.episodes + min(held_out_episodes, config.episodes)
 
 
@@ -239,17 +240,25 @@ def measure_fold(model: TwoStream, config: TrainConfig, data: Data, fold: int) -
     clips, quiet = (
         [clip for clip in part if clip.fold == fold] for part in (data.clips, data.negatives)
     )
-    return measure(model, config, clips, data.held_out, quiet)
+    features = None if data.streams is None else data.streams.of
+    return measure(model, config, clips, data.held_out, quiet, features)
 
 
 def measure(
     model: TwoStream, config: TrainConfig, clips: Sequence[Clip], episodes: Sequence[Clip],
-    quiet: Sequence[Clip] = (),
+    quiet: Sequence[Clip] = (), features: Features | None = None,
 ) -> Measured:  # fmt: skip
-    """Predict the labels of held-out clips, and score the held-out streams."""
+    """Predict the labels of held-out clips, and score the held-out streams.
+
+    ``features`` may supply the features of a clip; by default they are computed here.
+    """
 
     def scored(clip: Clip) -> ScoredStream:
-        return ScoredStream(stream_scores(model, clip, config.window).fused, clip.strokes)
+        scores = stream_scores(model, clip, config.window, features)
+        return ScoredStream(scores.fused, clip.strokes)
+
+    def stream_of(subjects: Sequence[Clip]) -> ScoredStream:
+        return subjects_stream(model, config, subjects, features)
 
     groups = by_clip(clips)
     actions = [config.labels[group[0].label] not in config.background for group in groups]
@@ -259,11 +268,11 @@ def measure(
         loop = scored(chained([clips[i] for i in order], joins, method, config))
         silent = [scored(clip) for clip in quiet]
     else:
-        loop = one_after_the_other([subjects_stream(model, config, groups[i]) for i in order])
-        silent = [subjects_stream(model, config, group) for group in by_clip(quiet)]
+        loop = one_after_the_other([stream_of(groups[i]) for i in order])
+        silent = [stream_of(group) for group in by_clip(quiet)]
     return Measured(
         [group[0].label for group in groups],
-        predict(model, config, clips).tolist(),
+        predict(model, config, clips, features).tolist(),
         [group[0].name for group in groups],
         [scored(clip) for clip in episodes],
         [loop],
@@ -272,8 +281,9 @@ def measure(
 
 
 def subjects_stream(
-    model: TwoStream, config: TrainConfig, subjects: Sequence[Clip]
-) -> ScoredStream:
+    model: TwoStream, config: TrainConfig, subjects: Sequence[Clip],
+    features: Features | None = None,
+) -> ScoredStream:  # fmt: skip
     """A clip's scores: at each step of each label the best subject's.
 
     A subject's window begins with the subject, as it does live for somebody new.
@@ -281,7 +291,7 @@ def subjects_stream(
     first = subjects[0]
     means_nothing = config.labels[first.label] in config.background
     strokes = () if means_nothing else (Stroke(first.label, 0, first.steps),)
-    return ScoredStream(best_scores(model, config, subjects), strokes)
+    return ScoredStream(best_scores(model, config, subjects, features), strokes)
 
 
 def one_after_the_other(streams: Sequence[ScoredStream]) -> ScoredStream:

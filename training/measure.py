@@ -26,6 +26,10 @@ Floats = npt.NDArray[np.float32]
 TINY = np.float32(1e-12)
 
 
+Features = Callable[[Clip], "ClipFeatures"]
+"""Gives the features of a clip, such as those that are computed already."""
+
+
 class StreamScores(NamedTuple):
     """Probabilities (S, C) at each step of a stream."""
 
@@ -66,13 +70,15 @@ def clip_features(
 
 
 @torch.inference_mode()
-def stream_scores(model: TwoStream, clip: Clip, window: int) -> StreamScores:
+def stream_scores(
+    model: TwoStream, clip: Clip, window: int, features: Features | None = None
+) -> StreamScores:
     """The scores of the sliding window at each step of a clip.
 
     Padding doesn't change a window's state, so one pass over the first ``window`` steps gives the
     scores of all windows that end there. Later windows are unfolded and run as a batch.
     """
-    inputs = clip_features(model, clip)
+    inputs = features(clip) if features else clip_features(model, clip)
     start = model.fusion.steps(*(x[None, :window] for x in inputs))
     scores = [x[0].exp() for x in start[:3]]
     if len(clip) > window:
@@ -89,8 +95,7 @@ def background_mask(config: TrainConfig) -> npt.NDArray[np.bool_]:
 
 @torch.inference_mode()
 def predict(
-    model: TwoStream, config: TrainConfig, clips: Sequence[Clip],
-    features: Callable[[Clip], ClipFeatures] | None = None,
+    model: TwoStream, config: TrainConfig, clips: Sequence[Clip], features: Features | None = None
 ) -> npt.NDArray[np.int64]:  # fmt: skip
     """(K, 3) predicted labels of K clips: fused, spatial alone, temporal alone.
 
@@ -112,14 +117,16 @@ def predict(
     return np.array(rows, np.int64).reshape(-1, 3)
 
 
-def best_scores(model: TwoStream, config: TrainConfig, subjects: Sequence[Clip]) -> Floats:
+def best_scores(
+    model: TwoStream, config: TrainConfig, subjects: Sequence[Clip], features: Features | None
+) -> Floats:
     """Fused scores (S, C) at all steps of the clip that shows ``subjects``: of each label the best
     subject's. A step that shows nobody is background."""
     background = background_mask(config)
     each: list[list[Floats]] = [[] for _ in range(subjects[0].steps)]
     for clip in subjects:
         if clip.subject != NOBODY:
-            scores = stream_scores(model, clip, config.window).fused
+            scores = stream_scores(model, clip, config.window, features).fused
             for place in np.flatnonzero(clip.seen).tolist():
                 each[clip.start + place].append(scores[place])
     return np.stack([best_of_subjects(step, background) for step in each])

@@ -27,12 +27,12 @@ from pipeline.model.pack import TemporalContract
 from pipeline.people.camera_motion import CameraMotion, camera_motion, less_camera
 from pipeline.people.cutting import cut, field_in, flow_of_cuts
 from pipeline.people.detector import PersonDetector
-from pipeline.people.geometry import Box
 from pipeline.people.regions import VIEWS, Finder, Seen, create
 from pipeline.people.tracks import Track, Tracker
 from pipeline.sources.base import Grab
 from pipeline.steps.preprocess import gray_for_flow, spatial_input
 from pipeline.steps.sampling import Steps
+from pipeline.transport.messages import Box
 from training.clip_cache import Arrays
 from training.config import TrainConfig
 from training.data import ClipFrame

@@ -7,7 +7,8 @@ import numpy as np
 import numpy.typing as npt
 
 from pipeline.arrays import FlowField
-from pipeline.people.geometry import WHOLE, Box
+from pipeline.people.geometry import WHOLE
+from pipeline.transport.messages import Box
 
 _GRID = 40
 """The field is reduced to about so many columns before the fit: enough for six numbers."""

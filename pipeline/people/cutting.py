@@ -12,7 +12,8 @@ import numpy as np
 
 from pipeline.arrays import FlowField, Frame, Gray, is_planar, picture_size, planar_shape, planes
 from pipeline.flow.base import FlowMethod
-from pipeline.people.geometry import WHOLE, Box
+from pipeline.people.geometry import WHOLE
+from pipeline.transport.messages import Box
 
 
 class Rect(NamedTuple):

@@ -4,7 +4,7 @@ import math
 from dataclasses import dataclass
 
 from pipeline.clock import NS_PER_S
-from pipeline.people.geometry import Box
+from pipeline.transport.messages import Box
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,8 +3,7 @@
 import numpy as np
 import numpy.typing as npt
 
-Box = tuple[float, float, float, float]
-"""x0, y0, x1, y1 in 0..1 of the picture, x right, y down."""
+from pipeline.transport.messages import Box
 
 WHOLE: Box = (0.0, 0.0, 1.0, 1.0)
 """The whole picture."""

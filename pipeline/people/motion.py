@@ -10,7 +10,8 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 
-from pipeline.people.geometry import Box, Boxes
+from pipeline.people.geometry import Boxes
+from pipeline.transport.messages import Box
 
 _PLACE = 0.07
 """Standard deviation of a detection's centre, in sizes of the person."""

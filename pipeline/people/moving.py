@@ -12,7 +12,7 @@ from pipeline.people.camera_motion import (
     less_camera,
     reduced,
 )
-from pipeline.people.geometry import Box
+from pipeline.transport.messages import Box
 
 _COLUMNS = 80
 _GATE_PX = 0.4

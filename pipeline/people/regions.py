@@ -17,9 +17,10 @@ from pipeline.arrays import FlowField
 from pipeline.clock import NS_PER_S
 from pipeline.people.camera_motion import CameraMotion
 from pipeline.people.following import Follower, FollowRules
-from pipeline.people.geometry import WHOLE, Box
+from pipeline.people.geometry import WHOLE
 from pipeline.people.moving import moving_box
 from pipeline.people.tracks import Somebody
+from pipeline.transport.messages import Box
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,9 +16,10 @@ import numpy.typing as npt
 
 from pipeline.clock import NS_PER_S
 from pipeline.people.assignment import pair
-from pipeline.people.geometry import Box, checked, covered, inside
+from pipeline.people.geometry import checked, covered, inside
 from pipeline.people.knock import common_shift
 from pipeline.people.motion import Motion, surprises
+from pipeline.transport.messages import Box
 
 Detections = npt.NDArray[np.float32]
 """(n, 5) float32: x0, y0, x1, y1 in 0..1 of the picture, and a score in 0..1."""

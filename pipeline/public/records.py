@@ -9,7 +9,7 @@ from typing import Annotated, Literal
 import msgspec
 from msgspec import UNSET, Meta, UnsetType
 
-from pipeline.transport.messages import SCHEMA_VERSION, BadMessage, CameraState
+from pipeline.transport.messages import SCHEMA_VERSION, BadMessage, Box, CameraState
 from pipeline.transport.public_sockets import PublicTopic
 
 MAX_REPLAY = 1000
@@ -71,7 +71,6 @@ class Model(msgspec.Struct, frozen=True, kw_only=True):
     sha256: Annotated[str, _means("hash of the pack's network files")]
 
 
-Box = tuple[float, float, float, float]
 Subject = Annotated[
     str, _means("who is looked at: a person (`p17`) or `moving`; missing: the whole picture")
 ]

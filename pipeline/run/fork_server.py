@@ -8,7 +8,7 @@ import signal
 import socket
 import struct
 
-from pipeline.run.fork_server_process import FORKED, READY
+from pipeline.run.fork_protocol import FORKED, READY
 from pipeline.run.linux import adopt_orphans
 from pipeline.run.process import start_module
 

@@ -5,10 +5,10 @@ So a stage begins as if it had imported all that itself, but for one thing: all 
 the same hash seed.
 
 Its standard input is a socket of the supervisor. Each message there is a stage's name, and carries
-what becomes the stage's standard input. The answer is a :data:`FORKED` and, when the stage is the
-supervisor's own child, :data:`READY`. Forking twice makes it that: the process in the middle ends
-at once, and the supervisor adopts orphans. So a stage outlives its fork server, and the supervisor
-waits for it as for any child.
+what becomes the stage's standard input. The answer is ``FORKED`` and, when the stage is the
+supervisor's own child, ``READY`` (:mod:`pipeline.run.fork_protocol`). Forking twice makes it that:
+the process in the middle ends at once, and the supervisor adopts orphans. So a stage outlives its
+fork server, and the supervisor waits for it as for any child.
 """
 
 import contextlib
@@ -17,21 +17,13 @@ import importlib
 import os
 import signal
 import socket
-import struct
 import sys
 
 from pipeline.clock import SYSTEM_CLOCK
 from pipeline.errors import EXIT_OK
+from pipeline.run.fork_protocol import EXIT_UNFIT, FORKED, LONGEST_NAME, READY
 from pipeline.run.linux import die_with_parent, show_as
 from pipeline.run.signals import ignore_terminal
-
-READY = b"ready"
-FORKED = struct.Struct("=iii")
-"""The error's number or 0, the stage's process, and the one in the middle."""
-LONGEST_NAME = 4096
-EXIT_UNFIT = 3
-"""A module can't be imported: a stage that needs it and is started directly says why. Or one has
-started a thread or opened a file, which a fork would lose or share."""
 
 MODULES = (
     "run.stage_process",

@@ -6,8 +6,8 @@ import sys
 from collections.abc import Callable
 
 from pipeline.clock import NS_PER_S, Clock
+from pipeline.run.fork_protocol import EXIT_UNFIT
 from pipeline.run.fork_server import ForkServer, ForkServerLost
-from pipeline.run.fork_server_process import EXIT_UNFIT
 from pipeline.run.linux import adopt_orphans
 from pipeline.run.process import Process, how_ended, start_directly
 from pipeline.transport.bus import Bus

@@ -12,14 +12,14 @@ from pipeline.arrays import Vector
 from pipeline.model.pack import Contract
 from pipeline.model.session import Network
 from pipeline.model.watch import WHOLE_PICTURE, Watch, feature_key, network_names
-from pipeline.people.geometry import WHOLE, Box
+from pipeline.people.geometry import WHOLE
 from pipeline.stages.base import Context
 from pipeline.stages.step_queue import Ref
 from pipeline.stages.step_stage import StepStage
 from pipeline.steps.follow import check_finite
 from pipeline.topology import Watched
 from pipeline.transport.counters import key
-from pipeline.transport.messages import Feature, FlowRef, FrameRef, Regions, Stamp
+from pipeline.transport.messages import Box, Feature, FlowRef, FrameRef, Regions, Stamp
 from pipeline.transport.topics import Topic
 
 Stream = Literal["spatial", "temporal"]

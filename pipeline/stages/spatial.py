@@ -10,7 +10,6 @@ from pipeline import topology
 from pipeline.arrays import Frame, Vector
 from pipeline.model.pack import Contract, Size
 from pipeline.people.cutting import cut
-from pipeline.people.geometry import Box
 from pipeline.stages.base import Context
 from pipeline.stages.features import FeatureStage, Look, OpenNetwork
 from pipeline.steps.follow import appearance_features
@@ -18,7 +17,7 @@ from pipeline.steps.preprocess import spatial_input
 from pipeline.transport import topics
 from pipeline.transport.counters import key
 from pipeline.transport.frame_ring import FrameOverwritten
-from pipeline.transport.messages import FlowRef, FrameRef
+from pipeline.transport.messages import Box, FlowRef, FrameRef
 
 
 class Spatial(FeatureStage[FrameRef | FlowRef, Frame]):

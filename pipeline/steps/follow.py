@@ -14,7 +14,6 @@ from pipeline.arrays import Frame, Gray, QuantisedFlow, Vector, picture_size
 from pipeline.flow.base import FlowMethod
 from pipeline.model.pack import SpatialContract, TemporalContract, ViewName
 from pipeline.people.cutting import cut
-from pipeline.people.geometry import Box
 from pipeline.people.tracks import Somebody
 from pipeline.sources.base import Grab
 from pipeline.steps.flow_fields import FlowStack, FlowSteps
@@ -24,7 +23,7 @@ from pipeline.steps.preprocess import spatial_input
 from pipeline.steps.region_flow import RegionFinder, RegionFlow
 from pipeline.steps.sampling import Due, Steps
 from pipeline.steps.window import Run
-from pipeline.transport.messages import Moment
+from pipeline.transport.messages import Box, Moment
 
 
 class StepInputs(Protocol):

@@ -7,10 +7,10 @@ Either direction around a polygon will do.
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import combinations
 
+from pipeline.transport.messages import Box
+
 Point = tuple[float, float]
 Polygon = tuple[Point, ...]
-Box = tuple[float, float, float, float]
-"""x0, y0, x1, y1 in 0..1."""
 
 SMALLEST = 1e-4
 """Of the picture's area. A smaller polygon is a slip of the mouse: 30 pixels of 640×480."""

@@ -20,13 +20,13 @@ from pipeline.flow.base import FlowMethod, quantise
 from pipeline.model.pack import ViewName
 from pipeline.people.camera_motion import CameraMotion, camera_motion, less_camera
 from pipeline.people.cutting import field_in, flow_of_cuts, pixel_rect
-from pipeline.people.geometry import Box
 from pipeline.people.regions import VIEWS, Finder, Seen, create
 from pipeline.people.tracks import Somebody, Subjects
 from pipeline.steps.flow_fields import FlowSteps
 from pipeline.steps.ignore_mask import still_cells
 from pipeline.steps.polygons import Polygon
 from pipeline.steps.preprocess import SpatialInputs, TemporalInputs, gray_of_width
+from pipeline.transport.messages import Box
 
 COMPUTED_ON_CUTS = True
 """Whether a region's flow is computed on its cuts of two pictures, or cut out of the whole

@@ -60,7 +60,7 @@ class Moment(msgspec.Struct, frozen=True, kw_only=True):
 
 
 Box = tuple[float, float, float, float]
-"""x0, y0, x1, y1 in 0..1 of the picture."""
+"""x0, y0, x1, y1 in 0..1 of the upright picture, x right, y down."""
 
 
 class Person(msgspec.Struct, frozen=True, array_like=True):

@@ -6,7 +6,7 @@ import pytest
 from benchmarks.regions import WAYS, figures
 from benchmarks.track_figures import TrackScore, overlap
 from benchmarks.tracks import measure, read_labels
-from pipeline.people.geometry import Box
+from pipeline.transport.messages import Box
 
 LEFT: Box = (0.1, 0.2, 0.2, 0.6)
 RIGHT: Box = (0.7, 0.2, 0.8, 0.6)

@@ -30,6 +30,12 @@ def test_a_csv_list_gives_what_it_says(tmp_path: Path) -> None:
     ]
 
 
+def test_columns_of_the_users_own_pass(tmp_path: Path) -> None:
+    text = "path,source,label,group,fold,groups\na.mp4,lab,jump,g1,2,x\n"
+    written(tmp_path, {"clips.csv": text})
+    assert read_list(tmp_path, "clips.csv") == [Entry(tmp_path / "a.mp4", "jump", "g1", 2)]
+
+
 def test_segments_of_one_file_are_one_group_and_in_one_fold(tmp_path: Path) -> None:
     rows = "\n".join(
         f"{video}.mp4,{label},{start},{end}"
@@ -56,6 +62,33 @@ def test_made_folds_follow_from_the_groups_whatever_the_order(tmp_path: Path) ->
     assert {e.name: e.fold for e in entries} == {name: e.fold for name, e in turned.items()}
     counts = [[(e.label, e.fold) for e in entries].count((x, f)) for x in "ab" for f in range(5)]
     assert set(counts) == {4}
+
+
+def test_groups_can_be_left_out(tmp_path: Path) -> None:
+    places = ("lab", "street", "Street")
+    rows = [f"{x}{n}.mp4,{label},{x}-{n}" for x in places for n, label in enumerate("aabb")]
+    written(tmp_path, {"clips.csv": "\n".join(["path,label,group", *rows])})
+
+    def groups(*patterns: str) -> list[str]:
+        found = read_list(tmp_path, ClipList(path="clips.csv", folds=2, leave_out=patterns))
+        assert {entry.fold for entry in found} == {0, 1}  # made of those that are left
+        return [entry.group for entry in found]
+
+    assert groups("lab-*", "Street-*") == [f"street-{n}" for n in range(4)]
+    with pytest.raises(DataError, match=r"clips\.csv: leave_out: no group matches la; the groups"):
+        groups("lab-0", "la")
+    with pytest.raises(DataError, match="leave_out: no group is left"):
+        groups("*")
+
+
+def test_a_second_list_of_held_out_clips_leaves_out_the_same_groups(tmp_path: Path) -> None:
+    head = "path,label,group\n"
+    written(tmp_path, {
+        "train.csv": head + "a.mp4,a,g1\nb.mp4,b,g2\n",
+        "test.csv": head + "c.mp4,a,g3\nd.mp4,b,g4\n",
+    })  # fmt: skip
+    source = ClipList(path="train.csv", held_out="test.csv", leave_out=("g1", "g4"))
+    assert [(e.group, e.fold) for e in read_list(tmp_path, source)] == [("g2", -1), ("g3", 0)]
 
 
 def test_a_folder_of_class_folders(tmp_path: Path) -> None:
@@ -155,7 +188,8 @@ def test_activitynet_segments_and_what_lies_between(tmp_path: Path) -> None:
         ({}, "none.csv", r"none\.csv: No such file"),
         ({"a.csv": "path,label\n"}, "a.csv", r"a\.csv: lists no clip"),
         ({"a.csv": "file,label\nx,y\n"}, "a.csv", "columns must be path, label .* got file, label"),
-        ({"a.csv": "path,label,flod\nx,y,1\n"}, "a.csv", "got path, label, flod"),
+        ({"a.csv": "path,label,flod\nx,y,1\n"}, "a.csv", "column flod; did you mean fold?"),
+        ({"a.csv": "path,label,Group\nx,y,1\n"}, "a.csv", "column Group; did you mean group?"),
         ({"a.csv": "path,label\nx,y\nz\n"}, "a.csv", "line 3: wrong number of columns"),
         ({"a.csv": "path,label\nx,\n"}, "a.csv", "line 2: no label"),
         ({"a.csv": "path,label,fold\nx,y,one\n"}, "a.csv", "line 2: .*'one'"),

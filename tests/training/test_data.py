@@ -8,7 +8,7 @@ from tests.training.tiny import tiny_config, write_clip, write_data
 from training.ablation import with_flow
 from training.clip_list_formats import DataError
 from training.config import ClipList, TrainConfig
-from training.crossvalidation import check_fold, load_data
+from training.crossvalidation import check_fold, listed, load_data
 from training.data import Stroke, load_clips, load_episodes, video_frames
 
 
@@ -101,6 +101,15 @@ def test_labels_the_configuration_does_not_know_are_counted(tmp_path: Path, deco
         decoded,
     )
     assert sorted(clip.label for clip in as_negatives.negatives) == [0, 0, 0, 0, 1, 1, 2, 2]
+    several = tiny_config(
+        clips=ClipList(path="clips.csv", others="skip"),
+        negatives=("clips.csv", ClipList(path="clips.csv", others="skip", leave_out=("g1",))),
+    )
+    loaded = load_data(several, data, decoded)
+    assert [clip.group for clip in loaded.negatives] == [
+        *(clip.group for clip in as_negatives.negatives), "g0", "g0", "g0"
+    ]  # fmt: skip
+    assert listed(several, data) == len(loaded.clips) + len(loaded.negatives)
 
 
 def test_a_label_without_a_clip_is_named(tmp_path: Path, decoded: Path) -> None:

@@ -97,6 +97,7 @@ def test_the_page_says_what_was_measured(page: str) -> None:
         assert title in text
 
 
+@pytest.mark.slow
 def test_the_page_stands_alone(page: str) -> None:
     parsed = Page(page)
     assert parsed.open == []
@@ -107,6 +108,7 @@ def test_the_page_stands_alone(page: str) -> None:
     assert re.findall(r"url\((?!#)", page) == []
 
 
+@pytest.mark.slow
 def test_names_are_text_and_nothing_more(page: str) -> None:
     assert "<img src=x" not in page
     assert "<bad>" not in page
@@ -115,6 +117,7 @@ def test_names_are_text_and_nothing_more(page: str) -> None:
     assert "<bad>.mp4" in text
 
 
+@pytest.mark.slow
 def test_charts_take_the_pages_colours(page: str) -> None:
     """No stand-in colour is left, and each variable has a value for light and for dark."""
     for name, colour in charts.INKS.items():
@@ -123,6 +126,7 @@ def test_charts_take_the_pages_colours(page: str) -> None:
     assert len(set(charts.INKS.values())) == len(charts.INKS)
 
 
+@pytest.mark.slow
 def test_examples_show_what_the_networks_saw(evaluation: Evaluation) -> None:
     (mistake,) = clip_mistakes(evaluation)
     assert (mistake.true, mistake.said) == ("right", "left")

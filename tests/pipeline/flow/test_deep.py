@@ -58,6 +58,7 @@ def test_it_is_nearer_the_truth_than_dis(
     assert means["deep"][condition] < means["dis"][condition]
 
 
+@pytest.mark.slow
 @needs_data
 def test_a_change_of_light_costs_nearly_nothing(means: dict[str, dict[str, float]]) -> None:
     assert means["deep"]["brighter"] < means["deep"]["plain"] + 0.02

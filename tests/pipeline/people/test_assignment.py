@@ -31,6 +31,7 @@ def cheapest(cost: npt.NDArray[np.float64], alone: float) -> float:
     )
 
 
+@pytest.mark.slow
 @given(COSTS, st.sampled_from([0.0, 3.5, 100.0]))
 def test_no_other_pairing_is_cheaper(cost: npt.NDArray[np.float64], alone: float) -> None:
     pairs = pair(cost, alone)

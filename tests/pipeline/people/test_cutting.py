@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 from pipeline.arrays import FlowField, Frame, Gray, picture_size, planes
 from pipeline.flow.opencv import DIS
 from pipeline.people.cutting import cut, field_in, flow_of_cuts, pixel_rect
-from pipeline.people.geometry import WHOLE, Box
+from pipeline.people.geometry import WHOLE
+from pipeline.transport.messages import Box
 
 SHARE = st.floats(0, 1)
 

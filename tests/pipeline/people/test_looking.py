@@ -51,6 +51,7 @@ def looks(people: CameraPeople, frames: list[Frame], start: int = 0, segment: in
     return found
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("noise", [0.0, 3.0, 8.0])
 def test_the_detector_rests_in_a_still_room(noise: float) -> None:
     people = CameraPeople(Counting(), hz=5)
@@ -76,6 +77,7 @@ def test_the_light_alone_is_nothing_new(light: float) -> None:
     assert looks(people, [room()] * 30 + [room(light=light)] * 30)[-1] <= HOLD_S * 10
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("hz", [1.0, 3.0, 4.0, 10.0, 60.0])
 def test_it_looks_no_oftener_than_it_may(hz: float) -> None:
     people = CameraPeople(Counting(), hz=hz)
@@ -90,6 +92,7 @@ def test_a_rest_is_not_made_up_for() -> None:
     assert min(np.diff(steps)) >= 5
 
 
+@pytest.mark.slow
 def test_a_person_who_stands_still_stays() -> None:
     people = CameraPeople(Counting(SOMEBODY), hz=5)
     frames = [with_block(room(), 250 + x) for x in range(20)] + [with_block(room(), 270)] * 600

@@ -10,8 +10,8 @@ import pytest
 from pipeline.arrays import FlowField, Gray
 from pipeline.flow.opencv import DIS
 from pipeline.people.camera_motion import STILL_CAMERA, camera_motion, less_camera
-from pipeline.people.geometry import Box
 from pipeline.people.moving import moving_box
+from pipeline.transport.messages import Box
 
 SIZE = (240, 320)
 

@@ -13,9 +13,10 @@ from pipeline.clock import NS_PER_S
 from pipeline.flow.opencv import DIS
 from pipeline.people.cutting import cut
 from pipeline.people.following import Follower
-from pipeline.people.geometry import WHOLE, Box
+from pipeline.people.geometry import WHOLE
 from pipeline.people.regions import MOVING_HOLD_S, VIEWS, Seen, create
 from pipeline.people.tracks import Track
+from pipeline.transport.messages import Box
 
 ASPECT = 16 / 9
 SHARE = st.floats(0, 1)

@@ -113,6 +113,7 @@ def test_whatever_comes_names_are_new_and_bounded_and_boxes_are_in_the_picture(
         alive = names
 
 
+@pytest.mark.slow
 @settings(deadline=None, max_examples=30)
 @given(LOOKS, st.randoms(use_true_random=False))
 def test_the_order_of_detections_is_nothing(
@@ -249,6 +250,7 @@ def test_somebody_hidden_for_a_second_and_a_half_keeps_the_name(hz: float, speed
     assert seen[-1][1][0].seen_ns >= ns(1 + 3.5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("hz", [2, 10])
 def test_twenty_people_keep_their_names(hz: float) -> None:
     rng = np.random.default_rng(3)

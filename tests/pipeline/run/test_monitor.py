@@ -153,6 +153,7 @@ def test_many_clients_at_once_are_served(port: int) -> None:
     assert answers == [200] * 320
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("host", ["127.0.0.1", "localhost", "[::1]"])
 def test_a_taken_port_is_one_line_and_a_usage_error(host: str) -> None:
     if host == "[::1]" and not socket.has_dualstack_ipv6():

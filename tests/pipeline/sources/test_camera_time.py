@@ -145,6 +145,7 @@ def test_fast_stamps_are_found_though_their_frames_are_held(rate: float) -> None
     assert now - START_NS - arrived < 0.1 * NS_PER_S  # nothing was left behind
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("rate", [0.91, 0.96, 0.999, 1.001, 1.04, 1.09])
 def test_stamps_of_the_nominal_rate_are_followed(rate: float) -> None:
     """A camera that sends 24 frames a second and stamps 25."""
@@ -156,6 +157,7 @@ def test_stamps_of_the_nominal_rate_are_followed(rate: float) -> None:
     assert max(apart) - min(apart) < 0.5 * NS_PER_S
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", range(4))
 def test_a_network_that_gets_worse_and_better_moves_time_little(seed: int) -> None:
     rng = random.Random(seed)

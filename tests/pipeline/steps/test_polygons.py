@@ -9,7 +9,6 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from pipeline.steps.polygons import (
-    Box,
     Point,
     Polygon,
     area,
@@ -18,6 +17,7 @@ from pipeline.steps.polygons import (
     share_inside,
     zone_of,
 )
+from pipeline.transport.messages import Box
 
 SQUARE: Polygon = ((0.2, 0.2), (0.6, 0.2), (0.6, 0.6), (0.2, 0.6))
 NOTCHED: Polygon = ((0.1, 0.1), (0.9, 0.1), (0.9, 0.9), (0.5, 0.3), (0.1, 0.9))

@@ -9,9 +9,8 @@ from pipeline import flow
 from pipeline.arrays import Frame
 from pipeline.flow.base import dequantise
 from pipeline.model.pack import Contract
-from pipeline.people.geometry import Box
 from pipeline.steps.region_flow import RegionFinder, RegionFlow, WholeFlow
-from pipeline.transport.messages import Moment
+from pipeline.transport.messages import Box, Moment
 from testbed import tiny_pack
 
 SIZE = (240, 320)
