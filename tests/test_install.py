@@ -479,8 +479,9 @@ def test_exit_codes_are_those_of_the_checkout(
     words = (*arguments.split(), "--duration", "30")
     program = [sys.executable, str(PROJECT / "run_stream.py"), *words]
     # From the same folder: what lies there is no part of the checkout's program either.
-    code = subprocess.run(program, cwd=away, capture_output=True, timeout=120).returncode
-    installed.two_stream("run", *words, cwd=away, expect=code)
+    with default_ports():
+        code = subprocess.run(program, cwd=away, capture_output=True, timeout=120).returncode
+        installed.two_stream("run", *words, cwd=away, expect=code)
     assert code in (2, 3)
 
 

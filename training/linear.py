@@ -283,8 +283,10 @@ def fitted(
     for parameter in parameters:
         torch.nn.init.zeros_(parameter)
     weights = [parameter for parameter in parameters if parameter.dim() > 1]
+    # Unless it may evaluate more often than its one iteration suggests, torch cuts the line search
+    # short, takes a step of length 0, and from then on no other.
     optimiser = torch.optim.LBFGS(
-        parameters, max_iter=1, history_size=20, line_search_fn="strong_wolfe"
+        parameters, max_iter=1, max_eval=25, history_size=20, line_search_fn="strong_wolfe"
     )
 
     def objective() -> Tensor:

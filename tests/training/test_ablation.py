@@ -26,11 +26,6 @@ from training.optimise import Run
 from training.sequences import Composer, make_pools
 
 
-@pytest.fixture(autouse=True)
-def _one_thread() -> None:
-    torch.set_num_threads(1)
-
-
 @pytest.mark.slow
 def test_every_fusion_learns_and_the_streams_do_not() -> None:
     config = tiny_config(

@@ -45,11 +45,6 @@ CLEAR = CameraConfig(noise=0, light=0, blur=0, smear=0, jpeg=0, still=0)
 TINY = NetworkConfig(steps=(1, 1, 1), narrow=8, wide=8, reaches=(1,))
 
 
-@pytest.fixture(autouse=True)
-def _one_thread() -> None:
-    torch.set_num_threads(1)
-
-
 @pytest.fixture(scope="module")
 def photos() -> list[Gray]:
     rng = np.random.default_rng(3)

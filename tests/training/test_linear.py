@@ -1,6 +1,7 @@
 """Window statistics, and the linear classifier of them, on tiny data."""
 
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import pytest
@@ -8,16 +9,11 @@ import torch
 
 from tests.training.tiny import linear_config, still_or_moving, tiny_clip
 from training.aggregators import WindowStatistics
-from training.linear import FixedStreams, LinearTrainer, clip_weights, spans
+from training.linear import FixedStreams, LinearTrainer, Windows, clip_weights, fitted, spans
 from training.lite0 import PooledHead, load_imagenet
 from training.measure import stream_scores
 from training.spatial import SpatialNetwork
 from training.temporal import PooledMotion
-
-
-@pytest.fixture(autouse=True)
-def _one_thread() -> None:
-    torch.set_num_threads(1)
 
 
 def test_statistics_are_the_mean_and_the_mean_change_of_the_steps_that_are_there() -> None:
@@ -79,6 +75,25 @@ def test_streams_that_stay_as_they_are_are_the_same_again(linear_streams: FixedS
     again = FixedStreams(linear_config()).of(clip)
     for ours, theirs in zip(linear_streams.of(clip), again, strict=True):
         assert torch.equal(ours, theirs)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_a_fit_ends_where_the_objective_is_flat(seed: int) -> None:
+    """Features of very different sizes: a line search that is cut short ends long before."""
+    config = linear_config(optimiser={"iterations": 60}, linear={"decay": 2.0})
+    rng = torch.Generator().manual_seed(seed)
+    x = torch.randn(60, 200, generator=rng) * torch.linspace(0.3, 9.0, 200)
+    label = torch.arange(60) % 2
+    x[:, 0] += 2.0 * label
+    classify = torch.nn.Linear(200, 2)
+    rows = torch.zeros(60, 1, 1)
+    windows = Windows(rows, rows, rows, label, torch.full((60,), 1 / 60))
+    logits = partial(classify, x)
+    *_, last = fitted([*classify.parameters()], logits, windows, config)
+    for parameter in classify.parameters():
+        assert parameter.grad is not None
+        assert parameter.grad.abs().max() < 5e-4
+    assert last < 0.25
 
 
 def test_all_labels_count_the_same_and_negatives_for_their_share() -> None:

@@ -45,11 +45,6 @@ from training.stream_figures import (
 CONFIGS = Path(__file__).parents[2] / "configs" / "train"
 
 
-@pytest.fixture(autouse=True)
-def _one_thread() -> None:
-    torch.set_num_threads(1)
-
-
 @pytest.mark.slow
 def test_training_lowers_the_loss_and_tells_left_from_right(tmp_path: Path) -> None:
     config = tiny_config()
