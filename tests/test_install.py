@@ -37,6 +37,8 @@ OURS = ("pipeline", "training", "export", "run_stream")
 SHIPPED = python_files(PROJECT, ["two_stream", "pipeline", "training", "export"])
 BUILD_S, INSTALL_S, EVENT_S = 200, 280, 180
 HELP_CPU_S = 0.3
+BINDING = (("run",), ("check",))
+"""Commands that take the program's ports, or try whether they can be had."""
 
 pytestmark = pytest.mark.timeout(BUILD_S + INSTALL_S + 60)
 
@@ -267,7 +269,8 @@ class Installed(NamedTuple):
         self, *arguments: object, cwd: Path, expect: int = 0, limit_s: float = 120, **env: str
     ) -> "subprocess.CompletedProcess[str]":
         command = (self.bin / "two-stream", *arguments)
-        done = run(*command, cwd=cwd, expect=expect, limit_s=limit_s, **env)
+        with default_ports() if arguments[:1] in BINDING else contextlib.nullcontext():
+            done = run(*command, cwd=cwd, expect=expect, limit_s=limit_s, **env)
         assert "Traceback" not in done.stderr
         return done
 
@@ -481,7 +484,7 @@ def test_exit_codes_are_those_of_the_checkout(
     # From the same folder: what lies there is no part of the checkout's program either.
     with default_ports():
         code = subprocess.run(program, cwd=away, capture_output=True, timeout=120).returncode
-        installed.two_stream("run", *words, cwd=away, expect=code)
+    installed.two_stream("run", *words, cwd=away, expect=code)
     assert code in (2, 3)
 
 
@@ -563,7 +566,8 @@ def test_an_editable_install_is_the_checkout(away: Path, tmp_path: Path) -> None
     )  # fmt: skip
     program = "import pipeline.program, run_stream, two_stream; print(pipeline.program.PROJECT)"
     assert run(bin_ / "python", "-P", "-c", program, cwd=away).stdout == f"{source}\n"
-    done = run(bin_ / "two-stream", "check", cwd=away)
+    with default_ports():
+        done = run(bin_ / "two-stream", "check", cwd=away)
     assert str(source / "models" / "gestures") in done.stderr
 
 

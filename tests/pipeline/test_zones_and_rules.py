@@ -19,6 +19,9 @@ from testbed import tiny_pack
 
 TRIANGLE = [[0, 0], [0.5, 0], [0.5, 0.5]]
 
+NO_PORTS = {"events": "ipc:///none/events", "replay": "ipc:///none/replay"}
+"""In place of the default ports, which a program may have that another test runs."""
+
 
 @pytest.fixture(scope="module")
 def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
@@ -210,6 +213,7 @@ def test_rules_for_labels_that_make_no_events_are_refused(tiny: Path) -> None:
         {
             **camera(rules={"lfet": {}, "background": {}}),
             "model": str(tiny),
+            "publish": NO_PORTS,
             "events": {"rules": {"rigth": {"cooldown_s": 1}, "left": {}}},
         }
     )
@@ -268,6 +272,7 @@ def test_what_has_no_effect_or_hides_everything_is_warned_of(tiny: Path, tmp_pat
         {
             **camera(ignore=[whole], zones={"gate": whole}),
             "model": str(tiny),
+            "publish": NO_PORTS,
             "events": {"timezone": "UTC"},
         }
     )
@@ -284,6 +289,7 @@ def test_what_has_no_effect_or_hides_everything_is_warned_of(tiny: Path, tmp_pat
             "cameras": {"a": str(tmp_path / "a.mp4")},
             "runtime": {"delivery": "lossless"},
             "model": str(tiny),
+            "publish": NO_PORTS,
             "events": {"timezone": "UTC", "rules": {"left": {"hours": "22:00-06:00"}}},
         }
     )
