@@ -25,7 +25,7 @@ LARGEST_BYTES = 30 * 1024 * 1024
     [
         ("gestures", 0.95, "background"),
         ("gestures-int8", 0.95, "background"),
-        ("fights", 0.84, "normal"),
+        ("fights", 0.82, "normal"),
     ],
 )
 def test_the_packs_are_whole_small_and_documented(name: str, top1: float, background: str) -> None:
