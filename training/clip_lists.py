@@ -38,10 +38,9 @@ def read_list(data: Path, source: str | ClipList) -> list[Entry]:
     """
     wanted = as_clip_list(source)
     path = data / wanted.path
-    listing = read_format(path, data, wanted)
-    other = (
-        [] if wanted.held_out is None else read_format(data / wanted.held_out, data, wanted).entries
-    )
+    listing, other = read_format(path, data, wanted), []
+    if wanted.held_out is not None:
+        other = read_format(data / wanted.held_out, data, wanted).entries
     groups = {entry.group for entry in (*listing.entries, *other)}
     left_out = _left_out(path, groups, wanted.leave_out)
     listing = listing._replace(entries=_without(listing.entries, left_out))
