@@ -26,10 +26,6 @@ Floats = npt.NDArray[np.float32]
 TINY = np.float32(1e-12)
 
 
-Features = Callable[[Clip], "ClipFeatures"]
-"""Gives the features of a clip, such as those that are computed already."""
-
-
 class StreamScores(NamedTuple):
     """Probabilities (S, C) at each step of a stream."""
 
@@ -51,6 +47,10 @@ class ClipFeatures(NamedTuple):
     spatial: Tensor
     temporal: Tensor
     mask: Tensor
+
+
+Features = Callable[[Clip], ClipFeatures]
+"""Gives the features of a clip, such as those that are computed already."""
 
 
 @torch.inference_mode()
