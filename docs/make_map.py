@@ -17,7 +17,7 @@ ROOMS = (
     "people", "sources", "flow", "transport", "model",
 )  # fmt: skip
 PACKAGES = (
-    "two_stream", "training", "training/flow", "export", "export/people", "testbed", "benchmarks",
+    "two_stream", "bridges", "training", "training/flow", "export", "export/people", "testbed", "benchmarks",
     "benchmarks/peers",
 )  # fmt: skip
 

@@ -1,0 +1,43 @@
+"""The kinds of bridges: which there are, their settings, and what opens them.
+
+To add a kind: a module with its settings, derived from :class:`BridgeSettings`, which imports
+nothing that its extra installs; a module with the receiver; and a row in :data:`KINDS`.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from bridges.file_settings import FileSettings
+from bridges.receiver import Place, Receiver
+from bridges.settings import BridgeSettings
+
+Open = Callable[[Any, Place], Receiver]
+"""Makes a receiver from its settings. Connects to nothing that may be away: ``send`` does that.
+
+Raises :class:`pipeline.errors.TwoStreamError` for what another try can't change; ``--check`` shows
+it too, so it leaves nothing behind that ``close`` doesn't remove.
+"""
+
+
+@dataclass(frozen=True)
+class Kind:
+    """One kind of bridge."""
+
+    settings: type[BridgeSettings]
+    load: Callable[[], Open]
+    """Imports the receiver and the libraries that it needs."""
+
+
+def _file() -> Open:
+    from bridges.file import FileReceiver
+
+    return FileReceiver
+
+
+KINDS = {"file": Kind(FileSettings, _file)}
+
+
+def open_receiver(settings: BridgeSettings, place: Place) -> Receiver:
+    """The receiver of a bridge; raises :class:`pipeline.errors.TwoStreamError`."""
+    return KINDS[settings.kind].load()(settings, place)

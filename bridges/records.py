@@ -1,0 +1,88 @@
+"""What bridges carry: events, evidence, and states.
+
+Events and evidence are *records*: each has a number, is sent in order, at least once, and
+acknowledged. ``(log, seq)`` names an event for ever and ``(log, number)`` a piece of evidence, so
+that a receiver can drop what it got twice. States have no number: only the newest counts.
+"""
+
+from typing import Literal, NamedTuple
+
+import msgspec
+
+from pipeline.clock import from_isoformat
+from pipeline.public.records import CameraStatus, Event, to_json
+
+EvidenceKind = Literal["clip", "snapshot", "clean", "motion"]
+
+
+class Evidence(msgspec.Struct, frozen=True, kw_only=True):
+    """A file that shows what happened in an event; it follows the event's record ``seq``."""
+
+    schema: int = 1
+    number: int
+    log: str
+    id: str
+    seq: int
+    camera: str
+    label: str
+    kind: EvidenceKind
+    state: Literal["ready", "lost", "removed"]
+    reason: str | None = None
+    path: str | None = None
+    media_type: str | None = None
+    sha256: str | None = None
+    bytes: int | None = None
+    first_time: str | None = None
+    last_time: str | None = None
+    time: str | None = None
+    codec: str | None = None
+    size: tuple[int, int] | None = None
+    part: int | None = None
+
+
+Record = Event | Evidence
+
+
+class ProgramState(NamedTuple):
+    """Whether the program answers, and the cameras that it has."""
+
+    state: Literal["online", "offline"]
+    cameras: tuple[str, ...]
+    """Sorted. A camera that was taken out of the config is missing here after a minute or two;
+    while the program is offline, these are the cameras that it had."""
+    time: str
+
+
+State = CameraStatus | ProgramState
+
+
+def key_of(record: Record) -> str:
+    """The record's name for removing duplicates: ``LOG/41``, and ``LOG/evidence/7``."""
+    if isinstance(record, Event):
+        return f"{record.log}/{record.seq}"
+    return f"{record.log}/evidence/{record.number}"
+
+
+def kind_of(record: Record) -> Literal["event", "evidence"]:
+    return "event" if isinstance(record, Event) else "evidence"
+
+
+def json_of(record: Record) -> bytes:
+    """The record as it is on the public sockets."""
+    return to_json(record)
+
+
+def happened_ns(record: Record) -> int | None:
+    """When what the record tells happened, in nanoseconds since 1970; None: it doesn't say.
+
+    An update doesn't say: it only has the time at which its action started.
+    """
+    text: str | None
+    if isinstance(record, Event):
+        text = {"start": record.start_time, "end": record.end_time}.get(record.type)
+    else:
+        text = record.last_time or record.time
+    try:
+        return from_isoformat(text) if text else None
+    except ValueError:
+        return None
