@@ -11,6 +11,8 @@ from typing import Any
 from bridges.file_settings import FileSettings
 from bridges.receiver import Place, Receiver
 from bridges.settings import BridgeSettings
+from bridges.webhook_settings import WebhookSettings
+from pipeline.errors import needs_extra
 
 Open = Callable[[Any, Place], Receiver]
 """Makes a receiver from its settings. Connects to nothing that may be away: ``send`` does that.
@@ -35,7 +37,20 @@ def _file() -> Open:
     return FileReceiver
 
 
-KINDS = {"file": Kind(FileSettings, _file)}
+def _webhook() -> Open:
+    with needs_extra("webhook", WEBHOOK):
+        from bridges.webhook import WebhookReceiver
+
+    return WebhookReceiver
+
+
+WEBHOOK = ("httpx2",)
+"""What the extra of that name installs."""
+
+KINDS = {
+    "file": Kind(FileSettings, _file),
+    "webhook": Kind(WebhookSettings, _webhook),
+}
 
 
 def open_receiver(settings: BridgeSettings, place: Place) -> Receiver:
