@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from bridges.file_settings import FileSettings
+from bridges.notify_settings import NotifySettings
 from bridges.receiver import Place, Receiver
 from bridges.settings import BridgeSettings
 from bridges.webhook_settings import WebhookSettings
@@ -44,11 +45,19 @@ def _webhook() -> Open:
     return WebhookReceiver
 
 
-WEBHOOK = ("httpx2",)
-"""What the extra of that name installs."""
+def _notify() -> Open:
+    with needs_extra("notify", NOTIFY):
+        from bridges.notify import NotifyReceiver
+
+    return NotifyReceiver
+
+
+WEBHOOK, NOTIFY = ("httpx2",), ("apprise",)
+"""What the extras of these names install."""
 
 KINDS = {
     "file": Kind(FileSettings, _file),
+    "notify": Kind(NotifySettings, _notify),
     "webhook": Kind(WebhookSettings, _webhook),
 }
 
