@@ -143,7 +143,7 @@ class _Feed:
         for number in itertools.count(1):
             for kind in ("start", "update", "end"):
                 for camera in cameras:
-                    self.act(transition(kind, number, camera))  # type: ignore[arg-type]
+                    self.act(transition(kind, number, camera))
                 until = time.monotonic() + every_s
                 while (left := until - time.monotonic()) > 0:
                     self._outbox.work()
