@@ -71,6 +71,7 @@ class Wording:
             box=_box(change.box),
             top_box=_box(change.top_box),
             top_time=_after(began_ns, change.start_ns, change.top_ns),
+            top_media_time=UNSET if (top := seconds(change.top_pts_ns)) is None else top,
             zone=UNSET if change.zone is None else change.zone,
         )
 
