@@ -1,6 +1,5 @@
 """The pieces of one camera that have come in, while somebody needs them."""
 
-from collections import deque
 from collections.abc import Iterable
 
 from pipeline.transport.messages import Piece, PieceForm, Pieces
@@ -11,24 +10,23 @@ Run = tuple[PieceForm, list[Piece]]
 
 
 class CameraFeed:
-    """Keeps a camera's pieces, each once; they may come twice, or of one stream after another."""
+    """Keeps a camera's pieces. They may come twice, and older ones after newer ones."""
 
     def __init__(self) -> None:
-        self._pieces: deque[tuple[PieceForm, Piece]] = deque()
+        self._pieces: dict[tuple[int, int], tuple[PieceForm, Piece]] = {}
+        """By the opening of their stream and their number."""
         self.newest = -1
         """Number of the newest piece; -1: none."""
         self.newest_ns = LONG_AGO_NS
         self.bytes = 0
 
     def add(self, message: Pieces) -> None:
-        """Take in what has come. A capture that was restarted counts from 0 again."""
-        known = self._pieces[-1][0] if self._pieces else None
-        if known is not None and message.form.opened_ns > known.opened_ns:
-            first = message.pieces[0].number if message.pieces else 0
-            self.newest = self.newest if first > self.newest else -1
+        """Take in what has come."""
+        form = message.form
         for piece in message.pieces:
-            if piece.number > self.newest:
-                self._pieces.append((message.form, piece))
+            key = form.opened_ns, piece.number
+            if key not in self._pieces:
+                self._pieces[key] = form, piece
                 self.newest = piece.number
                 self.newest_ns = max(self.newest_ns, piece.time_ns)
                 self.bytes += len(piece.data)
@@ -36,7 +34,7 @@ class CameraFeed:
     def between(self, first_ns: int, last_ns: int) -> list[Run]:
         """The pieces from the last key frame up to ``first_ns`` to ``last_ns``, by stream."""
         runs: list[Run] = []
-        for form, piece in self._pieces:
+        for _, (form, piece) in sorted(self._pieces.items(), key=lambda item: item[0]):
             if not runs or runs[-1][0] != form:
                 runs.append((form, []))
             runs[-1][1].append(piece)
@@ -49,9 +47,15 @@ class CameraFeed:
             self._pieces.clear()
             self.newest, self.newest_ns, self.bytes = -1, LONG_AGO_NS, 0
             return
-        keys = [at for at, (_, p) in enumerate(self._pieces) if p.key and p.time_ns <= before_ns]
-        for _ in range(keys[-1] if keys else 0):
-            self.bytes -= len(self._pieces.popleft()[1].data)
+        keys = [
+            key
+            for key, (_, piece) in self._pieces.items()
+            if piece.key and piece.time_ns <= before_ns
+        ]
+        if keys:
+            begin = max(keys)
+            for key in [key for key in self._pieces if key < begin]:
+                self.bytes -= len(self._pieces.pop(key)[1].data)
 
 
 def _cut(pieces: list[Piece], first_ns: int, last_ns: int) -> list[Piece]:

@@ -29,6 +29,11 @@ FAINT = 0.2
 MOTION_NS = NS_PER_S // 10
 """The motion picture shows what moved in about this time before the best moment."""
 
+NOTHING_KEPT = (
+    "nothing is kept of that time: the camera was away, the program was stopped, or it is too "
+    "long ago"
+)
+
 log = logging.getLogger(__name__)
 
 
@@ -50,8 +55,7 @@ class Renderer:
         """The records of what was made, and of what is lost."""
         kinds = self.kinds(task)
         if not runs:
-            reason = "no picture is kept of that time: the camera was away, or it is too long ago"
-            return [lost(task, kind, reason) for kind in kinds]
+            return [lost(task, kind, NOTHING_KEPT) for kind in kinds]
         made: list[EvidenceMade] = []
         try:
             steps = self._clips if task.work == "clip" else self._pictures

@@ -52,6 +52,8 @@ class EvidenceStage:
         self._seq: int | None = None
         self._look_ns = self._send_ns = 0
         self._ask_ns = dict.fromkeys(cameras, 0)
+        self._begun: set[str] = set()
+        """Cameras with a new action: what was kept before it has not been asked for."""
         self._asks = bus.publisher(topics.RECORD, "", cameras, readers=0)
         self._pieces = bus.pull(topics.PIECES)
         self._publish = bus.dealer(topics.EVIDENCE, "evidence")
@@ -126,6 +128,8 @@ class EvidenceStage:
         wall_ns = self._clock.wall_ns() - self._clock.monotonic_ns()
         media = self._context.lossless
         self._actions[event.id] = Action.begin(event, self._settings, wall_ns, media)
+        self._begun.add(event.camera)
+        self._ask_ns[event.camera] = 0
 
     def _turn(self, now_ns: int) -> None:
         """Ask for what is wanted, and hand on what can be made."""
@@ -144,17 +148,19 @@ class EvidenceStage:
             del self._actions[name]
 
     def _make(self, action: Action, feed: CameraFeed, now_ns: int) -> None:
-        lossless = self._context.lossless
-        newest_ns = feed.newest_ns
-        if action.end_ns is None:
-            now_ns = min(now_ns, self._clock.monotonic_ns())
-        elif lossless:
-            newest_ns = ENDED_NS  # all of the file is there
-        for task in action.due(newest_ns, now_ns):
+        lossless, over = self._context.lossless, action.end_ns is not None
+        if lossless and not over:
+            return  # the clock is not that of the file
+        # All of a file is there.
+        newest_ns = ENDED_NS if lossless else feed.newest_ns
+        for task in action.due(newest_ns, now_ns if over else self._clock.monotonic_ns()):
             runs = None if lossless else feed.between(task.first_ns, task.last_ns)
             self._worker.put(task, runs)
 
     def _ask(self, camera: str, since_ns: int, newest: int) -> None:
+        if camera in self._begun:
+            self._begun.remove(camera)
+            newest = -1
         now_ns = self._clock.monotonic_ns()
         self._ask_ns[camera] = now_ns + int(ASK_S * NS_PER_S)
         until_ns = now_ns + int(ASK_FOR_S * NS_PER_S)
