@@ -183,6 +183,8 @@ class _Around(NamedTuple):
     bridges: dict[str, dict[str, Any]]
     log: Path | None = None
     """The program's event log."""
+    cameras: frozenset[str] | None = None
+    """The program's cameras; None: they aren't known here."""
     asks_for_key: bool = False
 
 
@@ -211,6 +213,12 @@ def load(path: Path, kinds: SettingsOf) -> Bridges:
         settings = _from_folder(settings, folder)
         ends = settings.connect.over(_from_folder(connect, folder))
         cursor = settings.cursor or (log.parent if log else folder) / f"{name}.cursor"
+        for camera in settings.cameras or () if around.cameras is not None else ():
+            if camera not in around.cameras:
+                likely = did_you_mean(camera, around.cameras)
+                problems.append(
+                    f"{path}: bridges.{name}.cameras: there is no camera {camera}{likely}"
+                )
         if around.asks_for_key and ends.key is None:
             problems.append(
                 f"{path}: bridges.{name}.connect.key: missing; publish.keys lets only clients with "
@@ -244,7 +252,9 @@ def _from_program(path: Path) -> _Around:
     config: Config = loading.load(path)
     ends = config.publish
     connect = Connect(events=_reached(ends.events), replay=_reached(ends.replay))
-    return _Around(connect, config.bridges, config.events.log, ends.keys is not None)
+    return _Around(
+        connect, config.bridges, config.events.log, frozenset(config.cameras), ends.keys is not None
+    )
 
 
 def _reached(endpoint: str) -> str:

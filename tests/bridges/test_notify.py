@@ -193,6 +193,13 @@ def test_an_address_that_apprise_doesnt_know_is_found_by_the_check(
     assert "TOKEN" not in str(caught.value) + caplog.text
 
 
+def test_a_text_that_becomes_empty_still_says_something(
+    server: ReceivingServer, opened: Open
+) -> None:
+    opened(message={"title": "", "body": "$zone"}).send(one(1))
+    assert told(server) == [("", "left at door")]
+
+
 def test_evidence_of_an_unknown_action_has_what_it_says_itself(
     server: ReceivingServer, opened: Open, tmp_path: Path
 ) -> None:

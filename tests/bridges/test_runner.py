@@ -31,7 +31,7 @@ class Events:
         self._left = [msgspec.structs.replace(event(n), log="9f") for n in range(at + 1, count + 1)]
         self.start = Position("9f", at)
         self.newest_seq, self.forgotten, self.program = count, 0, "online"
-        self.states: list[State] = []
+        self.where = "ipc:///x"
         self.attended_s = 0.0
         self.clock = HandClock()
 

@@ -65,6 +65,13 @@ def test_the_programs_own_config(tmp_path: Path) -> None:
     assert "x" * 20 not in repr(config)
 
 
+def test_a_camera_that_the_program_lacks_is_found(tmp_path: Path) -> None:
+    data = {"cameras": {"door": {"source": "demo"}}, "bridges": {"a": {**HOOK, "cameras": ["dor"]}}}
+    with pytest.raises(ConfigError, match=r"bridges\.a\.cameras: there is no camera dor; .*door\?"):
+        loaded(tmp_path, data)
+    assert loaded(tmp_path, {"bridges": data["bridges"]}).by_name["a"].settings.cameras == ["dor"]
+
+
 def test_the_programs_sockets_are_reached_from_this_machine(tmp_path: Path) -> None:
     publish = {"events": "tcp://*:7001", "replay": "tcp://[::]:7002", "keys": "keys"}
     data = {"cameras": {"door": {"source": "demo"}}, "publish": publish, "bridges": {"hook": HOOK}}

@@ -297,6 +297,22 @@ def test_certificates_are_verified(
         assert len(server.taken) == 2
 
 
+@pytest.mark.parametrize(
+    "host",
+    ["a" * 70 + ".org", "xn--\N{LATIN SMALL LETTER A WITH DIAERESIS}", "-", "a..b", "256.1.1.1"],
+)
+def test_a_name_that_no_server_has_is_told_and_no_crash(opened: Open, host: str) -> None:
+    with pytest.raises((ConfigError, Away), match="no server can have this name|no connection"):
+        opened(url=f"http://{host}:1/").send(event(1))
+
+
+def test_a_proxy_that_is_no_address_is_told(opened: Open, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HTTP_PROXY", "nonsense://u:TOKEN@x")
+    with pytest.raises(ConfigError, match="HTTP_PROXY") as caught:
+        opened()
+    assert "TOKEN" not in str(caught.value)
+
+
 @pytest.mark.parametrize("content", [None, "nonsense"])
 def test_a_ca_file_that_cant_be_used_is_named(
     opened: Open, tmp_path: Path, content: str | None
