@@ -167,9 +167,9 @@ def test_what_the_log_forgot_is_counted_and_said(folder: Path) -> None:
         with Publisher(folder):
             bridge.start()
             wait_for(lambda: newest in seqs(out), "the newest")
-            text = metrics(port)
-            assert f'two_stream_bridge_forgotten_total{{bridge="one",kind="file"}} {gone}' in text
-            assert 'two_stream_bridge_lag_events{bridge="one",kind="file"} 0.0' in text
+            names = '{bridge="one",kind="file"}'
+            wait_for(lambda: f"lag_events{names} 0.0" in metrics(port), "no lag")
+            assert f"two_stream_bridge_forgotten_total{names} {gone}" in metrics(port)
             assert f"had deleted {gone} events before they could be sent" in bridge.log()
 
 

@@ -302,7 +302,7 @@ def test_certificates_are_verified(
     ["a" * 70 + ".org", "xn--\N{LATIN SMALL LETTER A WITH DIAERESIS}", "-", "a..b", "256.1.1.1"],
 )
 def test_a_name_that_no_server_has_is_told_and_no_crash(opened: Open, host: str) -> None:
-    with pytest.raises((ConfigError, Away), match="no server can have this name|no connection"):
+    with pytest.raises((ConfigError, Away), match=r"no server can have this name|no connection"):
         opened(url=f"http://{host}:1/").send(event(1))
 
 
