@@ -56,11 +56,10 @@ class EvidenceStore:
             fields = write(aside)
             sha256, size = _synced(aside)
             aside.replace(path)
-            _sync_folder(path.parent)
-        except BaseException:
+        finally:
             with contextlib.suppress(OSError):
                 aside.unlink(missing_ok=True)
-            raise
+        _sync_folder(path.parent)
         done = msgspec.structs.replace(
             made, state="ready", path=str(path), sha256=sha256, bytes=size, **fields
         )
