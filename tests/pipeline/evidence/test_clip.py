@@ -32,7 +32,7 @@ def pieces_of(
 ) -> tuple[PieceForm, list[Piece]]:
     """The packets of a film that is made here, as a capture sends them."""
     with av.open(path, "w", format=form) as container:
-        stream = container.add_stream(codec, rate=10, options=options)
+        stream: Any = container.add_stream(codec, rate=10, options=options)
         stream.width, stream.height, stream.pix_fmt = SIZE[1], SIZE[0], "yuv420p"
         if codec == "mjpeg":
             stream.pix_fmt = "yuvj420p"
@@ -40,15 +40,15 @@ def pieces_of(
             container.mux(stream.encode(av.VideoFrame.from_ndarray(picture, format="bgr24")))
         container.mux(stream.encode(None))
     with av.open(path) as source:
-        stream = source.streams.video[0]
-        base = stream.time_base
+        video = source.streams.video[0]
+        base = video.time_base
         assert base is not None
-        context = stream.codec_context
+        context = video.codec_context
         made = PieceForm(
             1, context.name, SIZE, (base.numerator, base.denominator),
             bytes(context.extradata or b""),
         )  # fmt: skip
-        packets = [packet for packet in source.demux(stream) if packet.size]
+        packets = [packet for packet in source.demux(video) if packet.size]
         return made, [
             Piece(
                 number, START_NS + int((packet.pts or 0) * base * 10**9), packet.pts, packet.dts,
