@@ -139,7 +139,7 @@ def _place(bridge: Bridge, stopping: Callable[[], bool]) -> Place:
 
 
 def _run(bridge: Bridge) -> int:
-    signals = StopSignals()
+    signals = StopSignals(shared_memory=False)
     settings = bridge.settings
 
     def stopping() -> bool:

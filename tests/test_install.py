@@ -242,7 +242,8 @@ names = [one.name for one in pkgutil.walk_packages(two_stream.__path__, "two_str
 for name in names:
     if name != "two_stream.export.people.tensorflowjs":
         importlib.import_module(name)
-ours = {name.partition(".")[0] for name in sys.modules} & {"pipeline", "bridges", "training", "export"}
+ours = {name.partition(".")[0] for name in sys.modules}
+ours &= {"pipeline", "bridges", "training", "export"}
 print(len(names), sorted(ours))
 """
     done = run(sys.executable, "-c", program, cwd=tmp_path, limit_s=200)

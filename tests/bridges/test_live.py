@@ -9,6 +9,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 
 from pipeline.public.event_log import newest_seq, read_since
@@ -103,14 +104,14 @@ def test_another_log_is_read_from_its_first_event_and_the_first_one_goes_on(fold
     fill(folder / "b.sqlite", 9, label="right")
     settings = {"kind": "file", "path": str(out), "from": "oldest"}
     with BridgeProcess(folder, settings) as bridge:
-        for name in ("a", "b", "a", "b"):
+        for turn, name in enumerate(("a", "b", "a", "b")):
             log = folder / f"{name}.sqlite"
             with Publisher(folder, log_name=log.name):
                 newest = newest_seq(log)
                 last = json.loads(read_since(log, newest - 1)[0])
                 wait_for(partial(has, out, json.dumps(last)), f"the end of {name}")
             # Between the runs both sides are restarted, or the publisher alone.
-            if name == "b":
+            if turn == 2:
                 bridge.kill()
                 bridge.start()
     for log in (folder / "a.sqlite", folder / "b.sqlite"):
@@ -229,6 +230,7 @@ def test_a_second_process_of_the_same_bridge_is_refused(folder: Path) -> None:
     settings = {"kind": "file", "path": str(folder / "out.jsonl")}
     with BridgeProcess(folder, settings) as first:
         wait_for(lambda: "begins" in first.log(), "the first")
+        assert psutil.Process(first.process.pid).children() == []
         with BridgeProcess(folder, settings) as second:
             assert second.process.wait(60) == 2
         assert "another process runs the bridge one" in second.log()
