@@ -226,6 +226,28 @@ def test_the_checks_say_what_is_wrong_and_connect_to_nothing(folder: Path) -> No
     assert "Traceback" not in bridge.log()
 
 
+@pytest.mark.parametrize("kind", ["webhook", "notify"])
+def test_no_log_shows_a_token(folder: Path, kind: str) -> None:
+    """Not even that of a library, at the level that says most."""
+    fill(folder / "events.sqlite", 3)
+    with ReceivingServer() as server:
+        where = f"127.0.0.1:{server.port}/hook-TOKEN"
+        settings: dict[str, Any] = {"kind": kind, "from": "oldest", "retry_max_s": 0.1}
+        if kind == "webhook":
+            settings |= {"url": f"http://user:TOKEN@{where}", "headers": {"X-Key": "TOKEN"}}
+        else:
+            settings |= {"urls": f"json://user:TOKEN@{where}", "on": ["end"]}
+        answers = iter([Answer(500), Answer(hang_up=True), Answer(404)])
+        server.answer = lambda _: next(answers, Answer())
+        arguments = ("--log-level", "DEBUG")
+        with Publisher(folder), BridgeProcess(folder, settings, arguments) as bridge:
+            wait_for(lambda: len(server.taken) >= 3, "the events")
+            assert bridge.stop() == 0
+        assert "TOKEN" in server.taken[0].path
+    assert "waiting" in bridge.log()
+    assert "TOKEN" not in bridge.log()
+
+
 def test_a_second_process_of_the_same_bridge_is_refused(folder: Path) -> None:
     settings = {"kind": "file", "path": str(folder / "out.jsonl")}
     with BridgeProcess(folder, settings) as first:
