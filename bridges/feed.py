@@ -4,11 +4,12 @@ import contextlib
 import logging
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import msgspec
 
 from bridges.cursor import Position
-from bridges.records import ProgramState, Record, State
+from bridges.records import Ongoing, ProgramState, Record, State
 from pipeline.client import EventClient
 from pipeline.clock import NS_PER_S, Clock, isoformat
 from pipeline.public.records import CameraStatus
@@ -21,8 +22,22 @@ MISSED_LOOKS = 3
 """A camera is gone when so many looks in a row don't show it: at the program's start, cameras
 come one by one."""
 _SNAPSHOT_S = 2.0
+_ONGOING = "*"
+"""Among the news; no camera has this name."""
 
 log = logging.getLogger(__name__)
+
+
+class _Action(msgspec.Struct):
+    id: str
+
+
+class _Actions(msgspec.Struct):
+    """What a snapshot says of the actions that go on."""
+
+    log: str
+    seq: int
+    active: list[_Action]
 
 
 class Feed:
@@ -43,6 +58,7 @@ class Feed:
         self._news: dict[str, State] = {}
         self._looks: dict[str, int] = {}
         self._program: ProgramState | None = None
+        self._ongoing: Ongoing | None = None
         self._asked_ns = 0
         self._began_ns = clock.monotonic_ns()
         self._is_first = start is None
@@ -111,6 +127,8 @@ class Feed:
         if self._program is not None:
             self._news[""] = self._program
         self._news.update(self._statuses)
+        if self._ongoing is not None:
+            self._news[_ONGOING] = self._ongoing
 
     def close(self) -> None:
         self._client.close()
@@ -153,6 +171,15 @@ class Feed:
                     held.pop(camera, None)
             if gone:
                 self._tell()
+            self._note_ongoing(answer)
+
+    def _note_ongoing(self, answer: dict[str, Any]) -> None:
+        """``answer`` is the program's answer to a request for a snapshot."""
+        found = msgspec.convert(answer, _Actions)
+        before = self._ongoing
+        self._ongoing = Ongoing(found.log, found.seq, frozenset(a.id for a in found.active))
+        if before is None or (before.log, before.ids) != (found.log, self._ongoing.ids):
+            self._news[_ONGOING] = self._ongoing
 
     def _tell(self) -> None:
         """The program's state has changed, or its cameras have."""

@@ -9,8 +9,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from bridges.file_settings import FileSettings
+from bridges.mqtt_settings import MqttSettings
 from bridges.receiver import Place, Receiver
 from bridges.settings import BridgeSettings
+from pipeline.errors import needs_extra
 
 Open = Callable[[Any, Place], Receiver]
 """Makes a receiver from its settings. Connects to nothing that may be away: ``send`` does that.
@@ -35,7 +37,13 @@ def _file() -> Open:
     return FileReceiver
 
 
-KINDS = {"file": Kind(FileSettings, _file)}
+def _mqtt() -> Open:
+    with needs_extra("mqtt", ("paho",)):
+        from bridges.mqtt import MqttReceiver
+    return MqttReceiver
+
+
+KINDS = {"file": Kind(FileSettings, _file), "mqtt": Kind(MqttSettings, _mqtt)}
 
 
 def open_receiver(settings: BridgeSettings, place: Place) -> Receiver:
