@@ -1,9 +1,10 @@
 """How the wheel differs from a checkout: everything lies below one name, ``two_stream``.
 
 A checkout has ``pipeline/``, ``bridges/``, ``training/``, ``export/`` and ``run_stream.py`` at its
-top. They are imported by these names, and an editable install keeps that. Installed among other people's
-packages, such names would collide. So a build puts them below ``two_stream``, changes the imports
-to match, and adds the packs and example configs. All else about the project is in pyproject.toml.
+top. They are imported by these names, and an editable install keeps that. Installed among other
+people's packages, such names would collide. So a build puts them below ``two_stream``, changes the
+imports to match, and adds the packs and example configs. All else about the project is in
+pyproject.toml.
 """
 
 import ast

@@ -12,6 +12,29 @@ from bridges.file_settings import FileSettings
 from bridges.mqtt_settings import MqttSettings
 from bridges.receiver import Place, Receiver
 from bridges.settings import BridgeSettings
+def _webhook() -> Open:
+    with needs_extra("webhook", WEBHOOK):
+        from bridges.webhook import WebhookReceiver
+
+    return WebhookReceiver
+
+
+def _mqtt() -> Open:
+    with needs_extra("mqtt", MQTT):
+        from bridges.mqtt import MqttReceiver
+
+    return MqttReceiver
+
+
+WEBHOOK = ("httpx2",)
+"""What the extra of that name installs."""
+MQTT = ("paho",)
+
+KINDS = {
+    "file": Kind(FileSettings, _file),
+    "webhook": Kind(WebhookSettings, _webhook),
+    "mqtt": Kind(MqttSettings, _mqtt),
+}
 from pipeline.errors import needs_extra
 
 Open = Callable[[Any, Place], Receiver]
@@ -37,6 +60,7 @@ def _file() -> Open:
     return FileReceiver
 
 
+<<<<<<< HEAD
 def _mqtt() -> Open:
     with needs_extra("mqtt", ("paho",)):
         from bridges.mqtt import MqttReceiver
@@ -44,6 +68,22 @@ def _mqtt() -> Open:
 
 
 KINDS = {"file": Kind(FileSettings, _file), "mqtt": Kind(MqttSettings, _mqtt)}
+=======
+def _webhook() -> Open:
+    with needs_extra("webhook", WEBHOOK):
+        from bridges.webhook import WebhookReceiver
+
+    return WebhookReceiver
+
+
+WEBHOOK = ("httpx2",)
+"""What the extra of that name installs."""
+
+KINDS = {
+    "file": Kind(FileSettings, _file),
+    "webhook": Kind(WebhookSettings, _webhook),
+}
+>>>>>>> bridges
 
 
 def open_receiver(settings: BridgeSettings, place: Place) -> Receiver:

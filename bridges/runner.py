@@ -190,6 +190,8 @@ class Runner:
 
     def _wait(self, away: Away, stopping: Callable[[], bool]) -> None:
         """Pause before the next try. The feed goes on, without taking records."""
+        if stopping():
+            return
         self._measures.retries.inc()
         self._measures.connected.set(0)
         # All states again: how much of them the other side kept is not known.
