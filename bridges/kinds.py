@@ -12,29 +12,7 @@ from bridges.file_settings import FileSettings
 from bridges.mqtt_settings import MqttSettings
 from bridges.receiver import Place, Receiver
 from bridges.settings import BridgeSettings
-def _webhook() -> Open:
-    with needs_extra("webhook", WEBHOOK):
-        from bridges.webhook import WebhookReceiver
-
-    return WebhookReceiver
-
-
-def _mqtt() -> Open:
-    with needs_extra("mqtt", MQTT):
-        from bridges.mqtt import MqttReceiver
-
-    return MqttReceiver
-
-
-WEBHOOK = ("httpx2",)
-"""What the extra of that name installs."""
-MQTT = ("paho",)
-
-KINDS = {
-    "file": Kind(FileSettings, _file),
-    "webhook": Kind(WebhookSettings, _webhook),
-    "mqtt": Kind(MqttSettings, _mqtt),
-}
+from bridges.webhook_settings import WebhookSettings
 from pipeline.errors import needs_extra
 
 Open = Callable[[Any, Place], Receiver]
@@ -60,15 +38,6 @@ def _file() -> Open:
     return FileReceiver
 
 
-<<<<<<< HEAD
-def _mqtt() -> Open:
-    with needs_extra("mqtt", ("paho",)):
-        from bridges.mqtt import MqttReceiver
-    return MqttReceiver
-
-
-KINDS = {"file": Kind(FileSettings, _file), "mqtt": Kind(MqttSettings, _mqtt)}
-=======
 def _webhook() -> Open:
     with needs_extra("webhook", WEBHOOK):
         from bridges.webhook import WebhookReceiver
@@ -76,14 +45,22 @@ def _webhook() -> Open:
     return WebhookReceiver
 
 
+def _mqtt() -> Open:
+    with needs_extra("mqtt", MQTT):
+        from bridges.mqtt import MqttReceiver
+
+    return MqttReceiver
+
+
+MQTT = ("paho",)
 WEBHOOK = ("httpx2",)
-"""What the extra of that name installs."""
+"""What the extras of these names install."""
 
 KINDS = {
     "file": Kind(FileSettings, _file),
+    "mqtt": Kind(MqttSettings, _mqtt),
     "webhook": Kind(WebhookSettings, _webhook),
 }
->>>>>>> bridges
 
 
 def open_receiver(settings: BridgeSettings, place: Place) -> Receiver:

@@ -42,7 +42,8 @@ class MqttReceiver:
             )
         self._home = _discovery(settings, self._topics)
         self._session: Session | None = None
-        self._program = OFFLINE
+        self._program: bytes | None = None
+        """None: nothing is known of the program yet."""
         self._missing_ns: dict[str, int] = {}
         """Since when the running program doesn't name a camera that was announced."""
         self._present: frozenset[str] | None = None
@@ -138,7 +139,8 @@ class MqttReceiver:
         self._states.clear()
         wanted = [self._topics.program, self._topics.all_states]
         session.subscribe(wanted if self._home is None else [*wanted, self._home.birth])
-        session.publish(self._topics.program, self._program, retain=True)
+        if self._program is not None:
+            session.publish(self._topics.program, self._program, retain=True)
         for camera in list(self._memory.cameras):
             self._announce(session, camera)
             for label in self._labels(camera):

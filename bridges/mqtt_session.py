@@ -16,6 +16,7 @@ import paho.mqtt.client as paho
 from paho.mqtt.enums import CallbackAPIVersion, MQTTErrorCode, MQTTProtocolVersion
 from paho.mqtt.properties import Properties
 from paho.mqtt.reasoncodes import ReasonCode
+from paho.mqtt.subscribeoptions import SubscribeOptions
 
 from bridges.mqtt_settings import MqttSettings
 from bridges.receiver import Away
@@ -186,7 +187,12 @@ class Session:
 
     def subscribe(self, topics: Sequence[str]) -> None:
         """Ask for messages; a broker that refuses is not asked again."""
-        self._client.subscribe([(topic, 1) for topic in topics])
+        if self._settings.protocol == "5":
+            # What it says itself, a bridge needn't hear.
+            options = SubscribeOptions(qos=1, noLocal=True)
+            self._client.subscribe([(topic, options) for topic in topics])
+        else:
+            self._client.subscribe([(topic, 1) for topic in topics])
 
     def attend(self) -> list[Received]:
         """Do what the connection needs, without waiting; what has arrived meanwhile."""
@@ -258,7 +264,12 @@ class Session:
     # What paho calls back, always within `_turn`.
 
     def _on_connect(
-        self, _client: paho.Client, _data: Any, _flags: Any, code: ReasonCode, said: Properties | None
+        self,
+        _client: paho.Client,
+        _data: Any,
+        _flags: Any,
+        code: ReasonCode,
+        said: Properties | None,
     ) -> None:
         self._answer = code
         self.window = min(WINDOW, getattr(said, "ReceiveMaximum", WINDOW))

@@ -95,7 +95,5 @@ class WebhookSettings(BridgeSettings):
             if name.lower() in _OURS or name.lower().startswith("two-stream-"):
                 raise ValueError(f"{name}: the bridge sets this header itself")
             if not _VALUE.fullmatch(value.get_secret_value()):
-                raise ValueError(
-                    f"{name}: its value holds a line break or a letter beyond Latin"
-                )
+                raise ValueError(f"{name}: its value holds a line break or a letter beyond Latin")
         return headers
