@@ -13,8 +13,9 @@ from typing import NamedTuple
 import msgspec
 
 from bridges import durable
-from bridges.records import Event, Record
+from bridges.records import Record
 from pipeline.errors import TwoStreamError, os_reason
+from pipeline.public.records import Event
 
 FORMAT = "two-stream bridge cursor 1"
 MOST_LOGS = 16

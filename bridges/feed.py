@@ -10,9 +10,9 @@ import msgspec
 
 from bridges.cursor import Position
 from bridges.records import Ongoing, ProgramState, Record, State
-from pipeline.client import EventClient
+from pipeline.client import EventClient, EvidenceClient
 from pipeline.clock import NS_PER_S, Clock, isoformat
-from pipeline.public.records import CameraStatus
+from pipeline.public.records import CameraStatus, Event, Evidence
 
 SILENT_S = 10.0
 """A program that hasn't answered for so long is offline. It is asked every two seconds."""
@@ -53,6 +53,7 @@ class Feed:
         clock: Clock,
     ) -> None:
         start = next(reversed(known.values()), None)
+        from_ = None if start is not None or not oldest else 0
         self._clock = clock
         self._statuses: dict[str, CameraStatus] = {}
         self._news: dict[str, State] = {}
@@ -60,17 +61,30 @@ class Feed:
         self._program: ProgramState | None = None
         self._ongoing: Ongoing | None = None
         self._asked_ns = 0
+        self._asked_log: str | None = None
         self._began_ns = clock.monotonic_ns()
         self._is_first = start is None
         self._forgotten_before = 0
-        self._log = start.log if start is not None else None
+        self._start, self._is_oldest = start, oldest
+        self._log: str | None = start.log if start is not None else None
+        self._seq = start.seq if start is not None else 0
         self._client = EventClient(
             *endpoints,
-            since=start.seq if start is not None else (0 if oldest else None),
+            since=start.seq if start is not None else from_,
             log=start.log if start is not None else None,
             known={name: position.seq for name, position in known.items()},
             key=key,
             on_status=self._note,
+        )
+        self._pieces = _Pieces(
+            EvidenceClient(
+                *endpoints,
+                since=start.evidence if start is not None else from_,
+                log=start.log if start is not None else None,
+                key=key,
+            ),
+            known,
+            clock,
         )
 
     @property
@@ -84,27 +98,51 @@ class Feed:
 
     @property
     def start(self) -> Position | None:
-        """Where this client began in the log; None while no program has answered."""
-        if self._client.log is None or self._client.last_seq is None:
-            return None
-        return Position(self._client.log, self._client.last_seq)
+        """Where this feed began; None while no program has answered."""
+        return self._start
 
     def next(self, seconds: float) -> Record | None:
-        """The next record; None: there was none within the time."""
-        record = self._client.receive(seconds)
+        """The next record; None: there was none within the time.
+
+        Evidence comes as soon as it is there, but not before the event that it belongs to.
+        """
         self._look()
-        if record is not None and self._log != record.log:
-            if self._log is not None:
-                log.warning(
-                    "the program has another event log now (%s, before: %s); what was not fetched "
-                    "from the one before comes only when the program runs with it again",
-                    record.log, self._log,
-                )  # fmt: skip
-            self._log = record.log
-        if record is not None and self._is_first:
+        if not self._pieces.ready():
+            # Where a new bridge begins must be known for both before it takes anything.
+            self._pieces.fetch(seconds)
+            return None
+        if self._start is not None:
+            piece = self._pieces.next(self._log, self._seq)
+            if piece is not None:
+                return piece
+        event = self._client.receive(seconds)
+        if self._start is None:
+            self._note_start(event)
+        if event is not None:
+            self._note_log(event)
+        return event
+
+    def _note_start(self, first: Event | None) -> None:
+        """Where this feed begins: before its first event, or after those that it needn't fetch."""
+        client = self._client
+        if first is not None:
+            self._log, self._seq = first.log, 0 if self._is_oldest else first.seq - 1
+        elif client.log is not None and client.last_seq is not None:
+            self._log, self._seq = client.log, client.last_seq
+        if self._log is not None:
+            self._start = Position(self._log, self._seq, self._pieces.last_number)
+
+    def _note_log(self, event: Event) -> None:
+        if self._log not in (None, event.log):
+            log.warning(
+                "the program has another event log now (%s, before: %s); what was not fetched "
+                "from the one before comes only when the program runs with it again",
+                event.log, self._log,
+            )  # fmt: skip
+        self._log, self._seq = event.log, event.seq
+        if self._is_first:
             # Who begins at the oldest event hasn't lost the older ones.
             self._forgotten_before, self._is_first = self._client.forgotten, False
-        return record
 
     def attend(self, seconds: float) -> None:
         """Go on without taking records, for a receiver that is away."""
@@ -132,6 +170,7 @@ class Feed:
 
     def close(self) -> None:
         self._client.close()
+        self._pieces.close()
 
     def _note(self, status: CameraStatus) -> None:
         before = self._statuses.get(status.camera)
@@ -151,8 +190,10 @@ class Feed:
         if state is None and not is_online and now_ns - self._began_ns < SILENT_S * NS_PER_S:
             return  # it has only begun to look for the program
         due = now_ns - self._asked_ns >= ASK_AGAIN_S * NS_PER_S
+        # With another log other actions go on.
+        due = due or self._client.log != self._asked_log
         if is_online and (due or state != "online"):
-            self._asked_ns = now_ns
+            self._asked_ns, self._asked_log = now_ns, self._client.log
             self._ask()
         if is_online != (state == "online"):
             self._tell()
@@ -193,3 +234,50 @@ class Feed:
         if before is None or before[:2] != program[:2]:
             # Before the cameras' states: who hears of a camera first makes a place for it.
             self._news = {"": program, **self._news}
+
+
+class _Pieces:
+    """Evidence, each piece held until the event that it belongs to has gone on."""
+
+    def __init__(self, client: EvidenceClient, known: dict[str, Position], clock: Clock) -> None:
+        self._client = client
+        self._known = {name: position.evidence for name, position in known.items()}
+        self._clock = clock
+        self._began_ns = clock.monotonic_ns()
+        self._held: Evidence | None = None
+        self._logs = set(known)
+        """Logs whose events have been here."""
+
+    @property
+    def last_number(self) -> int:
+        return self._client.last_number or 0
+
+    def ready(self) -> bool:
+        """Whether it is known from which number on; an old program never says."""
+        waited_ns = self._clock.monotonic_ns() - self._began_ns
+        return self._client.last_number is not None or waited_ns >= SILENT_S * NS_PER_S
+
+    def fetch(self, seconds: float) -> None:
+        while self._held is None:
+            piece = self._client.receive(seconds)
+            # A log that comes back is read from its first piece again.
+            if piece is None or piece.number > self._known.get(piece.log, 0):
+                self._held = piece
+                return
+
+    def next(self, log: str | None, seq: int) -> Evidence | None:
+        """The next piece, if its event is not after event ``seq`` of ``log``."""
+        if log is not None:
+            self._logs.add(log)
+        self.fetch(0.0)
+        held = self._held
+        if held is None:
+            return None
+        is_before = held.seq <= seq if held.log == log else held.log in self._logs
+        if is_before:
+            self._known[held.log] = held.number
+            self._held = None
+        return held if is_before else None
+
+    def close(self) -> None:
+        self._client.close()

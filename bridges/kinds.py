@@ -10,6 +10,7 @@ from typing import Any
 
 from bridges.file_settings import FileSettings
 from bridges.mqtt_settings import MqttSettings
+from bridges.notify_settings import NotifySettings
 from bridges.receiver import Place, Receiver
 from bridges.settings import BridgeSettings
 from bridges.webhook_settings import WebhookSettings
@@ -52,13 +53,20 @@ def _mqtt() -> Open:
     return MqttReceiver
 
 
-MQTT = ("paho",)
-WEBHOOK = ("httpx2",)
+def _notify() -> Open:
+    with needs_extra("notify", NOTIFY):
+        from bridges.notify import NotifyReceiver
+
+    return NotifyReceiver
+
+
+MQTT, WEBHOOK, NOTIFY = ("paho",), ("httpx2",), ("apprise",)
 """What the extras of these names install."""
 
 KINDS = {
     "file": Kind(FileSettings, _file),
     "mqtt": Kind(MqttSettings, _mqtt),
+    "notify": Kind(NotifySettings, _notify),
     "webhook": Kind(WebhookSettings, _webhook),
 }
 

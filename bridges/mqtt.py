@@ -14,10 +14,10 @@ from bridges.mqtt_session import Received, Session, Will
 from bridges.mqtt_settings import MqttSettings
 from bridges.mqtt_topics import OFF, OFFLINE, ON, ONLINE, Topics
 from bridges.receiver import Away, Place, Refused
-from bridges.records import Evidence, Ongoing, ProgramState, Record, State, json_of, key_of
+from bridges.records import Ongoing, ProgramState, Record, State, json_of, key_of
 from pipeline.clock import NS_PER_S
 from pipeline.errors import ConfigError, os_reason
-from pipeline.public.records import Event, to_json
+from pipeline.public.records import Event, Evidence, to_json
 
 GONE_S = 60.0
 """A camera that the running program hasn't named for so long is gone."""
@@ -42,6 +42,8 @@ class MqttReceiver:
             )
         self._home = _discovery(settings, self._topics)
         self._session: Session | None = None
+        self._ongoing: Ongoing | None = None
+        """What the program said last of the actions that go on, until that is dealt with."""
         self._program: bytes | None = None
         """None: nothing is known of the program yet."""
         self._missing_ns: dict[str, int] = {}
@@ -83,8 +85,7 @@ class MqttReceiver:
             if isinstance(state, ProgramState):
                 self._send_program(session, state)
             elif isinstance(state, Ongoing):
-                ended = self._memory.settle(state.log, state.seq, state.ids)
-                self._end(session, ended)
+                self._ongoing = state
             elif self._wants(state.camera):
                 self._meet(session, state.camera)
                 word = ONLINE if state.state == "online" else OFFLINE
@@ -95,6 +96,7 @@ class MqttReceiver:
     def idle(self) -> None:
         with self._connected() as session:
             self._hear(session, session.attend())
+            self._end_lost(session)
             self._remove_gone(session)
         self._save()
 
@@ -153,7 +155,8 @@ class MqttReceiver:
         for message in messages:
             topic, payload = message.topic, message.payload
             if topic == self._topics.program:
-                if payload == OFFLINE and self._program == ONLINE:
+                is_old = message.retained  # from before this session, which has said its own
+                if payload == OFFLINE and self._program == ONLINE and not is_old:
                     # The will of an earlier connection, which the broker held for dead only now.
                     session.publish(topic, ONLINE, retain=True)
             elif self._home is not None and topic == self._home.birth:
@@ -201,6 +204,16 @@ class MqttReceiver:
     def _end(self, session: Session, ended: Iterable[Open]) -> None:
         for action in list(ended):
             self._send_state(session, action.camera, action.label)
+
+    def _end_lost(self, session: Session) -> None:
+        """Switch off what goes on no more though its end never came.
+
+        Only when all that is there has been sent: the end may be among it.
+        """
+        if self._ongoing is not None:
+            log, seq, ids = self._ongoing
+            self._end(session, self._memory.settle(log, seq, ids))
+            self._ongoing = None
 
     # Pictures.
 

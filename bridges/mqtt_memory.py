@@ -10,8 +10,7 @@ from pathlib import Path
 import msgspec
 
 from bridges import durable
-from bridges.records import Evidence
-from pipeline.public.records import Event
+from pipeline.public.records import Event, Evidence
 
 FORMAT = "two-stream mqtt memory 1"
 MOST_OPEN = 10_000

@@ -180,7 +180,7 @@ class Session:
         info = self._client.publish(topic, payload, qos=1, retain=retain)
         if info.rc != MQTTErrorCode.MQTT_ERR_SUCCESS:
             self._turn(0.0)
-            raise Away(self._lost or f"the connection is lost: {paho.error_string(info.rc)}")
+            raise Away(self._lost or "the connection is lost")
         self._waiting[info.mid] = _Waiting(topic, tag, time.monotonic())
         self._turn(0.0)
         self._check()
@@ -259,7 +259,7 @@ class Session:
             return
         code = self._client.loop(seconds)
         if code != MQTTErrorCode.MQTT_ERR_SUCCESS and self._lost is None:
-            self._lost = f"the connection is lost: {_plain(paho.error_string(code))}"
+            self._lost = "the connection is lost"
 
     # What paho calls back, always within `_turn`.
 
@@ -292,7 +292,7 @@ class Session:
                 )
             self._lost = f"the broker ended the connection: {words}"
         else:
-            self._lost = f"the connection is lost: {words}"
+            self._lost = "the connection is lost"
 
     def _on_publish(
         self, _client: object, _data: object, mid: int, code: ReasonCode, _said: object

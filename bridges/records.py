@@ -7,38 +7,8 @@ that a receiver can drop what it got twice. States have no number: only the newe
 
 from typing import Literal, NamedTuple
 
-import msgspec
-
 from pipeline.clock import from_isoformat
-from pipeline.public.records import CameraStatus, Event, to_json
-
-EvidenceKind = Literal["clip", "snapshot", "clean", "motion"]
-
-
-class Evidence(msgspec.Struct, frozen=True, kw_only=True):
-    """A file that shows what happened in an event; it follows the event's record ``seq``."""
-
-    schema: int = 1
-    number: int
-    log: str
-    id: str
-    seq: int
-    camera: str
-    label: str
-    kind: EvidenceKind
-    state: Literal["ready", "lost", "removed"]
-    reason: str | None = None
-    path: str | None = None
-    media_type: str | None = None
-    sha256: str | None = None
-    bytes: int | None = None
-    first_time: str | None = None
-    last_time: str | None = None
-    time: str | None = None
-    codec: str | None = None
-    size: tuple[int, int] | None = None
-    part: int | None = None
-
+from pipeline.public.records import CameraStatus, Event, Evidence, to_json
 
 Record = Event | Evidence
 
@@ -93,7 +63,7 @@ def happened_ns(record: Record) -> int | None:
     if isinstance(record, Event):
         text = {"start": record.start_time, "end": record.end_time}.get(record.type)
     else:
-        text = record.last_time or record.time
+        text = record.last_time
     try:
         return from_isoformat(text) if text else None
     except ValueError:

@@ -104,10 +104,8 @@ class Runner:
 
     def _remember_start(self, record: Record | None) -> None:
         """A new bridge stores where it begins before anything else: from there on it owes all."""
-        if self._position is not None:
-            return
-        start = self._feed.start if record is None else Position(record.log, record.seq - 1)
-        if start is not None:
+        start = self._feed.start
+        if self._position is None and start is not None:
             try:
                 self._store(start)
             except Away:

@@ -20,7 +20,7 @@ from pydantic import (
     field_validator,
 )
 
-from bridges.records import EvidenceKind, Record
+from bridges.records import Record
 from pipeline.client import DEFAULT_EVENTS, DEFAULT_REPLAY
 from pipeline.config import loading, wording, yaml_file
 from pipeline.config.paths import LocalPath, at_home, path_problem, plain_key
@@ -29,6 +29,7 @@ from pipeline.config.suggestion import did_you_mean
 from pipeline.errors import ConfigError, os_reason
 from pipeline.model.labels import Label
 from pipeline.public.records import Event
+from pipeline.transport.messages import EvidenceKind
 
 _ENDPOINT = re.compile(r"tcp://(\[[0-9A-Fa-f:.%\w]+\]|[\w.-]+):([0-9]{1,5})|ipc://.+")
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,31}")

@@ -14,11 +14,12 @@ import httpx2
 
 from bridges.patience import Patience
 from bridges.receiver import Away, Place
-from bridges.records import Evidence, Record, State, json_of, key_of
+from bridges.records import Record, State, json_of, key_of
 from bridges.webhook_settings import WebhookSettings, address_of
 from bridges.worker import Worker
 from pipeline.clock import NS_PER_S
 from pipeline.errors import ConfigError, os_reason
+from pipeline.public.records import Evidence
 
 TIMESTAMP, SIGNATURE, KEY = "Two-Stream-Timestamp", "Two-Stream-Signature", "Idempotency-Key"
 _LATER = {408, 425, 429, 502, 503, 504}
@@ -107,15 +108,15 @@ class WebhookReceiver:
         body = json_of(record)
         headers = {name: one.get_secret_value() for name, one in self._settings.headers.items()}
         headers |= {"User-Agent": "two-stream", KEY: key_of(record)}
-        headers = {name: value.encode("latin-1") for name, value in headers.items()}
+        raw = {name.encode(): value.encode("latin-1") for name, value in headers.items()}
         if self._settings.body == "multipart":
             parts = [("record", ("record.json", body, "application/json"))]
             parts += self._file_of(record)
-            request = self._client.build_request("POST", self._url, headers=headers, files=parts)
+            request = self._client.build_request("POST", self._url, headers=raw, files=parts)
             body = request.read()
         else:
-            headers["Content-Type"] = b"application/json"
-            request = self._client.build_request("POST", self._url, headers=headers, content=body)
+            raw[b"Content-Type"] = b"application/json"
+            request = self._client.build_request("POST", self._url, headers=raw, content=body)
         if self._settings.secret is not None:
             now = str(self._clock.wall_ns() // NS_PER_S)
             request.headers[TIMESTAMP] = now

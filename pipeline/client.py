@@ -24,7 +24,14 @@ import zmq
 
 from pipeline.errors import BusError
 from pipeline.public.key_folder import ClientKeys, read_client_keys
-from pipeline.public.records import MAX_REPLAY, STATUS, CameraStatus, Event, event_from_json
+from pipeline.public.records import (
+    MAX_REPLAY,
+    STATUS,
+    CameraStatus,
+    Event,
+    Evidence,
+    event_from_json,
+)
 from pipeline.transport.messages import BadMessage
 
 DEFAULT_EVENTS = "tcp://127.0.0.1:5555"
@@ -328,3 +335,120 @@ class EventClient:
     def _go_on_from(self, seq: int) -> None:
         self._last, self._heard = seq, 0
         self._ask()
+
+
+class _EvidenceReplay(msgspec.Struct):
+    """The server's answer to a request for evidence; an error has none."""
+
+    log: str
+    number: int = 0
+    evidence: list[Evidence] = []
+    error: str | None = None
+
+
+class EvidenceClient:
+    """Delivers the clips and pictures of events, in order, once.
+
+    ``since``: everything after that number; None: begin with what comes next.
+    It asks the ROUTER socket for what comes after the last number that it has, whenever the PUB
+    socket says that there is something, and every few seconds in case that word was lost.
+    ``log`` is the identity of the log that ``since`` counts in; in another, everything is new.
+    ``key`` is the client's key file, where the server asks for one. Raises
+    :class:`pipeline.errors.KeysError` and :class:`pipeline.errors.BusError`.
+    """
+
+    def __init__(
+        self,
+        events: str = DEFAULT_EVENTS,
+        replay: str = DEFAULT_REPLAY,
+        *,
+        since: int | None = None,
+        log: str | None = None,
+        key: Path | None = None,
+    ) -> None:
+        self._key = read_client_keys(key) if key is not None else None
+        self._context = zmq.Context()
+        self._context.setsockopt(zmq.IPV6, 1)
+        self._endpoints = events, replay
+        self._connection = self._connected()
+        self._last, self._log = since, log
+        self._ready: deque[Evidence] = deque()
+        self._asked_at = self._answered_at = float("-inf")
+
+    @property
+    def last_number(self) -> int | None:
+        """Number of the newest evidence received; None before the server's first answer."""
+        return self._last
+
+    def receive(self, timeout_s: float | None = None) -> Evidence | None:
+        """The next evidence; None when none came within ``timeout_s`` (None: wait for ever)."""
+        deadline = None if timeout_s is None else time.monotonic() + timeout_s
+        while not self._ready:
+            self._ask_when_due()
+            left = _CATCH_UP_S if deadline is None else deadline - time.monotonic()
+            self._wait(max(0.0, min(left, _CATCH_UP_S)))
+            if left <= 0:
+                break
+        return self._ready.popleft() if self._ready else None
+
+    def __iter__(self) -> Iterator[Evidence]:
+        while True:
+            evidence = self.receive()
+            if evidence is not None:
+                yield evidence
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        self._context.destroy(linger=0)
+
+    def _connected(self) -> _Connection:
+        return _Connection(self._context, *self._endpoints, self._key, (b"evidence/",))
+
+    def _ask_when_due(self) -> None:
+        now = time.monotonic()
+        if now - max(self._connection.since, self._answered_at) >= _DEAF_S:
+            self._connection.close()
+            self._connection = self._connected()
+        if now - max(self._asked_at, self._answered_at) >= _CATCH_UP_S:
+            self._ask()
+
+    def _ask(self) -> None:
+        self._asked_at = time.monotonic()
+        # Without a number, one beyond all says which is the newest.
+        since = _NOTHING if self._last is None else self._last
+        self._connection.ask(msgspec.json.encode({"request": "evidence", "since": since}))
+
+    def _wait(self, seconds: float) -> None:
+        for topic, body in self._connection.wait(seconds):
+            if topic is not None:
+                self._ask()
+                continue
+            try:
+                answer = msgspec.json.decode(body, type=_EvidenceReplay)
+            except (msgspec.DecodeError, UnicodeDecodeError):
+                continue
+            self._answered_at = time.monotonic()
+            if answer.error is None:
+                self._take(answer)
+
+    def _take(self, answer: _EvidenceReplay) -> None:
+        known, self._log = self._log, answer.log
+        if self._last is None:
+            self._last = answer.number
+            return
+        if known not in (None, answer.log):
+            # The program was restarted with an empty log.
+            self._last = 0
+            self._ask()
+            return
+        for evidence in answer.evidence:
+            if evidence.number > self._last:
+                self._last = evidence.number
+                self._ready.append(evidence)
+        if answer.evidence and self._last < answer.number:
+            self._ask()

@@ -73,7 +73,7 @@ def test_the_pipeline_runs_without(package: str) -> None:
         ),
         ("multiprocessing.shared_memory", {"pipeline/transport/frame_ring.py"}),
         ("onnxruntime", {"pipeline/model/session.py"}),
-        ("sqlite3", {"pipeline/public/event_log.py"}),
+        ("sqlite3", {"pipeline/public/event_log.py", "pipeline/public/evidence_log.py"}),
         ("matplotlib", {"pipeline/evaluate/page/charts.py"}),
         ("jinja2", {"pipeline/evaluate/page/__init__.py"}),
     ],

@@ -1,5 +1,6 @@
 """What this machine's processor can do, and how much of it training takes."""
 
+import logging
 import os
 from functools import cache
 from pathlib import Path
@@ -9,6 +10,9 @@ import torch
 from threadpoolctl import threadpool_limits
 
 CPUINFO = Path("/proc/cpuinfo")
+# A worker that dies while torch looks for its own parts would be logged as torch's fault, with a
+# traceback. The death is reported all the same.
+logging.getLogger("torch.autograd.profiler").setLevel(logging.ERROR)
 _BFLOAT16 = frozenset({"avx512_bf16", "amx_bf16", "bf16"})
 """What Linux calls the instructions: AVX-512 and AMX on x86, the last one on ARM."""
 

@@ -83,7 +83,7 @@ class Recheck:
         cameras = self._cameras(filters)
         for entry in part:
             if isinstance(entry, Made):
-                if not ours or _untimed(ours.popleft()) != _untimed(entry.transition):
+                if not ours or _comparable(ours.popleft()) != _comparable(entry.transition):
                     self.differing += 1
                 continue
             if isinstance(entry, ClockSet):
@@ -180,6 +180,7 @@ def packs_of(recording: Recording, folder: Path | None = None) -> dict[str, Mode
     return found
 
 
-def _untimed(transition: Transition) -> Transition:
-    """Without the times at which it was made."""
-    return msgspec.structs.replace(transition, trail=())
+def _comparable(transition: Transition) -> Transition:
+    """Without the times at which it was made, and without what earlier recordings don't have."""
+    change = msgspec.structs.replace(transition.change, top_ns=None)
+    return msgspec.structs.replace(transition, trail=(), change=change)

@@ -41,7 +41,8 @@ class _Label:
     ended_ns: int | None = None
     number: int = 0
     top: float = 0.0
-    top_box: Box | None = None
+    topped: StepTime | None = None
+    """The step of the highest score."""
 
 
 class EventRules:
@@ -107,7 +108,7 @@ class EventRules:
             label.above = None
             return None
         if label.above is None:
-            label.above, label.top, label.top_box = at, 0.0, None
+            label.above, label.top, label.topped = at, 0.0, None
         _note_top(label, at, score)
         lasted_ns = at.media_ns - label.above.media_ns + self._period_ns
         if lasted_ns < threshold.min_duration_s * NS_PER_S:
@@ -138,7 +139,7 @@ class EventRules:
 
 def _note_top(label: _Label, at: StepTime, score: float) -> None:
     if score > label.top:
-        label.top, label.top_box = score, at.box
+        label.top, label.topped = score, at
 
 
 def _change(
@@ -148,7 +149,7 @@ def _change(
     end: StepTime | None = None,
     reason: str | None = None,
 ) -> Change:
-    start, newest = label.started, label.held
+    start, newest, topped = label.started, label.held, label.topped
     assert start is not None
     return Change(
         type=kind,
@@ -162,5 +163,6 @@ def _change(
         end_pts_ns=end.pts_ns if end else None,
         reason=reason,
         box=None if newest is None else newest.box,
-        top_box=label.top_box,
+        top_box=None if topped is None else topped.box,
+        top_ns=None if topped is None else topped.captured_ns,
     )

@@ -16,6 +16,8 @@ from typing import Any, NamedTuple
 
 from pipeline.clock import NS_PER_S, SYSTEM_CLOCK, Clock
 from pipeline.errors import EventLogError, os_reason
+from pipeline.public import evidence_log
+from pipeline.public.evidence_log import EvidenceLog, StoredEvidence
 from pipeline.public.log_time import (
     UNSET_BEFORE_NS,
     LogTime,
@@ -26,6 +28,7 @@ from pipeline.public.log_time import (
     says_something,
 )
 from pipeline.public.records import Event, event_from_json, to_json
+from pipeline.transport.messages import EvidenceMade
 
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS events (
@@ -113,8 +116,9 @@ class EventLog:
                 raise EventLogError(f"event log {path}: written by a newer version ({version})")
             if version == 1:
                 self._db.executescript(_FROM_VERSION_1.format(now_ns=clock.wall_ns()))
-            self._db.executescript(_SCHEMA)
+            self._db.executescript(_SCHEMA + evidence_log.SCHEMA)
             self.identity = self._identify()
+            self._evidence = EvidenceLog(self._db, self.identity)
             self._time = _TimeKeeper(self._db, clock, path)
         except OSError as error:
             raise EventLogError(f"event log {path}: {os_reason(error)}") from None
@@ -217,6 +221,8 @@ class EventLog:
                     "AND id NOT IN (SELECT id FROM open_events) ORDER BY seq LIMIT ?)",
                     (DELETE_AT_ONCE,),
                 ).rowcount
+                if count:
+                    self._evidence.delete_orphans()
             if count:
                 # One page with every step of the statement; execute() takes one step only.
                 self._db.executescript(f"PRAGMA incremental_vacuum({DELETE_AT_ONCE});")
@@ -238,6 +244,21 @@ class EventLog:
             yield from self._db.execute(
                 "SELECT seq, json FROM events WHERE seq > ? ORDER BY seq LIMIT ?", (seq, limit)
             )
+
+    def last_evidence(self) -> int:
+        """The newest number of evidence; 0 when there is none."""
+        with self._named_errors():
+            return self._evidence.last_number()
+
+    def append_evidence(self, made: EvidenceMade) -> StoredEvidence | None:
+        """Store evidence; None when it is there already. Raises :class:`EventLogError`."""
+        with self._named_errors(), _Transaction(self._db):
+            return self._evidence.append(made)
+
+    def evidence_since(self, number: int, limit: int) -> Iterator[tuple[int, bytes]]:
+        """(number, JSON) of the evidence after ``number``, oldest first, at most ``limit``."""
+        with self._named_errors():
+            yield from self._evidence.since(max(0, min(number, _MAX_INTEGER)), limit)
 
     def open_events(self) -> list[bytes]:
         """The last record of each event that has started and not ended, as JSON."""

@@ -9,7 +9,14 @@ from typing import Annotated, Literal
 import msgspec
 from msgspec import UNSET, Meta, UnsetType
 
-from pipeline.transport.messages import SCHEMA_VERSION, BadMessage, Box, CameraState
+from pipeline.transport.messages import (
+    SCHEMA_VERSION,
+    BadMessage,
+    Box,
+    CameraState,
+    EvidenceKind,
+    EvidenceState,
+)
 from pipeline.transport.public_sockets import PublicTopic
 
 MAX_REPLAY = 1000
@@ -127,7 +134,46 @@ class Event(msgspec.Struct, frozen=True, kw_only=True):
         Annotated[Box, _means("where it was at the top score", unit="0 to 1 of the picture")]
         | UnsetType
     ) = UNSET
+    top_time: (
+        Annotated[str, _means("when its score was highest, UTC", unit="ISO 8601")] | UnsetType
+    ) = UNSET
     zone: Annotated[str, _means("the camera's zone that it happens in")] | UnsetType = UNSET
+
+
+class Evidence(msgspec.Struct, frozen=True, kw_only=True):
+    """A clip or a picture of an action. Sent when the file is whole, when it can't be made, and
+    when it was deleted.
+    """
+
+    schema: Schema = SCHEMA_VERSION
+    number: Annotated[int, _means("counts the evidence in the log; no holes, and not `seq`")]
+    log: LogIdentity
+    id: Annotated[str, _means("the action's id, as in its events")]
+    seq: Annotated[int, _means("the event that it belongs to")]
+    camera: CameraName
+    label: Annotated[str, _means("the action")]
+    kind: Annotated[
+        EvidenceKind,
+        _means("snapshot: with boxes and scores; clean: without; motion: flow as colour"),
+    ]
+    state: Annotated[EvidenceState, _means("lost: there is no file, and won't be; see `reason`")]
+    reason: Reason
+    part: Annotated[int, _means("long actions have several clips; counts from 1")] = 1
+    path: Annotated[str | None, _means("the file's absolute path; null: lost")]
+    media_type: Annotated[str | None, _means("such as video/mp4, or image/jpeg")]
+    sha256: Annotated[str | None, _means("hash of the file's content")]
+    bytes: Annotated[int | None, _means("size of the file")]
+    first_time: Annotated[str | None, _means("of the first frame, UTC", unit="ISO 8601")]
+    last_time: Annotated[str | None, _means("of the last frame, UTC", unit="ISO 8601")]
+    media_time: Annotated[
+        tuple[float, float] | None,
+        _means("first and last frame in the source's own time; null: it has none", unit="s"),
+    ] = None
+    codec: Annotated[str | None, _means("such as h264, hevc or jpeg")]
+    encoded: Annotated[
+        bool, _means("whether it was encoded here; otherwise it is what the camera sent")
+    ] = False
+    size: Annotated[tuple[int, int] | None, _means("height and width", unit="pixels")]
 
 
 class CameraStatus(msgspec.Struct, frozen=True, kw_only=True):
@@ -210,10 +256,12 @@ class Scores(msgspec.Struct, frozen=True, kw_only=True):
 class Request(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """What a client asks of the ROUTER socket."""
 
-    request: Annotated[Literal["snapshot", "replay"], _means("what is wanted")]
+    request: Annotated[Literal["snapshot", "replay", "evidence"], _means("what is wanted")]
     schema: Schema = SCHEMA_VERSION
-    since: Annotated[int, _means("replay: events with a larger `seq`")] = 0
-    limit: Annotated[int, _means("replay: at most this many, 1 to 1000")] = MAX_REPLAY
+    since: Annotated[
+        int, _means("replay: events with a larger `seq`; evidence: with a larger `number`")
+    ] = 0
+    limit: Annotated[int, _means("replay, evidence: at most this many, 1 to 1000")] = MAX_REPLAY
 
 
 class HeldBack(msgspec.Struct, frozen=True, kw_only=True):
@@ -250,6 +298,15 @@ class Replay(msgspec.Struct, frozen=True, kw_only=True):
     events: Annotated[list[Event], _means("at most `limit`; ask again from the last")]
 
 
+class EvidenceReplay(msgspec.Struct, frozen=True, kw_only=True):
+    """The answer to `evidence`: evidence after `since`, oldest first."""
+
+    schema: Schema = SCHEMA_VERSION
+    log: LogIdentity
+    number: Annotated[int, _means("number of the newest evidence in the log; 0: there is none")]
+    evidence: Annotated[list[Evidence], _means("at most `limit`; ask again from the last")]
+
+
 class Error(msgspec.Struct, frozen=True, kw_only=True):
     """The answer to a request that can't be served."""
 
@@ -260,15 +317,16 @@ class Error(msgspec.Struct, frozen=True, kw_only=True):
 
 
 ACTION = PublicTopic("action", Event, ("camera", "label"))
+EVIDENCE = PublicTopic("evidence", Evidence, ("camera",))
 STATUS = PublicTopic("status", CameraStatus, ("camera",))
 # No camera's name begins with an underscore.
 LOG_STATUS = PublicTopic("status/_log", LogStatus)
 GOVERNOR_STATUS = PublicTopic("status/_governor", GovernorStatus)
 SCORE = PublicTopic("score", Scores, ("camera",))
 
-TOPICS = (ACTION, STATUS, LOG_STATUS, GOVERNOR_STATUS, SCORE)
+TOPICS = (ACTION, EVIDENCE, STATUS, LOG_STATUS, GOVERNOR_STATUS, SCORE)
 """Every topic of the PUB socket."""
-ANSWERS = (Snapshot, Replay, Error)
+ANSWERS = (Snapshot, Replay, EvidenceReplay, Error)
 """What the ROUTER socket answers to a :class:`Request`."""
 
 _requests = msgspec.json.Decoder(Request)
@@ -283,6 +341,14 @@ def event_from_json(data: bytes) -> Event:
     """A public event; raises :class:`BadMessage`."""
     try:
         return msgspec.json.decode(data, type=Event)
+    except _UNREADABLE as error:
+        raise BadMessage(str(error)) from None
+
+
+def evidence_from_json(data: bytes) -> Evidence:
+    """A public record of evidence; raises :class:`BadMessage`."""
+    try:
+        return msgspec.json.decode(data, type=Evidence)
     except _UNREADABLE as error:
         raise BadMessage(str(error)) from None
 

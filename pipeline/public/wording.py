@@ -70,6 +70,7 @@ class Wording:
             subject=_subject(transition.subject),
             box=_box(change.box),
             top_box=_box(change.top_box),
+            top_time=_after(began_ns, change.start_ns, change.top_ns),
             zone=UNSET if change.zone is None else change.zone,
         )
 
@@ -168,6 +169,11 @@ def _box(box: messages.Box | None) -> messages.Box | UnsetType:
         return UNSET
     x0, y0, x1, y1 = (round(side, 3) for side in box)
     return x0, y0, x1, y1
+
+
+def _after(began_ns: int, start_ns: int, at_ns: int | None) -> str | UnsetType:
+    """The time of day of ``at_ns``, where ``start_ns`` was at ``began_ns``."""
+    return UNSET if at_ns is None else isoformat(began_ns + at_ns - start_ns)
 
 
 def _model(pack: messages.PackId) -> records.Model:

@@ -69,34 +69,42 @@ class CameraBoard:
             return 0.0
         return (self._clock.monotonic_ns() - self._tried_ns) / NS_PER_S
 
-    def set_state(self, camera: str, state: CameraState, reason: str | None) -> None:
-        """Report a state in the place of a capture that can't."""
+    def set_state(
+        self, camera: str, state: CameraState, reason: str | None, at_ns: int | None = None
+    ) -> None:
+        """Report a state in the place of a capture that can't; ``at_ns`` None: now."""
         known = self.states.get(camera)
         self._note_and_publish(
             CameraStatus(
                 camera=camera,
                 state=state,
                 reason=reason,
-                at_ns=self._clock.monotonic_ns(),
+                at_ns=self._clock.monotonic_ns() if at_ns is None else at_ns,
                 segment=self._segments.get(camera),
                 size=known.size if known is not None else None,
             )
         )
 
     def see_silence(self, camera: str, silent_s: float, ready: bool) -> None:
-        """Report a stall for a capture that waits inside OpenCV for a frame, and so can't."""
+        """Report a stall for a capture that waits inside a library for a frame, and so can't.
+
+        What capture itself reports after its last sign of life counts more, also when it was on
+        its way already: the newest report wins, so this one is as old as that sign.
+        """
         status = self.states.get(camera)
         if status is None or is_file(self._config.cameras[camera].source):
             return
         stall_s = self._config.supervisor.stall_s
         if silent_s > stall_s and status.state == "online":
             self._stalled.add(camera)
-            self.set_state(camera, "stalled", f"no frame for {silent_s:.1f} s")
+            heard_ns = self._clock.monotonic_ns() - int(silent_s * NS_PER_S)
+            reason = f"no frame for {silent_s:.1f} s"
+            self.set_state(camera, "stalled", reason, max(status.at_ns, heard_ns))
         elif camera in self._stalled and silent_s < stall_s:
             self._stalled.discard(camera)
             # It sends heartbeats again and has reported nothing itself: to it there was no gap.
             if status.state == "stalled" and ready:
-                self.set_state(camera, "online", None)
+                self.set_state(camera, "online", None, status.at_ns)
 
     def stage_died(self, stage: str, now_ns: int) -> None:
         """A stage that is dead no longer quarantines any camera."""

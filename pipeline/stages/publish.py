@@ -25,6 +25,8 @@ from pipeline.transport.messages import (
     Accepted,
     BadMessage,
     CameraStatus,
+    EvidenceMade,
+    EvidenceStored,
     HeldBack,
     Outgoing,
     Pacing,
@@ -81,7 +83,9 @@ class Publish:
         self._fusion = bus.router(topics.TRANSITION)
         self._status = bus.pull(topics.STATUS)
         self._scores = bus.pull(topics.SCORE)
+        self._evidence = bus.router(topics.EVIDENCE)
         bus.watch(self._fusion, self._on_transitions)
+        bus.watch(self._evidence, self._on_evidence)
         bus.watch(self._status, self._on_status)
         bus.watch(self._scores, self._on_scores)
         bus.watch(self._router, self._on_requests)
@@ -143,6 +147,22 @@ class Publish:
         self._counters[key("event_records", event.type)] += 1
         if event.type == "start":
             self._counters[key("events", event.camera, event.model.name, event.label)] += 1
+
+    def _on_evidence(self) -> None:
+        for sender, message in self._evidence.drain():
+            if not isinstance(message, EvidenceMade):
+                continue
+            try:
+                stored = self._log.append_evidence(message)
+            except EventLogError as error:
+                # Not acknowledged: it is sent again.
+                self._upkeep.failed(error)
+                continue
+            self._upkeep.succeeded()
+            self._evidence.send(sender, EvidenceStored(key=message.key))
+            if stored is not None:
+                self._public.send(records.EVIDENCE.of(stored.evidence), stored.json)
+                self._counters[key("evidence", message.kind, message.state)] += 1
 
     def _send(self, topic: PublicTopic, record: msgspec.Struct) -> None:
         self._public.send(topic.of(record), to_json(record))
@@ -227,7 +247,9 @@ class Publish:
     def _on_requests(self) -> None:
         self._router.serve(lambda body: to_json(self._answer(body)))
 
-    def _answer(self, body: bytes) -> records.Snapshot | records.Replay | records.Error:
+    def _answer(
+        self, body: bytes
+    ) -> records.Snapshot | records.Replay | records.EvidenceReplay | records.Error:
         log = self._log.identity
         try:
             request = records.request_from_json(body)
@@ -240,10 +262,20 @@ class Publish:
             if request.request == "snapshot":
                 return self._snapshot(seq)
             limit = min(max(request.limit, 1), records.MAX_REPLAY)
+            if request.request == "evidence":
+                return self._evidence_since(request.since, limit)
             events = _as_stored([json for _, json in self._log.since(request.since, limit)])
         except EventLogError as error:
             return records.Error(log=log, seq=seq, error=str(error))
         return records.Replay(log=log, seq=seq, events=events)
+
+    def _evidence_since(self, number: int, limit: int) -> records.EvidenceReplay:
+        found = [msgspec.Raw(json) for _, json in self._log.evidence_since(number, limit)]
+        return records.EvidenceReplay(
+            log=self._log.identity,
+            number=self._log.last_evidence(),
+            evidence=cast(list[records.Evidence], found),
+        )
 
     def _snapshot(self, seq: int) -> records.Snapshot:
         pacing, wording = self._pacing, self._wording

@@ -170,6 +170,8 @@ class Change(msgspec.Struct, frozen=True, kw_only=True):
     """Where it was when the label's score was highest."""
     zone: str | None = None
     """The zone that ``box`` is in."""
+    top_ns: int | None = None
+    """When the label's score was highest."""
 
 
 class PackId(msgspec.Struct, frozen=True, kw_only=True):
@@ -279,6 +281,47 @@ class Accepted(Message, frozen=True, kw_only=True):
     number: int
 
 
+EvidenceKind = Literal["snapshot", "clean", "motion", "clip"]
+EvidenceState = Literal["ready", "lost", "removed"]
+
+
+class EvidenceMade(Message, frozen=True, kw_only=True):
+    """A file about an event is whole, can't be made, or was deleted. Sent until acknowledged.
+
+    The fields are those of :class:`pipeline.public.records.Evidence`.
+    """
+
+    id: str
+    seq: int
+    camera: str
+    label: str
+    kind: EvidenceKind
+    state: EvidenceState
+    reason: str | None = None
+    part: int = 1
+    path: str | None = None
+    media_type: str | None = None
+    sha256: str | None = None
+    bytes: int | None = None
+    first_time: str | None = None
+    last_time: str | None = None
+    media_time: tuple[float, float] | None = None
+    codec: str | None = None
+    encoded: bool = False
+    size: tuple[int, int] | None = None
+
+    @property
+    def key(self) -> str:
+        """What can be in the log only once."""
+        return f"{self.id}/{self.seq}/{self.kind}/{self.part}/{self.state}"
+
+
+class EvidenceStored(Message, frozen=True, kw_only=True):
+    """What has this key is in the event log."""
+
+    key: str
+
+
 class Hello(Message, frozen=True, kw_only=True):
     """The first message of a stage to its supervisor: the process runs."""
 
@@ -364,6 +407,8 @@ AnyMessage = (
     | HeldBack
     | Outgoing
     | Accepted
+    | EvidenceMade
+    | EvidenceStored
     | Hello
     | Ready
     | Heartbeat

@@ -16,7 +16,7 @@ from pipeline.clock import NS_PER_S
 from pipeline.transport import messages
 from pipeline.transport.messages import Message
 
-STAGES = ("capture", "people", "flow", "spatial", "temporal", "fusion", "publish")
+STAGES = ("capture", "people", "flow", "spatial", "temporal", "fusion", "evidence", "publish")
 """Kinds of stages in the order in which data passes them, and in which they stop."""
 SUPERVISOR = "supervisor"
 
@@ -148,6 +148,15 @@ SCORE = Topic(
     readers=("publish",),
     types=(messages.StepScores,),
 )
+EVIDENCE = Topic(
+    name="evidence",
+    wire=Wire.DIALOGUE,
+    writers=("evidence",),
+    readers=("publish",),
+    types=(messages.EvidenceMade,),
+    answers=(messages.EvidenceStored,),
+    drop=Drop.NOTHING,
+)
 STATUS = Topic(
     name="status",
     wire=Wire.COLLECT,
@@ -179,7 +188,7 @@ CONTROL = Topic(
     silence=Silence(setting="supervisor.hang_s"),
 )
 
-TABLE = (FRAME, PEOPLE, FLOW, SPATIAL, TEMPORAL, TRANSITION, SCORE, STATUS, CONTROL)
+TABLE = (FRAME, PEOPLE, FLOW, SPATIAL, TEMPORAL, TRANSITION, SCORE, EVIDENCE, STATUS, CONTROL)
 """Every internal topic."""
 
 

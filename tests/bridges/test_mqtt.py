@@ -155,7 +155,7 @@ def test_a_broker_that_lost_everything_is_told_everything_again() -> None:
         made.publisher.act("start", label="stays")
         made.wait(lambda: made.subscriber.of("two-stream/door/stays/state")[-1:] == [b"ON"])
         made.broker.kill()
-        made.bridge.wait_to_say("the receiver is away")
+        made.bridge.wait_to_say("waiting: ")
         made.broker.start()
         made.wait(lambda: made.subscriber.is_subscribed)
         expected = {
@@ -266,7 +266,7 @@ def test_what_is_too_large_for_the_broker_goes_to_the_dead_letters_and_the_next_
     limit = ("allow_anonymous true", "message_size_limit 1000")
     with world(broker={"lines": limit}, publisher={"cameras": ("door",)}) as made:
         made.publisher.act("start", label="x" * 60, number=1)
-        made.bridge.wait_to_say("the receiver is there")
+        made.bridge.wait_to_say("what is sent is acknowledged")
         made.publisher.act("start", label="y", number=2)
         made.wait(lambda: [e for e in made.events() if e["label"] == "y"])
         # What that limit is for the record's length decides whether the first one fits.

@@ -12,7 +12,7 @@ from pipeline.public import records
 from pipeline.public.records import to_json
 from pipeline.public.schema import json_schema, put_into, schema_of, schema_text
 from pipeline.public.wording import Wording
-from pipeline.transport.messages import CameraStatus, Pace, Pacing, StepScores
+from pipeline.transport.messages import CameraStatus, EvidenceMade, Pace, Pacing, StepScores
 from testbed.samples import ONE_OF_EACH, event
 
 DOCS = Path(__file__).resolve().parents[3] / "docs"
@@ -29,6 +29,8 @@ def one_of_each() -> list[msgspec.Struct]:
     status = next(message for message in ONE_OF_EACH if isinstance(message, CameraStatus))
     scores = next(message for message in ONE_OF_EACH if isinstance(message, StepScores))
     pacing = Pacing(level=1, pace=Pace(spatial_every=2), reason="late", at_ns=5)
+    made = next(message for message in ONE_OF_EACH if isinstance(message, EvidenceMade))
+    evidence = records.Evidence(number=1, log="9f", **msgspec.structs.asdict(made))
     camera = WORDING.camera_status(status)
     log, governor = WORDING.log_status(None, 5), WORDING.governor_status(pacing)
     return [
@@ -44,6 +46,8 @@ def one_of_each() -> list[msgspec.Struct]:
             governor=governor,
         ),
         records.Replay(log="9f", seq=1, events=[event(1)]),
+        evidence,
+        records.EvidenceReplay(log="9f", number=1, evidence=[evidence]),
         ERROR,
     ]  # fmt: skip
 

@@ -4,6 +4,7 @@ from typing import Any
 
 import pytest
 
+from pipeline.clock import NS_PER_S
 from pipeline.config import validate
 from pipeline.errors import EXIT_NO_SOURCE, EXIT_OK
 from pipeline.run.camera_board import CameraBoard
@@ -69,3 +70,18 @@ def test_when_all_are_over_it_counts_whether_one_has_worked(worked: bool, code: 
         note(cameras, "yard", "online", SIZE)
     note(cameras, "yard", "ended")
     assert cameras.verdict(1, at_end=False) == code
+
+
+def test_what_capture_reported_while_it_was_taken_for_stalled_counts() -> None:
+    """Its report was on its way when the supervisor reported for it; then it came."""
+    cameras, clock = timed_board("door")
+    note(cameras, "door", "online", SIZE)
+    clock.sleep(60)
+    cameras.see_silence("door", 2.1, ready=True)
+    assert cameras.states.get("door").state == "stalled"  # type: ignore[union-attr]
+    reported_ns = clock.monotonic_ns() - NS_PER_S
+    clock.sleep(1)
+    cameras.see_silence("door", 0.0, ready=True)
+    assert cameras.states.get("door").state == "online"  # type: ignore[union-attr]
+    cameras.note(CameraStatus(camera="door", state="offline", reason="no room", at_ns=reported_ns))
+    assert cameras.states.get("door").state == "offline"  # type: ignore[union-attr]
