@@ -255,7 +255,7 @@ class MqttReceiver:
         if len(data) > most or _too_large(session, topic, data):
             return None, f"it is larger than {min(most, session.largest or most)} bytes"
         if not data.startswith(_JPEG):
-            return None, "it isn't a JPEG"
+            return None, "it is no JPEG"
         if picture.sha256 and hashlib.sha256(data).hexdigest() != picture.sha256:
             return None, "its file isn't the one that was announced"
         return data, ""

@@ -1,5 +1,6 @@
 """The MQTT bridge against a real mosquitto and a real publish stage."""
 
+import hashlib
 import json
 import random
 import subprocess
@@ -194,6 +195,40 @@ def test_nothing_is_missing_and_order_is_kept_through_kills_of_everything() -> N
         kept = in_order(made.received())
         assert set(kept) == logged
         assert kept == sorted(kept)
+
+
+# Evidence.
+
+
+def test_a_snapshot_is_retained_until_its_file_is_removed() -> None:
+    with world(snapshots=True, home_assistant={}, snapshot_max_kb=4) as made:
+        made.publisher.act("start")
+        made.wait(made.events)
+        at, topic = made.events()[0]["id"], "two-stream/door/snapshot"
+        picture = made.folder / "best.jpg"
+        picture.write_bytes(b"\xff\xd8\xff" + b"picture" * 100)
+        digest = hashlib.sha256(picture.read_bytes()).hexdigest()
+        whole = {"id": at, "seq": 1, "kind": "snapshot", "state": "ready", "path": str(picture)}
+        made.publisher.evidence(**whole, sha256=digest)
+        made.wait(lambda: made.subscriber.of(topic), "the snapshot")
+        assert made.subscriber.retained(topic) == picture.read_bytes()
+        made.wait(lambda: made.subscriber.of("two-stream/door/evidence"), "its record")
+        record = json.loads(made.subscriber.of("two-stream/door/evidence")[0])
+        assert (record["id"], record["path"]) == (at, str(picture))
+        # A file that is another by now, one that is too large, and one that is no picture.
+        count = len(made.subscriber.of(topic))
+        for part, content in enumerate((b"\xff\xd8\xffother", b"\xff\xd8\xff" * 9999, b"text"), 2):
+            other = made.folder / f"{part}.jpg"
+            other.write_bytes(content)
+            sum_ = digest if part == 2 else hashlib.sha256(content).hexdigest()
+            made.publisher.evidence(**whole | {"part": part, "path": str(other), "sha256": sum_})
+        made.wait(lambda: len(made.subscriber.of("two-stream/door/evidence")) == 4, "all records")
+        assert len(made.subscriber.of(topic)) == count
+        for words in ("isn't the one that was announced", "larger than 4096 bytes", "no JPEG"):
+            assert words in made.bridge.log()
+        made.publisher.evidence(**whole | {"state": "removed"}, sha256=digest)
+        made.wait(lambda: made.subscriber.of(topic)[-1] == b"", "its removal")
+        assert made.subscriber.retained(topic) is None
 
 
 # What a broker can refuse.
