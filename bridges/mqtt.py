@@ -12,6 +12,7 @@ from bridges.home_assistant import Announcement, Discovery
 from bridges.mqtt_memory import Memory, Open, Picture
 from bridges.mqtt_session import Received, Session, Will
 from bridges.mqtt_settings import MqttSettings
+from bridges.mqtt_suspect import Suspect
 from bridges.mqtt_topics import OFF, OFFLINE, ON, ONLINE, Topics
 from bridges.receiver import Away, Place, Refused
 from bridges.records import Ongoing, ProgramState, Record, State, json_of, key_of
@@ -53,6 +54,7 @@ class MqttReceiver:
         """What this session has published of actions, by topic."""
         self._hopeless: dict[str, str] = {}
         """Key of a record that the broker will never take, and why."""
+        self._suspect = Suspect()
         self._is_unsure = False
         """Records were sent that aren't settled."""
         self._broken: str | None = None
@@ -61,10 +63,11 @@ class MqttReceiver:
     # What the bridge's loop calls.
 
     def send(self, record: Record) -> None:
-        reason = self._hopeless.pop(key_of(record), None)
+        key = key_of(record)
+        reason = self._hopeless.pop(key, None) or self._suspect.verdict(key)
         if reason is not None:
             raise Refused(reason)
-        with self._connected() as session:
+        with self._connected() as session, self._suspect.alone(session, key):
             if isinstance(record, Event):
                 self._send_event(session, record)
             else:
@@ -117,6 +120,7 @@ class MqttReceiver:
             yield self._session
         except Away as away:
             if self._session is not None:
+                self._suspect.note(self._session.culprit)
                 self._session.abandon()
                 self._session = None
             if self._is_unsure:

@@ -168,8 +168,13 @@ class Session:
         raise Away(f"{where}: it refuses the connection: {words}")
 
     @property
-    def unacknowledged(self) -> int:
-        return len(self._waiting)
+    def culprit(self) -> str | None:
+        """The tag of the message that a broker that hung up may have hung up for.
+
+        It takes messages in order, so that is the oldest that it hasn't acknowledged.
+        """
+        oldest = next(iter(self._waiting.values()), None)
+        return oldest.tag if oldest is not None and self._lost == _HUNG_UP else None
 
     def publish(self, topic: str, payload: bytes, *, retain: bool, tag: str | None = None) -> None:
         """Send at QoS 1; waits only while too many are unacknowledged. Raises :class:`Away`.
@@ -180,7 +185,7 @@ class Session:
         info = self._client.publish(topic, payload, qos=1, retain=retain)
         if info.rc != MQTTErrorCode.MQTT_ERR_SUCCESS:
             self._turn(0.0)
-            raise Away(self._lost or "the connection is lost")
+            raise Away(self._lost or _HUNG_UP)
         self._waiting[info.mid] = _Waiting(topic, tag, time.monotonic())
         self._turn(0.0)
         self._check()
@@ -200,6 +205,11 @@ class Session:
         self._check()
         received, self._received = self._received, []
         return received
+
+    def rest(self, seconds: float) -> None:
+        """Send nothing for a while; raises :class:`Away` when the connection is lost meanwhile."""
+        until = time.monotonic() + seconds
+        self._until(lambda: time.monotonic() >= until)
 
     def settle(self) -> None:
         """Return when the broker has acknowledged everything."""
@@ -259,7 +269,7 @@ class Session:
             return
         code = self._client.loop(seconds)
         if code != MQTTErrorCode.MQTT_ERR_SUCCESS and self._lost is None:
-            self._lost = "the connection is lost"
+            self._lost = _HUNG_UP
 
     # What paho calls back, always within `_turn`.
 
@@ -292,7 +302,7 @@ class Session:
                 )
             self._lost = f"the broker ended the connection: {words}"
         else:
-            self._lost = "the connection is lost"
+            self._lost = _HUNG_UP
 
     def _on_publish(
         self, _client: object, _data: object, mid: int, code: ReasonCode, _said: object
@@ -321,6 +331,7 @@ class Session:
         return f"the user {user!r}" if user is not None else "clients without a login"
 
 
+_HUNG_UP = "the connection is lost"
 _OTHER = "; look at `broker`, and try `protocol` 3.1.1 or 5"
 
 
