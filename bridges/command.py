@@ -20,10 +20,10 @@ from bridges.runner import Runner
 from bridges.settings import Bridge, Bridges, load
 from pipeline.clock import SYSTEM_CLOCK
 from pipeline.config.paths import at_home, plain_key, stray_address
-from pipeline.errors import EXIT_OK, EXIT_USAGE, ConfigError, TwoStreamError
+from pipeline.errors import EXIT_OK, EXIT_STAGE, EXIT_USAGE, ConfigError, TwoStreamError
 from pipeline.public.key_folder import read_client_keys
 from pipeline.run import logs
-from pipeline.run.command_line import with_last_words
+from pipeline.run.log_lines import log_crash
 from pipeline.run.linux import die_with_parent
 from pipeline.run.signals import StopSignals
 from pipeline.run.standard_streams import show
@@ -57,7 +57,19 @@ def main(
     if with_parent:
         _end_with_parent()
     work = partial(_act, name, config, check_only, log_level.upper(), log_format)
-    raise typer.Exit(with_last_words(work))
+    raise typer.Exit(_with_last_words(work))
+
+
+def _with_last_words(work: Callable[[], int]) -> int:
+    """The exit code of ``work``; what ends it is one line for each problem."""
+    try:
+        return work()
+    except TwoStreamError as error:
+        logs.fail(error, logs.form())
+        return error.exit_code
+    except Exception as error:
+        log_crash(log, "ended by an unexpected error", error)
+        return EXIT_STAGE
 
 
 def _end_with_parent() -> None:

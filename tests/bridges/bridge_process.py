@@ -21,7 +21,7 @@ from testbed.program import PROJECT
 from testbed.samples import event as an_event
 
 
-def fill(path: Path, count: int, *, kind: str = "start", **fields: Any) -> str:
+def fill(path: Path, count: int, *, kind: str = "end", **fields: Any) -> str:
     """Append events to the log at ``path``; returns the log's identity."""
     log = EventLog(path)
     try:
@@ -37,13 +37,13 @@ def fill(path: Path, count: int, *, kind: str = "start", **fields: Any) -> str:
         log.close()
 
 
-def add_evidence(path: Path, seq: int, **fields: Any) -> None:
-    """Append a snapshot of event ``seq`` to the log at ``path``."""
+def add_evidence(log_path: Path, seq: int, **fields: Any) -> None:
+    """Append a snapshot of event ``seq`` to the log at ``log_path``."""
     values: dict[str, Any] = {
         "id": f"door-{seq}", "seq": seq, "camera": "door", "label": "left", "kind": "snapshot",
         "state": "ready", "path": "/nowhere/1.jpg", "media_type": "image/jpeg",
     }  # fmt: skip
-    log = EventLog(path)
+    log = EventLog(log_path)
     try:
         assert log.append_evidence(EvidenceMade(**values | fields)) is not None
     finally:

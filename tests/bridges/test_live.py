@@ -44,9 +44,9 @@ def test_nothing_is_missing_after_both_sides_were_killed_again_and_again(folder:
     settings = {"kind": "file", "path": str(out), "from": "oldest"}
     with Publisher(folder, every_s=0.02) as publisher, BridgeProcess(folder, settings) as bridge:
         wait_for(lambda: seqs(out), "the first line")
-        for turn in range(6):
+        for turn in range(4):
             time.sleep(chance.uniform(0.05, 0.6))
-            victim = publisher if turn % 3 == 2 else bridge
+            victim = publisher if turn == 2 else bridge
             victim.kill()
             victim.start()
         publisher.kill()
@@ -69,11 +69,11 @@ def test_a_webhook_that_is_away_and_a_bridge_that_is_killed_lose_nothing(folder:
     kinds = [Answer(503), Answer(hang_up=True), Answer(429, (("Retry-After", "0"),))]
 
     def answer(_: Posted) -> Answer:
-        return chance.choice(kinds) if chance.random() < 0.1 else Answer()
+        return chance.choice(kinds) if chance.random() < 0.06 else Answer()
 
     with ReceivingServer(answer) as server:
         settings = {
-            "kind": "webhook", "url": server.url, "from": "oldest", "retry_max_s": 0.2,
+            "kind": "webhook", "url": server.url, "from": "oldest", "retry_max_s": 0.05,
         }  # fmt: skip
         fill(folder / "events.sqlite", 120)
         with Publisher(folder), BridgeProcess(folder, settings) as bridge:
@@ -176,7 +176,7 @@ def metrics(port: int) -> str:
 
 
 def test_evidence_comes_after_its_event_and_survives_restarts(folder: Path) -> None:
-    out, log = folder / "out.jsonl", folder / "events.sqlite"
+    log = folder / "events.sqlite"
     fill(log, 3)
     picture = folder / "1.jpg"
     picture.write_bytes(b"\xff\xd8picture")
@@ -199,7 +199,6 @@ def test_evidence_comes_after_its_event_and_survives_restarts(folder: Path) -> N
     assert len(set(order)) == len(order)
     with_file = [one for one in server.taken if b"picture" in one.body]
     assert [one.headers["Idempotency-Key"].endswith("evidence/1") for one in with_file] == [True]
-    del out
 
 
 def cursor_text(folder: Path, evidence: int) -> str:
