@@ -10,9 +10,9 @@ from collections.abc import Iterator
 
 from bridges.mqtt_session import Session
 
-ALONE_AFTER, GIVE_UP_AFTER = 2, 5
+ALONE_AFTER, GIVE_UP_AFTER = 2, 4
 """Times in a row that the connection was lost over it."""
-REST_S = 1.0
+REST_S = 0.5
 
 
 class Suspect:
