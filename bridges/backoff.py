@@ -27,5 +27,6 @@ class Backoff:
         whole = min(self._pause_s, self._longest_s)
         self._pause_s = min(2 * whole, self._longest_s)
         pause = whole * (0.5 + self._chance() / 2)
-        asked = min(at_least_s, LONGEST_ASKED_S)
-        return max(pause, asked * (1 + self._chance() / 10))
+        if at_least_s <= 0:
+            return pause
+        return max(pause, min(at_least_s, LONGEST_ASKED_S) * (1 + self._chance() / 10))

@@ -23,8 +23,8 @@ from pipeline.config.paths import at_home, plain_key, stray_address
 from pipeline.errors import EXIT_OK, EXIT_STAGE, EXIT_USAGE, ConfigError, TwoStreamError
 from pipeline.public.key_folder import read_client_keys
 from pipeline.run import logs
-from pipeline.run.log_lines import log_crash
 from pipeline.run.linux import die_with_parent
+from pipeline.run.log_lines import log_crash
 from pipeline.run.signals import StopSignals
 from pipeline.run.standard_streams import show
 from pipeline.topology import StageSpec

@@ -24,6 +24,7 @@ come one by one."""
 _SNAPSHOT_S = 2.0
 _ONGOING = "*"
 """Among the news; no camera has this name."""
+_REST_S = 0.05
 
 log = logging.getLogger(__name__)
 
@@ -76,6 +77,8 @@ class Feed:
             key=key,
             on_status=self._note,
         )
+        self.where = endpoints[1]
+        """The socket that is asked."""
         self._pieces = _Pieces(
             EvidenceClient(
                 *endpoints,
@@ -245,6 +248,7 @@ class _Pieces:
         self._clock = clock
         self._began_ns = clock.monotonic_ns()
         self._held: Evidence | None = None
+        self._rest_until_ns = 0
         self._logs = set(known)
         """Logs whose events have been here."""
 
@@ -258,8 +262,14 @@ class _Pieces:
         return self._client.last_number is not None or waited_ns >= SILENT_S * NS_PER_S
 
     def fetch(self, seconds: float) -> None:
+        now_ns = self._clock.monotonic_ns()
+        if not seconds and now_ns < self._rest_until_ns:
+            return
         while self._held is None:
             piece = self._client.receive(seconds)
+            if piece is None:
+                # Many events may pass meanwhile; a look for each would slow them down.
+                self._rest_until_ns = now_ns + int(_REST_S * NS_PER_S)
             # A log that comes back is read from its first piece again.
             if piece is None or piece.number > self._known.get(piece.log, 0):
                 self._held = piece

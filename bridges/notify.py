@@ -130,14 +130,14 @@ class NotifyReceiver:
 
             def post(service: apprise.Apprise = service) -> bool:
                 attach = str(file) if file is not None else None
-                return bool(
-                    service.notify(
-                        body=body,
-                        title=title,
-                        body_format=apprise.NotifyFormat.TEXT,
-                        attach=attach,
+                text = apprise.NotifyFormat.TEXT
+                try:
+                    return bool(
+                        service.notify(body=body, title=title, body_format=text, attach=attach)
                     )
-                )
+                except Exception:
+                    # What the code of a hundred services raises is not known. It may hold tokens.
+                    return False
 
             if self._worker.call(post, self._settings.timeout_s):
                 done.add(number)
@@ -201,7 +201,10 @@ def _file_of(record: Record) -> Path | None:
 def _filled(message: Message, fields: dict[str, str]) -> tuple[str, str]:
     title = Template(message.title).safe_substitute(fields)
     # A title becomes a line of a mail's head in some services.
-    return " ".join(title.split()), Template(message.body).safe_substitute(fields)
+    title = " ".join(title.split())
+    body = Template(message.body).safe_substitute(fields)
+    # Services refuse a message without a text.
+    return title, body if body.strip() else title or f"{fields['label']} at {fields['camera']}"
 
 
 def _moment(text: str, zone: ZoneInfo) -> datetime | None:

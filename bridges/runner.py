@@ -208,8 +208,13 @@ class Runner:
         feed, measures = self._feed, self._measures
         if feed.program != self._program:
             is_online = feed.program == "online"
-            words = "the program answers" if is_online else "the program doesn't answer"
-            log.info("%s", words, extra=EACH)
+            if is_online:
+                log.info("the program answers", extra=EACH)
+            else:
+                words = (
+                    "the program doesn't answer at %s; does it run, and may this bridge connect?"
+                )
+                log.warning(words, feed.where, extra=EACH)
             self._program = feed.program
             measures.program.set(int(is_online))
         if feed.forgotten > self._forgotten:

@@ -28,6 +28,7 @@ from pipeline.config.schema import CameraName, Config, Section, is_loopback
 from pipeline.config.suggestion import did_you_mean
 from pipeline.errors import ConfigError, os_reason
 from pipeline.model.labels import Label
+from pipeline.program import command
 from pipeline.public.records import Event
 from pipeline.transport.messages import EvidenceKind
 
@@ -175,11 +176,23 @@ SettingsOf = Mapping[str, "type[BridgeSettings]"]
 """Kind → its settings."""
 
 
+class _Around(NamedTuple):
+    """What a file says beside the bridges themselves."""
+
+    connect: Connect
+    bridges: dict[str, dict[str, Any]]
+    log: Path | None = None
+    """The program's event log."""
+    cameras: frozenset[str] | None = None
+    """The program's cameras; None: they aren't known here."""
+    asks_for_key: bool = False
+
+
 class _OwnFile(Section):
     """A file for bridges alone."""
 
     connect: Connect = Connect()
-    bridges: dict[str, dict[str, Any]] = Field(min_length=1)
+    bridges: dict[str, dict[str, Any]] = Field(default_factory=dict)
 
 
 def load(path: Path, kinds: SettingsOf) -> Bridges:
@@ -187,7 +200,8 @@ def load(path: Path, kinds: SettingsOf) -> Bridges:
     document = yaml_file.read(path, "bridges")
     folder = path.resolve().parent
     is_own = not document.data.keys() - {"connect", "bridges"}
-    connect, log, section = _own(document, path) if is_own else _from_program(path)
+    around = _own(document, path) if is_own else _from_program(path)
+    connect, log, section = around.connect, around.log, around.bridges
     problems: list[str] = []
     found, warnings = {}, []
     if not section:
@@ -199,6 +213,17 @@ def load(path: Path, kinds: SettingsOf) -> Bridges:
         settings = _from_folder(settings, folder)
         ends = settings.connect.over(_from_folder(connect, folder))
         cursor = settings.cursor or (log.parent if log else folder) / f"{name}.cursor"
+        for camera in settings.cameras or () if around.cameras is not None else ():
+            if camera not in around.cameras:
+                likely = did_you_mean(camera, around.cameras)
+                problems.append(
+                    f"{path}: bridges.{name}.cameras: there is no camera {camera}{likely}"
+                )
+        if around.asks_for_key and ends.key is None:
+            problems.append(
+                f"{path}: bridges.{name}.connect.key: missing; publish.keys lets only clients with "
+                f"keys in; make one: {command('keys')} new {name}"
+            )
         found[name] = Bridge(
             name, settings, ends.events or DEFAULT_EVENTS, ends.replay or DEFAULT_REPLAY,
             ends.key, cursor,
@@ -214,22 +239,22 @@ def load(path: Path, kinds: SettingsOf) -> Bridges:
     return Bridges(found, tuple(warnings))
 
 
-def _own(
-    document: yaml_file.Document, path: Path
-) -> tuple[Connect, Path | None, dict[str, dict[str, Any]]]:
+def _own(document: yaml_file.Document, path: Path) -> _Around:
     try:
         own = _OwnFile.model_validate(document.data)
     except ValidationError as error:
         lines = wording.lines(error, str(path), _OwnFile, document.places)
         raise ConfigError("\n".join(lines)) from None
-    return own.connect, None, own.bridges
+    return _Around(own.connect, own.bridges)
 
 
-def _from_program(path: Path) -> tuple[Connect, Path | None, dict[str, dict[str, Any]]]:
+def _from_program(path: Path) -> _Around:
     config: Config = loading.load(path)
     ends = config.publish
     connect = Connect(events=_reached(ends.events), replay=_reached(ends.replay))
-    return connect, config.events.log, config.bridges
+    return _Around(
+        connect, config.bridges, config.events.log, frozenset(config.cameras), ends.keys is not None
+    )
 
 
 def _reached(endpoint: str) -> str:
@@ -269,7 +294,7 @@ def _checked(
             )
         return None
     # One bridge at a time, in a place like that in the file, so that messages have its whole path.
-    around = create_model("_Around", __base__=Section, bridges=(dict[str, model], ...))  # type: ignore[valid-type]
+    around = create_model("_Whole", __base__=Section, bridges=(dict[str, model], ...))  # type: ignore[valid-type]
     try:
         whole: Any = around.model_validate(
             {"bridges": {name: data}}, context={"folder": path.resolve().parent}

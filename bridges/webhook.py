@@ -44,7 +44,13 @@ class WebhookReceiver:
         self._address = address_of(self._url)
         self._clock, self._warn = place.clock, place.warn
         self._trust = _trust(settings)
-        self._client = self._new_client()
+        try:
+            self._client = self._new_client()
+            self._client.build_request("POST", self._url)
+        except (httpx2.InvalidURL, httpx2.UnsupportedProtocol, UnicodeError):
+            raise ConfigError("url: no server can have this name") from None
+        except ValueError:
+            raise ConfigError("HTTPS_PROXY, HTTP_PROXY or ALL_PROXY: it isn't an address") from None
         self._worker = Worker(place.stopping)
         self._patience = Patience(
             place.file("failing.json"),
@@ -58,6 +64,8 @@ class WebhookReceiver:
     def send(self, record: Record) -> None:
         try:
             answer = self._worker.call(self._posting(record), 3 * self._settings.timeout_s)
+        except UnicodeError:
+            raise Away(f"{self._address}: no server can have this name") from None
         except httpx2.HTTPError as error:
             raise Away(f"{self._address}: {_words(error, self._settings.timeout_s)}") from None
         except Away as away:

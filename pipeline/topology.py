@@ -70,6 +70,7 @@ def stages(config: Config, people: Iterable[str] = ()) -> list[StageSpec]:
     ``people`` are the cameras at which people are looked for; without one there is no such stage.
     """
     cameras, looked_at = tuple(config.cameras), tuple(people)
+    recorded = tuple(camera for camera in cameras if has_evidence(config, camera))
     return [
         *(StageSpec("capture", camera, (camera,)) for camera in cameras),
         *([StageSpec("people", "", looked_at)] if looked_at else []),
@@ -77,8 +78,14 @@ def stages(config: Config, people: Iterable[str] = ()) -> list[StageSpec]:
         StageSpec("spatial", "", cameras),
         StageSpec("temporal", "", cameras),
         StageSpec("fusion", "", cameras),
+        *([StageSpec("evidence", "", recorded)] if recorded else []),
         StageSpec("publish", "", cameras),
     ]
+
+
+def has_evidence(config: Config, camera: str) -> bool:
+    """Whether clips or pictures are made of a camera's events."""
+    return config.evidence.folder is not None and config.cameras[camera].evidence is None
 
 
 def writers(kind: str, config: Config, cameras: Collection[str]) -> tuple[str, ...]:

@@ -1,5 +1,6 @@
 """A real HTTP server that keeps what is posted to it, and answers as a test wants."""
 
+import socket
 import threading
 import time
 from collections.abc import Callable, Mapping
@@ -82,7 +83,7 @@ class _Handler(BaseHTTPRequestHandler):
         answer = owner.answer(posted)
         time.sleep(answer.delay_s)
         if answer.hang_up:
-            self.close_connection = True
+            self.connection.shutdown(socket.SHUT_RDWR)
             return
         if 200 <= answer.status < 300:
             owner.taken.append(posted)

@@ -4,13 +4,10 @@ import ipaddress
 import json
 import re
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self, get_origin
+from typing import Annotated, Any, Literal, Self
 
-from annotated_types import MinLen
 from pydantic import (
-    BaseModel,
     BeforeValidator,
-    ConfigDict,
     Field,
     GetJsonSchemaHandler,
     ValidationInfo,
@@ -21,8 +18,10 @@ from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import CoreSchema
 
 from pipeline import flow
+from pipeline.config.evidence import EvidenceConfig
 from pipeline.config.hours import HoursSetting, ZoneSetting
 from pipeline.config.paths import LocalPath, at_home, path_problem
+from pipeline.config.section import Section
 from pipeline.config.zones import MOST_POLYGONS, Ignored, ZoneName, Zones
 from pipeline.model.labels import Label
 from pipeline.model.pack import Threshold
@@ -38,34 +37,6 @@ CAMERA_NAME = r"[A-Za-z0-9][A-Za-z0-9_-]{0,31}"
 CameraName = Annotated[str, Field(pattern=f"^{CAMERA_NAME}$")]
 BridgeName = CameraName
 Seconds = Annotated[float, Field(ge=0, le=86_400)]
-
-
-class Section(BaseModel):
-    """One section of the config: it accepts no other keys and can't be changed."""
-
-    # Some inputs hold a password; an error that escapes must not show them.
-    model_config = ConfigDict(
-        extra="forbid", frozen=True, hide_input_in_errors=True, allow_inf_nan=False
-    )
-
-    @model_validator(mode="before")
-    @classmethod
-    def _nothing_is_default(cls, data: Any) -> Any:
-        """A section, a list or a mapping with nothing in it, as after ``events:``, is its default.
-
-        Not the cameras: where somebody has taken out all of them, nobody waits for the demo.
-        """
-        if not isinstance(data, dict):
-            return data
-        empty = {name for name, value in data.items() if value is None and cls._may_be_empty(name)}
-        return {name: value for name, value in data.items() if name not in empty}
-
-    @classmethod
-    def _may_be_empty(cls, name: str) -> bool:
-        field = cls.model_fields.get(name)
-        if field is None or any(isinstance(bound, MinLen) for bound in field.metadata):
-            return False
-        return isinstance(field.default, Section) or get_origin(field.annotation) in (dict, list)
 
 
 class Rule(Section):
@@ -174,6 +145,9 @@ class CameraConfig(Section):
     ignore: Ignored = Field(
         default_factory=list,
         description="polygons that are painted gray before anything looks at the picture",
+    )
+    evidence: Literal["none"] | None = Field(
+        default=None, description="none: no clips and no pictures of this camera"
     )
     rules: Rules = Field(
         default_factory=dict,
@@ -454,6 +428,7 @@ class Config(Section):
     flow: FlowConfig = FlowConfig()
     people: PeopleConfig = PeopleConfig()
     events: EventConfig = EventConfig()
+    evidence: EvidenceConfig = EvidenceConfig()
     publish: PublishConfig = PublishConfig()
     runtime: RuntimeConfig = RuntimeConfig()
     supervisor: SupervisorConfig = SupervisorConfig()

@@ -182,5 +182,5 @@ def packs_of(recording: Recording, folder: Path | None = None) -> dict[str, Mode
 
 def _comparable(transition: Transition) -> Transition:
     """Without the times at which it was made, and without what earlier recordings don't have."""
-    change = msgspec.structs.replace(transition.change, top_ns=None)
+    change = msgspec.structs.replace(transition.change, top_ns=None, top_pts_ns=None)
     return msgspec.structs.replace(transition, trail=(), change=change)

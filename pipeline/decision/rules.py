@@ -165,4 +165,5 @@ def _change(
         box=None if newest is None else newest.box,
         top_box=None if topped is None else topped.box,
         top_ns=None if topped is None else topped.captured_ns,
+        top_pts_ns=None if topped is None else topped.pts_ns,
     )

@@ -137,6 +137,9 @@ class Event(msgspec.Struct, frozen=True, kw_only=True):
     top_time: (
         Annotated[str, _means("when its score was highest, UTC", unit="ISO 8601")] | UnsetType
     ) = UNSET
+    top_media_time: (
+        Annotated[float, _means("the same in the source's own time", unit="s")] | UnsetType
+    ) = UNSET
     zone: Annotated[str, _means("the camera's zone that it happens in")] | UnsetType = UNSET
 
 

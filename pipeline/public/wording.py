@@ -71,6 +71,7 @@ class Wording:
             box=_box(change.box),
             top_box=_box(change.top_box),
             top_time=_after(began_ns, change.start_ns, change.top_ns),
+            top_media_time=UNSET if (top := seconds(change.top_pts_ns)) is None else top,
             zone=UNSET if change.zone is None else change.zone,
         )
 
@@ -172,8 +173,13 @@ def _box(box: messages.Box | None) -> messages.Box | UnsetType:
 
 
 def _after(began_ns: int, start_ns: int, at_ns: int | None) -> str | UnsetType:
-    """The time of day of ``at_ns``, where ``start_ns`` was at ``began_ns``."""
-    return UNSET if at_ns is None else isoformat(began_ns + at_ns - start_ns)
+    """The time of day of ``at_ns``, where ``start_ns`` was at ``began_ns``.
+
+    It counts from the start time as it is written, so that all records of an action say the same.
+    """
+    if at_ns is None:
+        return UNSET
+    return isoformat(from_isoformat(isoformat(began_ns)) + at_ns - start_ns)
 
 
 def _model(pack: messages.PackId) -> records.Model:

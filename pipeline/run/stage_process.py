@@ -33,6 +33,8 @@ from pipeline.transport.messages import Failed, Ready
 from pipeline.transport.run_identity import RunIdentity
 
 DRAIN_LIVE_S = 0.4
+DRAIN_EVIDENCE_S = 3.0
+"""Evidence has clips in hand that are written when the last events are known."""
 BUSY_POLL_S = 0.05
 """A stage that always has work polls its control socket this often."""
 EXIT_CRASHED = 1
@@ -61,8 +63,7 @@ def run_loop(stage: Stage, context: Context, alive: "Lifeline") -> None:
             link.stop_requested = True
             now = context.clock.monotonic_ns()
             if drain_ns is None:
-                patience = 1 << 62 if context.lossless else int(DRAIN_LIVE_S * NS_PER_S)
-                drain_ns = now + patience
+                drain_ns = now + _patience_ns(context)
             if stage.drained() or now > drain_ns:
                 return
             wait = min(wait or 0.02, 0.02)
@@ -71,6 +72,14 @@ def run_loop(stage: Stage, context: Context, alive: "Lifeline") -> None:
         poll_ns = context.clock.monotonic_ns() + int(BUSY_POLL_S * NS_PER_S)
         pause = link.until_heartbeat_s()
         context.bus.poll(pause if wait is None else min(wait, pause))
+
+
+def _patience_ns(context: Context) -> int:
+    """How long a stage may drain."""
+    if context.lossless:
+        return 1 << 62
+    evidence = context.spec.kind == "evidence"
+    return int((DRAIN_EVIDENCE_S if evidence else DRAIN_LIVE_S) * NS_PER_S)
 
 
 class Lifeline:

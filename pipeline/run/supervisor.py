@@ -377,10 +377,13 @@ def patience_s(config: Config, child: Child) -> float:
 
 
 def _is_dispensable(child: Child, children: Iterable[Child]) -> bool:
-    """Whether the run can go on without it: a capture, while another one is not suspended."""
-    return child.spec.kind == "capture" and any(
-        other is not child and other.spec.kind == "capture" and not other.suspended
-        for other in children
+    """Whether the run can go on without it: evidence, or a capture beside another that works."""
+    return child.spec.kind == "evidence" or (
+        child.spec.kind == "capture"
+        and any(
+            other is not child and other.spec.kind == "capture" and not other.suspended
+            for other in children
+        )
     )
 
 

@@ -7,6 +7,7 @@ from typing import Literal, Protocol
 from pipeline.arrays import Frame
 from pipeline.clock import NS_PER_S, Clock
 from pipeline.sources.address import is_file, redact
+from pipeline.sources.packet_roll import PacketRoll
 
 __all__ = [
     "Decoder",
@@ -64,6 +65,7 @@ class SourceOptions:
     decoder: Decoder = "software"  # files, network
     loop_filter: bool = True  # files, network: False leaves H.264's loop filter out
     idle: Callable[[], None] | None = None  # network: called while the first frame is awaited
+    roll: PacketRoll | None = None  # files, network: where packets are kept for clips
 
     def __post_init__(self) -> None:
         for name in ("open_timeout_s", "read_timeout_s", "fps", "width", "height"):

@@ -72,7 +72,9 @@ class _Live:
                 self._clock.sleep(hold_ns / NS_PER_S)
                 arrived_ns = self._clock.monotonic_ns()
         pts_ns = self._media.advance(current.stamp_ns)
-        return Grab(arrived_ns, pts_ns, self._time.jumped, time_ns)
+        grab = Grab(arrived_ns, pts_ns, self._time.jumped, time_ns)
+        self._stream.note_time(current.stamp_ns, grab.scene_ns)
+        return grab
 
     def retrieve(self, out: Frame | None) -> Frame:
         assert self._current is not None

@@ -18,6 +18,7 @@ from av.stream import Disposition
 
 from pipeline.clock import NS_PER_S, Clock
 from pipeline.sources.base import Decoder
+from pipeline.sources.packet_roll import PacketRoll, StreamForm
 
 # FFmpeg prints URLs, and so passwords, to standard error when something fails.
 av.logging.set_level(None)
@@ -50,6 +51,8 @@ class StreamOptions:
     """False: leave H.264's and H.265's loop filter out, which is faster and less exact."""
     idle: Callable[[], None] | None = None
     """Called between packets while the first frame is awaited."""
+    roll: PacketRoll | None = None
+    """Where packets are kept."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,6 +96,9 @@ class VideoStream:
         self._start = self._stream.start_time or 0
         # Nanoseconds of a stamp's unit, as a fraction: whole numbers are much faster than Fraction.
         self._unit_ns, self._unit_parts = base.numerator * NS_PER_S, base.denominator
+        self._roll = options.roll
+        if self._roll is not None:
+            self._roll.begin(self._form(base))
         self._ahead: deque[Packet] = deque()
         self._decoded: deque[av.VideoFrame] = deque()
         self._drained = False
@@ -241,8 +247,26 @@ class VideoStream:
         self.waited_ns += self._clock.monotonic_ns() - began_ns
         if packet is None or packet.size == 0:  # PyAV ends with an empty packet
             self._drained = True
-        else:
-            self._ahead.append(packet)
+            return
+        self._ahead.append(packet)
+        if self._roll is not None:
+            stamp_ns = self._since_start(packet.pts)
+            self._roll.add(packet, stamp_ns, self._clock.monotonic_ns())
+
+    def note_time(self, stamp_ns: int | None, time_ns: int) -> None:
+        """The frame of this stamp was taken at ``time_ns`` on the machine's clock."""
+        if self._roll is not None and stamp_ns is not None:
+            self._roll.offset_ns = time_ns - stamp_ns
+
+    def _form(self, base: Fraction) -> StreamForm:
+        codec = self._stream.codec_context
+        return StreamForm(
+            opened_ns=self._clock.monotonic_ns(),
+            codec=codec.name,
+            size=self.size,
+            time_base=(base.numerator, base.denominator),
+            extradata=bytes(codec.extradata or b""),
+        )
 
     def _decode(self, packet: "Packet | None") -> None:
         try:

@@ -53,9 +53,10 @@ class Player:
         if following is None:
             return None
         self._current, pts_ns = following
-        if self._pacer is not None:
-            return self._pacer.wait(pts_ns), pts_ns
-        return self._clock.monotonic_ns(), pts_ns
+        now_ns = self._clock.monotonic_ns()
+        due_ns = now_ns if self._pacer is None else self._pacer.wait(pts_ns)
+        self._stream.note_time(self._current.stamp_ns, due_ns)
+        return due_ns, pts_ns
 
     def retrieve(self, out: Frame | None) -> Frame:
         assert self._current is not None
@@ -161,4 +162,6 @@ class VideoFile:
 
 
 def file_options(options: SourceOptions) -> StreamOptions:
-    return StreamOptions(decoder=options.decoder, loop_filter=options.loop_filter)
+    return StreamOptions(
+        decoder=options.decoder, loop_filter=options.loop_filter, roll=options.roll
+    )

@@ -30,6 +30,10 @@ def create(context: Context) -> Stage:
         from pipeline.stages.fusion import Fusion
 
         return Fusion(context)
+    if kind == "evidence":
+        from pipeline.stages.evidence import EvidenceStage
+
+        return EvidenceStage(context)
     if kind == "publish":
         from pipeline.stages.publish import Publish
 

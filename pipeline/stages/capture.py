@@ -12,6 +12,7 @@ from pipeline.errors import RingError, SourceError, SourceErrorKind
 from pipeline.sources import Grab, Source, SourceOptions, create
 from pipeline.stages.base import Context, Stopped
 from pipeline.stages.frozen_picture import FrozenPicture
+from pipeline.stages.kept_pieces import kept_pieces
 from pipeline.stages.order import Order
 from pipeline.steps.frame_rate import FrameRate
 from pipeline.steps.ignore_mask import IgnoreMask
@@ -63,6 +64,7 @@ class Capture:
         self._state: CameraState = "connecting"
         self._frozen = FrozenPicture(self._settings.frozen_s)
         self._mask = IgnoreMask(self._settings.ignore)
+        self._kept = kept_pieces(context, self._camera)
         watched = topology.watched(context.config, [self._camera])
         step_hz = topology.step_hz(watched[self._camera])
         self._order = Order(self._camera, FrameRate(step_hz, self._settings.gap_s))
@@ -97,6 +99,8 @@ class Capture:
                 self._finish()
                 return None
             self._take(self._source, grab)
+            if self._kept is not None:
+                self._kept.send_new()
         except SourceError as error:
             self._lost(error)
         except Stopped:
@@ -118,7 +122,8 @@ class Capture:
     def _connect(self) -> None:
         settings, context = self._settings, self._context
         options = source_options(settings, lossless=context.lossless, origin_ns=context.origin_ns)
-        options = dataclasses.replace(options, idle=partial(context.idle, 0.0))
+        roll = self._kept.packets if self._kept is not None else None
+        options = dataclasses.replace(options, idle=partial(context.idle, 0.0), roll=roll)
         self._report("connecting", None)
         try:
             source = create(
@@ -213,6 +218,8 @@ class Capture:
             if self._state != "frozen":
                 self._report("frozen", f"the same picture for {self._settings.frozen_s:g} s")
             return
+        if self._kept is not None:
+            self._kept.add_picture(frame, grab.scene_ns)
         in_place = frame is slot
         del slot  # _write may close the ring, which can't be while a view of it is alive
         fresh = self._state in ("frozen", "offline") or not (in_place or self._fits(frame))

@@ -20,6 +20,7 @@ GRAY = 128
 """Of each channel of a BGR picture."""
 LUMA, CHROMA = 126, 128
 """The same gray in planes of limited range."""
+BLACK, BLACK_LUMA = 0, 16
 _SHIFT = 8
 """fillPoly takes fixed-point numbers with this many bits after the point."""
 _ON_SIDE = 1e-6
@@ -94,10 +95,14 @@ class _Patch:
 
 
 class IgnoreMask:
-    """Paints a camera's ``ignore`` polygons over its frames; they may change their size."""
+    """Paints a camera's ``ignore`` polygons over its frames; they may change their size.
 
-    def __init__(self, polygons: Sequence[Polygon]) -> None:
+    They become gray for what looks at pictures, or ``black`` for people who do.
+    """
+
+    def __init__(self, polygons: Sequence[Polygon], *, black: bool = False) -> None:
         self._polygons = tuple(polygons)
+        self._levels = (BLACK, BLACK_LUMA) if black else (GRAY, LUMA)
         self._shape: tuple[int, ...] | None = None
         self._patches: list[_Patch] = []
 
@@ -110,7 +115,11 @@ class IgnoreMask:
         if not self._polygons:
             return
         if frame.shape != self._shape:
-            self._patches = [p for polygon in self._polygons for p in _patches(polygon, frame)]
+            self._patches = [
+                patch
+                for polygon in self._polygons
+                for patch in _patches(polygon, frame, *self._levels)
+            ]
             self._shape = frame.shape
         parts = planes(frame) if is_planar(frame) else (frame,)
         for patch in self._patches:
@@ -129,15 +138,15 @@ class IgnoreMask:
         return copy
 
 
-def _patches(polygon: Polygon, frame: Frame) -> Iterator[_Patch]:
+def _patches(polygon: Polygon, frame: Frame, level: int, luma: int) -> Iterator[_Patch]:
     height, width = picture_size(frame.shape)
     mask = inside(polygon, height, width)
     if not is_planar(frame):
-        yield _patch(0, mask, GRAY, 3)
+        yield _patch(0, mask, level, 3)
         return
     # One sample of colour belongs to four pixels. It is hidden if it tells of one that is.
     few = mask.reshape(height // 2, 2, width // 2, 2).max(axis=(1, 3))
-    yield _patch(0, mask, LUMA)
+    yield _patch(0, mask, luma)
     for plane in (1, 2):
         yield _patch(plane, few, CHROMA)
 

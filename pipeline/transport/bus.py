@@ -234,7 +234,7 @@ class Bus:
         What is no message of ``types`` is counted, logged and left out.
         """
         try:
-            messages = decode_all(data) if published else [decode(data)]
+            messages = decode_all(data) if published else [decode(data, topic.max_bytes)]
         except BadMessage as error:
             self._reject(topic, str(error))
             return []

@@ -172,6 +172,7 @@ class Change(msgspec.Struct, frozen=True, kw_only=True):
     """The zone that ``box`` is in."""
     top_ns: int | None = None
     """When the label's score was highest."""
+    top_pts_ns: int | None = None
 
 
 class PackId(msgspec.Struct, frozen=True, kw_only=True):
@@ -316,6 +317,52 @@ class EvidenceMade(Message, frozen=True, kw_only=True):
         return f"{self.id}/{self.seq}/{self.kind}/{self.part}/{self.state}"
 
 
+class Record(Message, frozen=True, kw_only=True):
+    """Evidence asks a capture for what its camera sends, from a time on.
+
+    Capture sends what it has kept since then, and goes on until ``until_ns``. It is asked again
+    while more is wanted: an asker that died is sent nothing for long.
+    """
+
+    camera: str
+    since_ns: int
+    until_ns: int
+    after: int
+    """The newest piece that the asker has; -1: it has none."""
+
+
+class PieceForm(msgspec.Struct, frozen=True, array_like=True):
+    """What pieces are made of; see :class:`pipeline.sources.packet_roll.StreamForm`."""
+
+    opened_ns: int
+    codec: str
+    """FFmpeg's name of the codec; ``bgr24`` or ``yuv420p`` for pictures."""
+    size: tuple[int, int]
+    time_base: tuple[int, int]
+    extradata: bytes
+
+
+class Piece(msgspec.Struct, frozen=True, array_like=True):
+    """A packet that a camera sent, or a picture of one that sends no packets."""
+
+    number: int
+    time_ns: int
+    """When it was taken, monotonic."""
+    pts: int | None
+    dts: int | None
+    duration: int
+    key: bool
+    data: bytes
+
+
+class Pieces(Message, frozen=True, kw_only=True):
+    """Some pieces of one stream of a camera, in order."""
+
+    camera: str
+    form: PieceForm
+    pieces: tuple[Piece, ...]
+
+
 class EvidenceStored(Message, frozen=True, kw_only=True):
     """What has this key is in the event log."""
 
@@ -409,6 +456,8 @@ AnyMessage = (
     | Accepted
     | EvidenceMade
     | EvidenceStored
+    | Record
+    | Pieces
     | Hello
     | Ready
     | Heartbeat
@@ -436,24 +485,24 @@ def encode_all(messages: Sequence[Message]) -> bytes:
     return _encoder.encode(messages)
 
 
-def decode(data: bytes) -> AnyMessage:
+def decode(data: bytes, max_bytes: int = MAX_BYTES) -> AnyMessage:
     """The message in ``data``; raises :class:`BadMessage`."""
-    message: AnyMessage = _decoded(data, _decoder)
+    message: AnyMessage = _decoded(data, _decoder, max_bytes)
     _check_schema(message)
     return message
 
 
 def decode_all(data: bytes) -> list[AnyMessage]:
     """The messages in ``data``; raises :class:`BadMessage` if any of them is not one."""
-    messages: list[AnyMessage] = _decoded(data, _decoder_of_many)
+    messages: list[AnyMessage] = _decoded(data, _decoder_of_many, MAX_BYTES)
     for message in messages:
         _check_schema(message)
     return messages
 
 
-def _decoded(data: bytes, decoder: "msgspec.msgpack.Decoder[Any]") -> Any:
-    if len(data) > MAX_BYTES:
-        raise BadMessage(f"{len(data)} bytes; a message has at most {MAX_BYTES}")
+def _decoded(data: bytes, decoder: "msgspec.msgpack.Decoder[Any]", max_bytes: int) -> Any:
+    if len(data) > max_bytes:
+        raise BadMessage(f"{len(data)} bytes; a message has at most {max_bytes}")
     try:
         return decoder.decode(data)
     except _UNREADABLE as error:

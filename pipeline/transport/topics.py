@@ -75,6 +75,7 @@ class Topic:
     queue: int = 256
     """Messages that a live socket holds. A lossless one holds all: the rings bound them."""
     silence: Silence = Silence()
+    max_bytes: int = messages.MAX_BYTES
     together: bool = False
     """Whether messages of several cameras travel as one. Each reader then reads all cameras."""
 
@@ -157,6 +158,22 @@ EVIDENCE = Topic(
     answers=(messages.EvidenceStored,),
     drop=Drop.NOTHING,
 )
+RECORD = Topic(
+    name="record",
+    wire=Wire.PUBLISH,
+    writers=("evidence",),
+    readers=("capture",),
+    types=(messages.Record,),
+)
+PIECES = Topic(
+    name="pieces",
+    wire=Wire.COLLECT,
+    writers=("capture",),
+    readers=("evidence",),
+    types=(messages.Pieces,),
+    # A key frame of a camera of highest resolution, or a picture as it is.
+    max_bytes=1 << 26,
+)
 STATUS = Topic(
     name="status",
     wire=Wire.COLLECT,
@@ -188,7 +205,20 @@ CONTROL = Topic(
     silence=Silence(setting="supervisor.hang_s"),
 )
 
-TABLE = (FRAME, PEOPLE, FLOW, SPATIAL, TEMPORAL, TRANSITION, SCORE, EVIDENCE, STATUS, CONTROL)
+TABLE = (
+    FRAME,
+    PEOPLE,
+    FLOW,
+    SPATIAL,
+    TEMPORAL,
+    TRANSITION,
+    SCORE,
+    EVIDENCE,
+    RECORD,
+    PIECES,
+    STATUS,
+    CONTROL,
+)
 """Every internal topic."""
 
 

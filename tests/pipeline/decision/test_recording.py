@@ -169,7 +169,7 @@ def _older(entry: dict[str, Any], version: int) -> dict[str, Any]:
     if entry["is"] == "Said":
         made = entry["transition"]
         del made["pack"], made["subject"]
-        for name in ("box", "top_box", "zone", "top_ns"):
+        for name in ("box", "top_box", "zone", "top_ns", "top_pts_ns"):
             del made["change"][name]
         if version == 1:
             change = made.pop("change")

@@ -1,0 +1,1 @@
+"""Clips and pictures of events, made of what a camera's capture has kept."""

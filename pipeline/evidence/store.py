@@ -1,0 +1,141 @@
+"""The folder of evidence: files that are whole or not there, and how long they are kept."""
+
+import contextlib
+import hashlib
+import os
+import sqlite3
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from pipeline.clock import NS_PER_S, isoformat
+from pipeline.transport.messages import EvidenceMade
+
+_SCHEMA = """
+CREATE TABLE IF NOT EXISTS files (
+    path TEXT PRIMARY KEY,
+    made_ns INTEGER NOT NULL,
+    bytes INTEGER NOT NULL,
+    record BLOB NOT NULL
+) STRICT;
+"""
+_DAY_NS = 86_400 * NS_PER_S
+_GIGABYTE = 1_000_000_000
+INDEX = "index.sqlite"
+UNFINISHED = ".part"
+_CHUNK = 1 << 20
+
+
+class EvidenceStore:
+    """Puts files into the folder, and deletes them when they are old.
+
+    Only files that it made, and that are in its index, are ever deleted. One thread uses it.
+    """
+
+    def __init__(self, folder: Path, keep_days: float | None, keep_gb: float | None) -> None:
+        self.folder = folder.absolute()
+        self._keep_ns = None if keep_days is None else int(keep_days * _DAY_NS)
+        self._keep_bytes = None if keep_gb is None else int(keep_gb * _GIGABYTE)
+        self._db: sqlite3.Connection | None = None
+
+    def put(
+        self, made: EvidenceMade, suffix: str, wall_ns: int, write: Callable[[Path], dict[str, Any]]
+    ) -> EvidenceMade:
+        """Write a file beside its place, then move it there; returns the record with its name.
+
+        ``write(path)`` writes the file, and returns fields of the record. Raises OSError,
+        sqlite3.Error, and what ``write`` raises; then there is no file.
+        """
+        day = isoformat(wall_ns)[:10]
+        path = self.folder / made.camera / day / f"{made.id}{suffix}"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        aside = path.with_name(f".{path.name}{UNFINISHED}")
+        try:
+            fields = write(aside)
+            sha256, size = _synced(aside)
+            aside.replace(path)
+            _sync_folder(path.parent)
+        except BaseException:
+            with contextlib.suppress(OSError):
+                aside.unlink(missing_ok=True)
+            raise
+        done = msgspec.structs.replace(
+            made, state="ready", path=str(path), sha256=sha256, bytes=size, **fields
+        )
+        row = (str(path), wall_ns, size, msgspec.json.encode(done))
+        self._index().execute("INSERT OR REPLACE INTO files VALUES (?, ?, ?, ?)", row)
+        return done
+
+    def delete_old(self, wall_ns: int) -> Iterator[EvidenceMade]:
+        """Delete what is too old or too much; yields a record for each file that is gone."""
+        if not (self.folder / INDEX).exists():
+            return
+        db = self._index()
+        if self._keep_ns is not None:
+            rows = db.execute(
+                "SELECT path, record FROM files WHERE made_ns < ?", (wall_ns - self._keep_ns,)
+            ).fetchall()
+            for path, record in rows:
+                yield self._deleted(path, record, "it was older than evidence.keep_days")
+        if self._keep_bytes is None:
+            return
+        total = db.execute("SELECT coalesce(sum(bytes), 0) FROM files").fetchone()[0]
+        rows = db.execute("SELECT path, bytes, record FROM files ORDER BY made_ns, path").fetchall()
+        for path, size, record in rows:
+            if total <= self._keep_bytes:
+                return
+            total -= size
+            yield self._deleted(path, record, "the folder held more than evidence.keep_gb")
+
+    def clean(self) -> None:
+        """Remove what a program that was killed has left unfinished."""
+        for path in self.folder.glob(f"*/*/.*{UNFINISHED}"):
+            with contextlib.suppress(OSError):
+                path.unlink()
+
+    def close(self) -> None:
+        if self._db is not None:
+            self._db.close()
+            self._db = None
+
+    def _deleted(self, path: str, record: bytes, reason: str) -> EvidenceMade:
+        Path(path).unlink(missing_ok=True)
+        # Days and cameras without files go too.
+        for folder in list(Path(path).parents)[:2]:
+            with contextlib.suppress(OSError):
+                folder.rmdir()
+        self._index().execute("DELETE FROM files WHERE path = ?", (path,))
+        made = msgspec.json.decode(record, type=EvidenceMade)
+        return msgspec.structs.replace(made, state="removed", reason=reason)
+
+    def _index(self) -> sqlite3.Connection:
+        """The index; made anew where the folder has vanished meanwhile."""
+        path = self.folder / INDEX
+        if self._db is not None and not path.exists():
+            self.close()
+        if self._db is None:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            self._db = sqlite3.connect(path, isolation_level=None, timeout=5.0)
+            self._db.execute("PRAGMA journal_mode = WAL")
+            self._db.executescript(_SCHEMA)
+        return self._db
+
+
+def _synced(path: Path) -> tuple[str, int]:
+    """Hash and size of a file whose content is on the disk."""
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while chunk := file.read(_CHUNK):
+            digest.update(chunk)
+        os.fsync(file.fileno())
+        return digest.hexdigest(), file.tell()
+
+
+def _sync_folder(path: Path) -> None:
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
