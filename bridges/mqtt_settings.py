@@ -9,7 +9,7 @@ from pydantic import Field, field_validator, model_validator
 from bridges.records import Record
 from bridges.settings import BridgeSettings, Secret
 from pipeline.config.paths import LocalPath
-from pipeline.config.schema import Section
+from pipeline.config.section import Section
 from pipeline.public.records import Event
 
 PORTS = {"mqtt": 1883, "mqtts": 8883}

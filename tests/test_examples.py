@@ -66,7 +66,7 @@ class Printing:
 def last_seq(publisher: Publisher) -> int:
     from pipeline.public.event_log import read_since
 
-    return max(json.loads(body)["seq"] for body in read_since(publisher.log, 0))
+    return int(max(json.loads(body)["seq"] for body in read_since(publisher.log, 0)))
 
 
 @pytest.mark.slow
@@ -282,7 +282,7 @@ def test_the_dashboard_shows_metrics_that_exist() -> None:
 
 def test_the_dashboards_panels_do_not_overlap() -> None:
     board = json.loads((EXAMPLES / "grafana.json").read_text())
-    taken = set()
+    taken: set[tuple[int, int]] = set()
     for panel in board["panels"]:
         at = panel["gridPos"]
         cells = {
