@@ -17,8 +17,8 @@ ROOMS = (
     "people", "sources", "flow", "transport", "model",
 )  # fmt: skip
 PACKAGES = (
-    "two_stream", "training", "training/flow", "export", "export/people", "testbed", "benchmarks",
-    "benchmarks/peers",
+    "two_stream", "bridges", "training", "training/flow", "export", "export/people", "testbed",
+    "benchmarks", "benchmarks/peers",
 )  # fmt: skip
 
 

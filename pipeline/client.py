@@ -15,7 +15,7 @@ to replay it. From other languages: ``docs/messages.md``.
 import contextlib
 import time
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Self
 
@@ -24,16 +24,26 @@ import zmq
 
 from pipeline.errors import BusError
 from pipeline.public.key_folder import ClientKeys, read_client_keys
-from pipeline.public.records import Event, Evidence, event_from_json
+from pipeline.public.records import (
+    MAX_REPLAY,
+    STATUS,
+    CameraStatus,
+    Event,
+    Evidence,
+    event_from_json,
+)
 from pipeline.transport.messages import BadMessage
 
 DEFAULT_EVENTS = "tcp://127.0.0.1:5555"
 DEFAULT_REPLAY = "tcp://127.0.0.1:5556"
 _CATCH_UP_S = 2.0
+_SOON_S = 0.05
 _DEAF_S = 10.0
 """After this long without an answer both connections are made again. ZeroMQ reconnects by itself,
 but not after it met another program behind the address, as can happen while a program starts."""
 _NOTHING = (1 << 63) - 1
+_MOST_READY = MAX_REPLAY
+"""Events that wait here to be received, at most; what comes after them is asked for later."""
 
 
 class _Replay(msgspec.Struct):
@@ -53,11 +63,11 @@ class _Connection:
         events: str,
         replay: str,
         key: ClientKeys | None,
-        topic: bytes = b"action/",
+        topics: tuple[bytes, ...],
     ) -> None:
         self._events = context.socket(zmq.SUB)
-        # All events, whatever the filter: a hole in seq must be seen to be filled.
-        self._events.setsockopt(zmq.SUBSCRIBE, topic)
+        for topic in topics:
+            self._events.setsockopt(zmq.SUBSCRIBE, topic)
         self._replay = context.socket(zmq.DEALER)
         # Requests are sent again every so often; to a server that is away they need not pile up.
         self._replay.setsockopt(zmq.SNDHWM, 4)
@@ -69,10 +79,14 @@ class _Connection:
             self._poller.register(socket, zmq.POLLIN)
         self.since = time.monotonic()
 
-    def wait(self, seconds: float) -> Iterator[tuple[bool, bytes]]:
-        """(is an answer, JSON) of one message of each socket that has one within the time."""
+    def wait(self, seconds: float) -> Iterator[tuple[bytes | None, bytes]]:
+        """(topic, JSON) of one message of each socket that has one within the time.
+
+        An answer has no topic.
+        """
         for socket, _ in self._poller.poll(round(seconds * 1000) + 1):
-            yield socket is self._replay, socket.recv_multipart()[-1]
+            parts = socket.recv_multipart()
+            yield None if socket is self._replay else parts[0], parts[-1]
 
     def ask(self, request: bytes) -> None:
         with contextlib.suppress(zmq.Again):
@@ -108,6 +122,11 @@ class EventClient:
     ``two-stream keys new`` made for this client, where the server asks for one; raises
     :class:`pipeline.errors.KeysError` when it can't be used, and
     :class:`pipeline.errors.BusError` for an endpoint that can't be one.
+
+    ``log`` is the identity of the log that ``since`` counts in, :attr:`Event.log`. Give it where
+    ``since`` was stored: the program may run with another log by now, which is then read from its
+    first event. ``known`` says where to go on instead in each log that was read before.
+    ``on_status`` is called with each camera status that arrives, while the client waits.
     """
 
     def __init__(
@@ -116,21 +135,28 @@ class EventClient:
         replay: str = DEFAULT_REPLAY,
         *,
         since: int | None = None,
+        log: str | None = None,
+        known: Mapping[str, int] | None = None,
         camera: str | None = None,
         label: str | None = None,
         key: Path | None = None,
+        on_status: Callable[[CameraStatus], None] | None = None,
     ) -> None:
         self._key = read_client_keys(key) if key is not None else None
         self._context = zmq.Context()
         self._context.setsockopt(zmq.IPV6, 1)
         self._endpoints = events, replay
-        self._connection = _Connection(self._context, events, replay, self._key)
+        # All events, whatever the filter: a hole in seq must be seen to be filled.
+        self._topics = (b"action/",) if on_status is None else (b"action/", b"status/")
+        self._on_status = on_status
+        self._connection = self._connected()
         self._since = self._last = since
+        self._known = known or {}
         self._camera = camera
         self._label = label
         self._ready: deque[Event] = deque()
-        self._log: str | None = None
-        self._heard = 0
+        self._log = log if since is not None else None
+        self._heard = self._newest = 0
         self.forgotten = 0
         """Events that were deleted from the log, as old ones are, before this client asked."""
         self._asking = False
@@ -140,6 +166,31 @@ class EventClient:
     def last_seq(self) -> int | None:
         """``seq`` of the newest event received; None before the server's first message."""
         return self._last
+
+    @property
+    def log(self) -> str | None:
+        """Identity of the event log; None before the server's first answer."""
+        return self._log
+
+    @property
+    def newest_seq(self) -> int:
+        """The greatest ``seq`` of the log that this client has heard of."""
+        return max(self._newest, self._heard, self._last or 0)
+
+    @property
+    def answered_s(self) -> float:
+        """How long ago the server answered last; infinite: never yet."""
+        return time.monotonic() - self._answered_at
+
+    def attend(self, seconds: float) -> None:
+        """Take in what arrives for so long, and deliver nothing.
+
+        For who can't take events for a while: states go on, and memory stays bounded.
+        """
+        deadline = time.monotonic() + seconds
+        while (left := deadline - time.monotonic()) > 0:
+            self._catch_up()
+            self._wait(min(left, _CATCH_UP_S))
 
     def receive(self, timeout_s: float | None = None) -> Event | None:
         """The next event; None when none came within ``timeout_s`` (None: wait for ever)."""
@@ -195,11 +246,19 @@ class EventClient:
         return None
 
     def _wait(self, seconds: float) -> None:
-        for is_answer, body in self._connection.wait(seconds):
-            if is_answer:
+        for topic, body in self._connection.wait(seconds):
+            if topic is None:
                 self._take_answer(body)
-            else:
+            elif topic.startswith(b"action/"):
                 self._take(body)
+            else:
+                self._take_status(topic, body)
+
+    def _take_status(self, topic: bytes, body: bytes) -> None:
+        # status/_log/ and status/_governor/ are the program's own; no camera's name begins so.
+        if self._on_status is not None and not topic.startswith(f"{STATUS.name}/_".encode()):
+            with contextlib.suppress(msgspec.DecodeError, UnicodeDecodeError):
+                self._on_status(msgspec.json.decode(body, type=CameraStatus))
 
     def _take(self, body: bytes) -> None:
         try:
@@ -207,12 +266,13 @@ class EventClient:
         except BadMessage:
             return
         same_log = not event.log or self._log in (None, event.log)
-        if self._last is None or (event.seq == self._last + 1 and same_log):
+        is_next = self._last is None or (event.seq == self._last + 1 and same_log)
+        if is_next and len(self._ready) < _MOST_READY:
             self._deliver(event)
             return
         # A hole, or a number that was used before: another log may have begun.
         self._heard = max(self._heard, event.seq)
-        if not self._asking:
+        if not self._asking and not is_next:
             self._ask()
 
     def _deliver(self, event: Event) -> None:
@@ -224,13 +284,21 @@ class EventClient:
         now = time.monotonic()
         if now - max(self._connection.since, self._answered_at) >= _DEAF_S:
             self._connection.close()
-            self._connection = _Connection(self._context, *self._endpoints, self._key)
-        if now - max(self._asked_at, self._answered_at) >= _CATCH_UP_S:
+            self._connection = self._connected()
+        since_ask = now - max(self._asked_at, self._answered_at)
+        # What there was no room for is asked for as soon as there is.
+        has_room = len(self._ready) < _MOST_READY and not self._asking
+        is_behind = self._last is not None and self._last < self._newest and has_room
+        if since_ask >= (_SOON_S if is_behind else _CATCH_UP_S):
             self._ask()
+
+    def _connected(self) -> _Connection:
+        return _Connection(self._context, *self._endpoints, self._key, self._topics)
 
     def _ask(self) -> None:
         self._asking, self._asked_at = True, time.monotonic()
-        since = self._last if self._last is not None else _NOTHING
+        full = len(self._ready) >= _MOST_READY
+        since = self._last if self._last is not None and not full else _NOTHING
         request = msgspec.json.encode({"request": "replay", "since": since})
         self._connection.ask(request)
 
@@ -239,17 +307,22 @@ class EventClient:
             answer = msgspec.json.decode(body, type=_Replay)
         except (msgspec.DecodeError, UnicodeDecodeError):
             return
+        is_first = self._answered_at == float("-inf")
         self._asking, self._answered_at = False, time.monotonic()
         known, self._log = self._log, answer.log
+        self._newest = answer.seq
         if self._last is None:
             self._last = answer.seq
             return
         # A stale answer is not a new log: only a changed identity, or a seq below `since`, is.
-        fresh = answer.log != known if known is not None else answer.seq < (self._since or 0)
-        if fresh:
-            # The program was restarted with an empty log.
-            self._last = self._heard = 0
-            self._ask()
+        below = answer.seq < (self._since or 0)
+        if answer.log != known if known is not None else below:
+            # The program was restarted with another log, mostly with an empty one.
+            self._go_on_from(min(self._known.get(answer.log, 0), answer.seq))
+            return
+        if is_first and below:
+            # The log is an older copy of itself: its next events use the same numbers again.
+            self._go_on_from(answer.seq)
             return
         for event in answer.events:
             if event.seq > self._last:
@@ -258,6 +331,10 @@ class EventClient:
                 self._deliver(event)
         if self._heard > answer.seq or (answer.events and self._last < answer.seq):
             self._ask()
+
+    def _go_on_from(self, seq: int) -> None:
+        self._last, self._heard = seq, 0
+        self._ask()
 
 
 class _EvidenceReplay(msgspec.Struct):
@@ -330,7 +407,7 @@ class EvidenceClient:
         self._context.destroy(linger=0)
 
     def _connected(self) -> _Connection:
-        return _Connection(self._context, *self._endpoints, self._key, topic=b"evidence/")
+        return _Connection(self._context, *self._endpoints, self._key, (b"evidence/",))
 
     def _ask_when_due(self) -> None:
         now = time.monotonic()
@@ -347,8 +424,8 @@ class EvidenceClient:
         self._connection.ask(msgspec.json.encode({"request": "evidence", "since": since}))
 
     def _wait(self, seconds: float) -> None:
-        for is_answer, body in self._connection.wait(seconds):
-            if not is_answer:
+        for topic, body in self._connection.wait(seconds):
+            if topic is not None:
                 self._ask()
                 continue
             try:

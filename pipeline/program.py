@@ -22,6 +22,7 @@ INSTALLED = __package__ != "pipeline"
 _IN_A_CHECKOUT = {
     "run": "python run_stream.py",
     "keys": "python -m pipeline.keys",
+    "bridge": "python -m bridges",
     "train": "python -m training train",
     "export": "python -m export",
 }
@@ -39,7 +40,7 @@ def import_path(inherited: str) -> str:
 
 
 def command(name: str) -> str:
-    """What a user types for ``run``, ``keys``, ``train`` or ``export``."""
+    """What a user types for ``run``, ``keys``, ``bridge``, ``train`` or ``export``."""
     return f"two-stream {name}" if INSTALLED else _IN_A_CHECKOUT[name]
 
 

@@ -15,7 +15,16 @@ from pathlib import Path
 from typing import NamedTuple
 
 PROJECT = Path(__file__).resolve().parents[1]
-PACKAGES = ("pipeline", "training", "export", "two_stream", "testbed", "benchmarks", "tests")
+PACKAGES = (
+    "pipeline",
+    "bridges",
+    "training",
+    "export",
+    "two_stream",
+    "testbed",
+    "benchmarks",
+    "tests",
+)
 TESTS = ("tests",)
 
 Function = ast.FunctionDef | ast.AsyncFunctionDef

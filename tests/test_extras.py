@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 import benchmarks.__main__
+import bridges.kinds
 import export.command
 import export.people.command
 import training.__main__
@@ -73,6 +74,8 @@ def test_an_extra_has_the_packages_that_its_message_promises() -> None:
         "training": training.__main__.PACKAGES,
         "export": export.command.PACKAGES,
         "people": export.people.command.PACKAGES,
+        "webhook": bridges.kinds.WEBHOOK,
+        "notify": bridges.kinds.NOTIFY,
         "report": ("matplotlib", "jinja2", "markupsafe"),
     }
     for extra, packages in [*promised.items(), *benchmarks.__main__.EXTRAS.items()]:

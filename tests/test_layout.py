@@ -20,7 +20,7 @@ from tests.structure import (
 
 PIPELINE = sorted((PROJECT / "pipeline").rglob("*.py"))
 OURS = python_files(
-    PROJECT, ["pipeline", "training", "export", "two_stream", "testbed", "benchmarks"]
+    PROJECT, ["pipeline", "bridges", "training", "export", "two_stream", "testbed", "benchmarks"]
 )
 LONGEST_FUNCTION = 60
 LONGEST_CLASS = 250
@@ -42,7 +42,17 @@ def importers(package: str, paths: list[Path]) -> set[str]:
 @pytest.mark.slow
 @pytest.mark.parametrize(
     "package",
-    ["torch", "training", "export", "two_stream", "onnx", "testbed", "benchmarks", "tests"],
+    [
+        "torch",
+        "bridges",
+        "training",
+        "export",
+        "two_stream",
+        "onnx",
+        "testbed",
+        "benchmarks",
+        "tests",
+    ],
 )
 def test_the_pipeline_runs_without(package: str) -> None:
     assert importers(package, [*PIPELINE, PROJECT / "run_stream.py"]) == set()
@@ -152,6 +162,7 @@ PACKAGES = (
     ("benchmarks",),
     ("testbed",),
     ("two_stream",),
+    ("bridges",),
     ("export",),
     ("training",),
     ("pipeline",),

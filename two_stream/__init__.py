@@ -8,7 +8,8 @@ For programs that listen to events::
         for event in client:
             print(event.camera, event.label, event.type, event.score)
 
-In the wheel, ``pipeline``, ``training`` and ``export`` lie below this package: setup.py.
+In the wheel, ``pipeline``, ``bridges``, ``training`` and ``export`` lie below this package:
+setup.py.
 """
 
 from typing import TYPE_CHECKING, Any

@@ -52,6 +52,12 @@ def _keys() -> CommandLine:
     return cli
 
 
+def _bridge() -> CommandLine:
+    from bridges.command import cli
+
+    return cli
+
+
 class Command(NamedTuple):
     """A line of the help, what loads the command, and arguments that stand before the user's."""
 
@@ -69,6 +75,7 @@ COMMANDS = {
     ),
     "train": Command("train networks on your clips (needs two-stream[training])", _train),
     "export": Command("write a checkpoint as a model pack (needs two-stream[export])", _export),
+    "bridge": Command("bring events to a file, a webhook, people or a broker", _bridge),
     "keys": Command("make, list and revoke the keys of clients that may connect", _keys),
 }
 

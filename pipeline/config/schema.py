@@ -35,6 +35,7 @@ DEFAULT_PEOPLE = PROJECT / "models" / "people"
 CAMERA_NAME = r"[A-Za-z0-9][A-Za-z0-9_-]{0,31}"
 """A regular expression; topics that begin with "_" are the program's own, such as _governor."""
 CameraName = Annotated[str, Field(pattern=f"^{CAMERA_NAME}$")]
+BridgeName = CameraName
 Seconds = Annotated[float, Field(ge=0, le=86_400)]
 
 
@@ -270,7 +271,7 @@ def _socket_path(path: str) -> str:
     return path
 
 
-def _is_loopback(host: str) -> bool:
+def is_loopback(host: str) -> bool:
     if host == "localhost":
         return True
     try:
@@ -305,7 +306,7 @@ class PublishConfig(Section):
         if match is None or not 0 < int(match[2]) < 65536:
             raise ValueError("must look like tcp://127.0.0.1:5555 or ipc:///path")
         # `keys` is declared before the endpoints, so it is already validated here.
-        if not _is_loopback(match[1]) and info.data.get("keys") is None:
+        if not is_loopback(match[1]) and info.data.get("keys") is None:
             raise ValueError(
                 "binds beyond this machine, where anyone could listen; either bind to 127.0.0.1 "
                 "and forward events through a tunnel or your own broker, or make keys "
@@ -403,7 +404,7 @@ class SupervisorConfig(Section):
             return None
         host, _, port = value.rpartition(":")
         # `metrics_open` is declared before, so it is already validated here.
-        near = _is_loopback(host) or info.data.get("metrics_open")
+        near = is_loopback(host) or info.data.get("metrics_open")
         if not port.isdecimal() or not 0 < int(port) < 65536 or not host or not near:
             raise ValueError(
                 "must be a loopback address and a port, for example 127.0.0.1:9108; "
@@ -431,6 +432,12 @@ class Config(Section):
     publish: PublishConfig = PublishConfig()
     runtime: RuntimeConfig = RuntimeConfig()
     supervisor: SupervisorConfig = SupervisorConfig()
+    bridges: dict[BridgeName, dict[str, Any]] = Field(
+        default_factory=dict,
+        max_length=64,
+        repr=False,  # what they connect to may hold passwords
+        description="where events are brought to; by the bridge's name",
+    )
 
     @property
     def lossless(self) -> bool:

@@ -49,27 +49,29 @@ def _line(
             # In {source: rtsp://user:a,b@host} YAML takes the b of the password for a key.
             shown.pop()
             message = f"unknown key (a source with a comma or brace needs quotes){message[11:]}"
-    elif kind == "string_pattern_mismatch" and at[:1] == ("cameras",):
-        message = _NAME + _better(str(value))
+    elif kind == "string_pattern_mismatch" and len(at) == 2 and at[0] in ("cameras", "bridges"):
+        message = _NAME.replace("camera", str(at[0])[:-1]) + _better(str(value))
     elif value is None and kind not in ("missing", "value_error"):
         message = "it is empty; give it a value, or leave the key out"
     elif kind in ("model_type", "model_attributes_type", "dict_type"):
         message = f"must hold keys, each with a value, not {_what(value)}"
     elif kind == "list_type":
         message = f"must be a list, not {_what(value)}"
-    elif kind not in ("missing", "value_error") and _may_be_shown(at, value):
+    elif kind not in ("missing", "value_error") and _may_be_shown(at, value, kind):
         message += f" (got {value!r})"
     where = ".".join(shown)
     start = located(origin, at, places)
     return f"{start}: {where}: {message}" if where else f"{start}: {message}"
 
 
-def _may_be_shown(at: KeyPath, value: object) -> bool:
+def _may_be_shown(at: KeyPath, value: object, kind: str) -> bool:
     """Whether a bad value holds no secret for certain."""
+    # A text in a camera's place may be a part of its address, and in a bridge's a password, which
+    # may look like a number.
+    is_private = at[:1] in (("cameras",), ("bridges",))
     if isinstance(value, str):
-        # A text in a camera's place may be a part of its address.
-        return at[:1] != ("cameras",) and re.fullmatch(r"[\w .,+-]{1,40}", value) is not None
-    return isinstance(value, int | float)
+        return not is_private and re.fullmatch(r"[\w .,+-]{1,40}", value) is not None
+    return isinstance(value, int | float) and not (at[:1] == ("bridges",) and "string" in kind)
 
 
 def _what(value: object) -> str:
@@ -98,4 +100,5 @@ def _known(at: KeyPath, config: type[BaseModel]) -> str:
         fields = getattr(section, "model_fields", None)
         # A part of the path is a section, or a mapping whose values are sections.
         section = fields[part].annotation if fields is not None else get_args(section)[-1]
-    return ", ".join(sorted(getattr(section, "model_fields", {})))
+    fields = getattr(section, "model_fields", {})
+    return ", ".join(sorted(field.alias or name for name, field in fields.items()))

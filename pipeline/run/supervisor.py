@@ -170,7 +170,8 @@ class Supervisor:
             kind=spec.kind,
             instance=spec.instance,
             cameras=spec.cameras,
-            config=self._config.model_dump_json(),
+            # Bridges hold passwords, which no stage needs.
+            config=self._config.model_dump_json(exclude={"bridges"}),
             run=self._identity.hex,
             run_dir=str(self._folder.path),
             origin_ns=self._origin_ns,

@@ -130,12 +130,8 @@ def servers(root: Path) -> Iterator[Callable[..., Server]]:
             server.stop()
 
 
-def connect(
-    root: Path, since: int | None = None, camera: str | None = None, label: str | None = None
-) -> EventClient:
-    return EventClient(
-        f"ipc://{root}/events", f"ipc://{root}/replay", since=since, camera=camera, label=label
-    )
+def connect(root: Path, since: int | None = None, **more: Any) -> EventClient:
+    return EventClient(f"ipc://{root}/events", f"ipc://{root}/replay", since=since, **more)
 
 
 def listening(root: Path, server: Server) -> EventClient:
@@ -365,6 +361,69 @@ def test_a_since_of_another_log_begins_anew(root: Path, servers: Callable[..., S
     servers().starts(2)
     with connect(root, since=41) as client:
         assert seqs(take(client, 2)) == [1, 2]
+
+
+def test_a_since_that_names_its_log_is_taken_in_that_log_alone(
+    root: Path, servers: Callable[..., Server]
+) -> None:
+    server = servers()
+    server.starts(5)
+    with connect(root, since=3, log="another") as client:
+        assert seqs(take(client, 5)) == [1, 2, 3, 4, 5]
+        identity = client.log
+        assert identity not in (None, "another")
+        assert client.newest_seq == 5
+    with connect(root, since=3, log=identity) as client:
+        assert seqs(take(client, 2)) == [4, 5]
+    # It goes on where it was in a log that it has read before.
+    known = {"another": 9, str(identity): 4}
+    with connect(root, since=9, log="another", known=known) as client:
+        assert seqs(take(client, 1)) == [5]
+
+
+def test_a_log_that_is_an_older_copy_of_itself_uses_its_numbers_again(
+    root: Path, servers: Callable[..., Server]
+) -> None:
+    server = servers()
+    server.starts(3)
+    with connect(root, since=0) as client:
+        take(client, 3)
+        while client.log is None:
+            client.receive(0.1)
+        identity = client.log
+    with connect(root, since=41, log=identity) as client:
+        while client.last_seq == 41:
+            client.receive(0.05)
+        server.starts(2)
+        assert seqs(take(client, 2)) == [4, 5]
+
+
+@pytest.mark.slow
+def test_who_only_attends_keeps_a_bounded_number_and_misses_nothing(
+    root: Path, servers: Callable[..., Server], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("pipeline.client._MOST_READY", 10)
+    server = servers()
+    heard: list[str] = []
+    with connect(root, since=0, on_status=lambda status: heard.append(status.camera)) as client:
+        deadline = time.monotonic() + 20
+        while not heard or client.newest_seq < 40:
+            assert time.monotonic() < deadline
+            if client.newest_seq < 40:
+                server.starts(5)
+            server.say(
+                CameraStatus(
+                    camera="door", state="online", reason=None, at_ns=time.monotonic_ns(),
+                    segment=0, size=None,
+                )
+            )  # fmt: skip
+            client.attend(0.1)
+            # One answer may hold more; nothing is asked for after it.
+            assert len(client._ready) <= MAX_REPLAY
+        count = client.newest_seq
+        server.starts(1)
+        assert seqs(take(client, count + 1)) == list(range(1, count + 2))
+    assert set(heard) == {"door"}
 
 
 @pytest.mark.slow

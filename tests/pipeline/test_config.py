@@ -38,7 +38,10 @@ def test_an_empty_file_runs_the_demo(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("data", "says"),
     [
-        ({"camera": {}}, r"config: camera: unknown key; known here: cameras, events, .*model"),
+        (
+            {"camera": {}},
+            r"config: camera: unknown key; known here: bridges, cameras, events, .*model",
+        ),
         (
             {"cameras": {"door": {"sorce": "demo"}}},
             r"config: cameras\.door\.sorce: unknown key; known here: .*source, transport",

@@ -35,10 +35,12 @@ Pages = Mapping[str, Callable[[str], Page]]
 class MonitorServer:
     """Serves ``pages`` at ``host:port`` in threads of its own until it is closed.
 
-    Raises :class:`StartupError` when the port can't be had.
+    Raises :class:`StartupError` when the port can't be had, which names the ``key`` of the address.
     """
 
-    def __init__(self, address: str, pages: Pages, clock: Clock) -> None:
+    def __init__(
+        self, address: str, pages: Pages, clock: Clock, *, key: str = "supervisor.metrics"
+    ) -> None:
         host, _, port = address.rpartition(":")
         try:
             family, _, _, _, place = socket.getaddrinfo(
@@ -47,7 +49,7 @@ class MonitorServer:
             self._server = _Server(family, place, pages, clock)
         except OSError as error:
             raise StartupError(
-                f"supervisor.metrics: can't serve at {address}: {error.strerror}; "
+                f"{key}: can't serve at {address}: {error.strerror}; "
                 "choose another port, or stop what uses it"
             ) from None
         self._thread = threading.Thread(target=self._server.serve_forever, daemon=True)

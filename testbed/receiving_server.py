@@ -1,0 +1,99 @@
+"""A real HTTP server that keeps what is posted to it, and answers as a test wants."""
+
+import socket
+import threading
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from types import TracebackType
+from typing import Self
+
+
+@dataclass(frozen=True)
+class Posted:
+    """A request as it arrived."""
+
+    path: str
+    headers: Mapping[str, str]
+    body: bytes
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What the server says. ``delay_s`` is before the status."""
+
+    status: int = 204
+    headers: tuple[tuple[str, str], ...] = ()
+    delay_s: float = 0.0
+    hang_up: bool = False
+    """Close the connection instead of answering."""
+
+
+@dataclass
+class ReceivingServer:
+    """``answer`` says what comes back for each request; ``taken`` are those answered with 2xx."""
+
+    answer: Callable[[Posted], Answer] = lambda _posted: Answer()
+    port: int = 0
+    posted: list[Posted] = field(default_factory=list)
+    taken: list[Posted] = field(default_factory=list)
+
+    def __enter__(self) -> Self:
+        self.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None
+    ) -> None:
+        self.stop()
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
+    def start(self) -> None:
+        """Also again after :meth:`stop`, on the same port."""
+        self._server = _Server(("127.0.0.1", self.port), _Handler)
+        self._server.owner = self
+        self.port = self._server.server_address[1]
+        threading.Thread(target=self._server.serve_forever, args=(0.02,), daemon=True).start()
+
+    def stop(self) -> None:
+        self._server.shutdown()
+        self._server.server_close()
+
+
+class _Server(ThreadingHTTPServer):
+    daemon_threads = True
+    block_on_close = False
+    owner: ReceivingServer
+
+
+class _Handler(BaseHTTPRequestHandler):
+    server: _Server
+    protocol_version = "HTTP/1.1"
+    timeout = 5
+
+    def do_POST(self) -> None:
+        owner = self.server.owner
+        body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
+        posted = Posted(self.path, dict(self.headers), body)
+        owner.posted.append(posted)
+        answer = owner.answer(posted)
+        time.sleep(answer.delay_s)
+        if answer.hang_up:
+            self.connection.shutdown(socket.SHUT_RDWR)
+            return
+        if 200 <= answer.status < 300:
+            owner.taken.append(posted)
+        self.send_response(answer.status)
+        for name, value in answer.headers:
+            self.send_header(name, value)
+        self.send_header("Content-Length", "0")
+        self.end_headers()
+
+    do_GET = do_POST  # noqa: N815
+
+    def log_message(self, format: str, *args: object) -> None:
+        pass

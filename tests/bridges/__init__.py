@@ -1,0 +1,1 @@
+"""Bridges, against real files, servers and publish stages."""
