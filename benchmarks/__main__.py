@@ -50,6 +50,10 @@ BENCHMARKS = {
         "Stages and the program killed, cameras that fail: seconds to recover, events lost.",
         one_line=True,
     ),
+    "bridges": Benchmark(
+        "Brokers, bridges and the publish stage killed, the network cut: events missing, doubled.",
+        one_line=True,
+    ),
     "soak": Benchmark(
         "Four RTSP cameras for hours, with one fault after another.",
         picture="memory and files over time",

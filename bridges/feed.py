@@ -4,11 +4,12 @@ import contextlib
 import logging
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import msgspec
 
 from bridges.cursor import Position
-from bridges.records import ProgramState, Record, State
+from bridges.records import Ongoing, ProgramState, Record, State
 from pipeline.client import EventClient, EvidenceClient
 from pipeline.clock import NS_PER_S, Clock, isoformat
 from pipeline.public.records import CameraStatus, Event, Evidence
@@ -21,9 +22,23 @@ MISSED_LOOKS = 3
 """A camera is gone when so many looks in a row don't show it: at the program's start, cameras
 come one by one."""
 _SNAPSHOT_S = 2.0
+_ONGOING = "*"
+"""Among the news; no camera has this name."""
 _REST_S = 0.05
 
 log = logging.getLogger(__name__)
+
+
+class _Action(msgspec.Struct):
+    id: str
+
+
+class _Actions(msgspec.Struct):
+    """What a snapshot says of the actions that go on."""
+
+    log: str
+    seq: int
+    active: list[_Action]
 
 
 class Feed:
@@ -45,7 +60,9 @@ class Feed:
         self._news: dict[str, State] = {}
         self._looks: dict[str, int] = {}
         self._program: ProgramState | None = None
+        self._ongoing: Ongoing | None = None
         self._asked_ns = 0
+        self._asked_log: str | None = None
         self._began_ns = clock.monotonic_ns()
         self._is_first = start is None
         self._forgotten_before = 0
@@ -151,6 +168,8 @@ class Feed:
         if self._program is not None:
             self._news[""] = self._program
         self._news.update(self._statuses)
+        if self._ongoing is not None:
+            self._news[_ONGOING] = self._ongoing
 
     def close(self) -> None:
         self._client.close()
@@ -174,8 +193,10 @@ class Feed:
         if state is None and not is_online and now_ns - self._began_ns < SILENT_S * NS_PER_S:
             return  # it has only begun to look for the program
         due = now_ns - self._asked_ns >= ASK_AGAIN_S * NS_PER_S
+        # With another log other actions go on.
+        due = due or self._client.log != self._asked_log
         if is_online and (due or state != "online"):
-            self._asked_ns = now_ns
+            self._asked_ns, self._asked_log = now_ns, self._client.log
             self._ask()
         if is_online != (state == "online"):
             self._tell()
@@ -194,6 +215,15 @@ class Feed:
                     held.pop(camera, None)
             if gone:
                 self._tell()
+            self._note_ongoing(answer)
+
+    def _note_ongoing(self, answer: dict[str, Any]) -> None:
+        """``answer`` is the program's answer to a request for a snapshot."""
+        found = msgspec.convert(answer, _Actions)
+        before = self._ongoing
+        self._ongoing = Ongoing(found.log, found.seq, frozenset(a.id for a in found.active))
+        if before is None or (before.log, before.ids) != (found.log, self._ongoing.ids):
+            self._news[_ONGOING] = self._ongoing
 
     def _tell(self) -> None:
         """The program's state has changed, or its cameras have."""

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from bridges.file_settings import FileSettings
+from bridges.mqtt_settings import MqttSettings
 from bridges.notify_settings import NotifySettings
 from bridges.receiver import Place, Receiver
 from bridges.settings import BridgeSettings
@@ -45,6 +46,13 @@ def _webhook() -> Open:
     return WebhookReceiver
 
 
+def _mqtt() -> Open:
+    with needs_extra("mqtt", MQTT):
+        from bridges.mqtt import MqttReceiver
+
+    return MqttReceiver
+
+
 def _notify() -> Open:
     with needs_extra("notify", NOTIFY):
         from bridges.notify import NotifyReceiver
@@ -52,11 +60,12 @@ def _notify() -> Open:
     return NotifyReceiver
 
 
-WEBHOOK, NOTIFY = ("httpx2",), ("apprise",)
+MQTT, WEBHOOK, NOTIFY = ("paho",), ("httpx2",), ("apprise",)
 """What the extras of these names install."""
 
 KINDS = {
     "file": Kind(FileSettings, _file),
+    "mqtt": Kind(MqttSettings, _mqtt),
     "notify": Kind(NotifySettings, _notify),
     "webhook": Kind(WebhookSettings, _webhook),
 }

@@ -23,7 +23,19 @@ class ProgramState(NamedTuple):
     time: str
 
 
-State = CameraStatus | ProgramState
+class Ongoing(NamedTuple):
+    """The actions that go on: once the event ``seq`` of ``log`` was stored, these and no others.
+
+    For receivers that show what goes on. The log may have deleted an action's end before it could
+    be sent, or the program may run with another log.
+    """
+
+    log: str
+    seq: int
+    ids: frozenset[str]
+
+
+State = CameraStatus | ProgramState | Ongoing
 
 
 def key_of(record: Record) -> str:

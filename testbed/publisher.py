@@ -29,7 +29,7 @@ from pipeline.stages.publish import Publish
 from pipeline.topology import StageSpec
 from pipeline.transport import topics
 from pipeline.transport.bus import Bus
-from pipeline.transport.messages import CameraStatus, Transition
+from pipeline.transport.messages import CameraStatus, EvidenceMade, Transition
 from pipeline.transport.run_identity import RunIdentity
 from testbed.program import PROJECT
 from testbed.samples import transition
@@ -88,6 +88,10 @@ class Publisher:
     def status(self, camera: str, state: str) -> None:
         self._tell({"status": camera, "state": state})
 
+    def evidence(self, **fields: Any) -> None:
+        """A piece of evidence, as :class:`pipeline.transport.messages.EvidenceMade` has it."""
+        self._tell({"evidence": {"camera": "door", "label": "left", **fields}})
+
     def kill(self) -> None:
         """At once, and nothing is put in order."""
         self.process.kill()
@@ -115,6 +119,7 @@ class _Feed:
         self._bus.watch(dealer)
         self._outbox = Outbox(dealer, SYSTEM_CLOCK)
         self._status = self._bus.push(topics.STATUS)
+        self._evidence = self._bus.dealer(topics.EVIDENCE, "evidence")
         for camera in cameras:
             self.say(camera, "online")
         self.settle()
@@ -125,6 +130,11 @@ class _Feed:
             "at_ns": SYSTEM_CLOCK.monotonic_ns(),
         }  # fmt: skip
         self._status.send(msgspec.convert(message, CameraStatus))
+
+    def show(self, made: EvidenceMade) -> None:
+        self._evidence.send(made)
+        while not self._evidence.drain():
+            self._bus.poll(0.02)
 
     def act(self, one: Transition) -> None:
         now_ns = SYSTEM_CLOCK.monotonic_ns()
@@ -190,6 +200,8 @@ def main() -> None:
         said = json.loads(line)
         if "status" in said:
             feed.say(said["status"], said["state"])
+        elif "evidence" in said:
+            feed.show(msgspec.convert(said["evidence"], EvidenceMade))
         else:
             feed.act(transition(said["type"], said["number"], said["camera"], said["label"]))
             feed.settle()

@@ -11,6 +11,7 @@ from tests.structure import PROJECT
 PAGES = [
     *PROJECT.glob("*.md"),
     *(PROJECT / "docs").glob("*.md"),
+    *(PROJECT / "examples").glob("*.md"),
     *(PROJECT / "models").glob("*/*.md"),
 ]
 LINK = re.compile(r"\]\(([^)\s]+)\)")

@@ -84,7 +84,7 @@ def check_played(
     at_s = seconds(clip["first_time"], time)
     shown = played(Path(clip["path"]), at_s)
     assert shown.seconds == pytest.approx(seconds(clip["first_time"], clip["last_time"]), abs=0.2)
-    gray = shown.picture.astype(np.float32) @ np.float32([0.299, 0.587, 0.114])
+    gray = shown.picture.astype(np.float32) @ np.array([0.299, 0.587, 0.114], np.float32)
     # From limited to full range; a browser may show the frame before or after.
     near = [(f.astype(np.float32) - 16) * 255 / 219 for at, f in frames if abs(at - at_s) < 0.11]
     assert min(float(np.abs(gray - f).mean()) for f in near) < 12
