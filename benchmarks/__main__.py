@@ -80,6 +80,7 @@ BENCHMARKS = {
         one_line=True,
     ),
     "packs": Benchmark("What a second pack at each camera costs: on one base, and with its own."),
+    "evidence": Benchmark("What clips and pictures of events cost, and how soon they are there."),
     "peers": Benchmark(
         "The number of cameras that other projects' loops carry, with the same networks and flow.",
         picture="the figures",

@@ -182,7 +182,7 @@ class Feed:
         same = before is not None and msgspec.structs.replace(before, time=status.time) == status
         if not same:
             self._news[status.camera] = status
-        if before is None:
+        if before is None and self._program is not None:
             self._tell()
 
     def _look(self) -> None:

@@ -7,7 +7,7 @@ from pydantic import Field, SecretStr, field_validator, model_validator
 
 from bridges.settings import BridgeSettings, Secret
 from pipeline.config.hours import HoursSetting, ZoneSetting
-from pipeline.config.schema import Section
+from pipeline.config.section import Section
 
 What = Literal["start", "update", "end", "snapshot", "clip"]
 FIELDS = {

@@ -14,20 +14,20 @@ The program itself is ``run_stream.py``; ``docs/map.md`` says what is where.
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from pipeline.client import EventClient
-    from pipeline.public.records import Event
+    from pipeline.client import EventClient, EvidenceClient
+    from pipeline.public.records import Event, Evidence
 
-__all__ = ["Event", "EventClient"]
+__all__ = ["Event", "EventClient", "Evidence", "EvidenceClient"]
 
 
 def __getattr__(name: str) -> Any:
     # Imported on first use: what needs only one room must not load ZeroMQ.
-    if name == "EventClient":
-        from pipeline.client import EventClient
+    if name in ("EventClient", "EvidenceClient"):
+        from pipeline import client
 
-        return EventClient
-    if name == "Event":
-        from pipeline.public.records import Event
+        return getattr(client, name)
+    if name in ("Event", "Evidence"):
+        from pipeline.public import records
 
-        return Event
+        return getattr(records, name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -15,11 +15,11 @@ setup.py.
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from pipeline.client import EventClient
-    from pipeline.public.records import Event
+    from pipeline.client import EventClient, EvidenceClient
+    from pipeline.public.records import Event, Evidence
 
 __version__ = "0.1.0"
-__all__ = ["Event", "EventClient"]
+__all__ = ["Event", "EventClient", "Evidence", "EvidenceClient"]
 
 
 def __getattr__(name: str) -> Any:

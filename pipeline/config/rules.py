@@ -84,8 +84,11 @@ def without_zone(config: Config) -> Iterator[tuple[KeyPath, str]]:
 
 
 def unknown_labels(config: Config, labels: Collection[str]) -> Iterator[str]:
-    """A line for each rule of a label that isn't among ``labels``, those that make events."""
-    places = {"events.rules": config.events.rules}
+    """A line for each rule or list with a label that isn't among ``labels``, those of events."""
+    places: dict[str, Collection[str]] = {
+        "events.rules": config.events.rules,
+        "evidence.labels": config.evidence.labels or (),
+    }
     places |= {f"cameras.{name}.rules": camera.rules for name, camera in config.cameras.items()}
     for place, rules in places.items():
         for label in rules:

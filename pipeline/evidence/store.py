@@ -55,17 +55,17 @@ class EvidenceStore:
         try:
             fields = write(aside)
             sha256, size = _synced(aside)
+            done = msgspec.structs.replace(
+                made, state="ready", path=str(path), sha256=sha256, bytes=size, **fields
+            )
+            # First in the index: no file is there that nobody would ever delete.
+            row = (str(path), wall_ns, size, msgspec.json.encode(done))
+            self._index().execute("INSERT OR REPLACE INTO files VALUES (?, ?, ?, ?)", row)
             aside.replace(path)
-            _sync_folder(path.parent)
-        except BaseException:
+        finally:
             with contextlib.suppress(OSError):
                 aside.unlink(missing_ok=True)
-            raise
-        done = msgspec.structs.replace(
-            made, state="ready", path=str(path), sha256=sha256, bytes=size, **fields
-        )
-        row = (str(path), wall_ns, size, msgspec.json.encode(done))
-        self._index().execute("INSERT OR REPLACE INTO files VALUES (?, ?, ?, ?)", row)
+        _sync_folder(path.parent)
         return done
 
     def delete_old(self, wall_ns: int) -> Iterator[EvidenceMade]:

@@ -198,6 +198,9 @@ def _of_folders(config: Config) -> Iterator[TwoStreamError]:
             yield RecordingError(f"runtime.record: {record}: {reason}")
     if run_dir is not None and (reason := _why_no_folder(run_dir)):
         yield ConfigError(f"runtime.run_dir: {run_dir}: {reason}")
+    evidence = config.evidence.folder
+    if evidence is not None and (reason := _why_no_folder(evidence)):
+        yield ConfigError(f"evidence.folder: {evidence}: {reason}")
 
 
 def _why_no_log(path: Path) -> str | None:
@@ -276,6 +279,8 @@ def _without_effect(config: Config, watched: Watched | None) -> Iterator[str]:
             yield f"cameras.{name}: {', '.join(idle)}: without effect for {what}"
     if "model" in config.model_fields_set and all(c.packs for c in config.cameras.values()):
         yield "model: without effect, because every camera names its packs"
+    if "evidence" in config.model_fields_set and config.evidence.folder is None:
+        yield "evidence: without effect, because evidence.folder names no folder"
     regional = [name for name, route in routes.items() if route.flow_first]
     yield from rule_words.without_effect(config, regional)
     if "people" in config.model_fields_set and watched and not topology.with_people(routes):
@@ -336,6 +341,8 @@ def summary(config: Config, watched: Watched) -> list[tuple[str, str]]:
     rows.append(("events", f"{config.publish.events}, for {who}"))
     rows.append(("replay", config.publish.replay))
     rows.append(("log", str(config.events.log or "none that stays: it is deleted after the run")))
+    if folder := config.evidence.folder:
+        rows.append(("evidence", f"{', '.join(config.evidence.kinds)} in {folder}"))
     if config.supervisor.metrics:
         rows.append(("metrics", f"http://{config.supervisor.metrics}/metrics"))
     if config.runtime.record:

@@ -45,10 +45,14 @@ class Restarts:
     """
 
     @classmethod
-    def of(cls, config: Config) -> Self:
-        """The budget that a config gives each stage."""
+    def of(cls, config: Config, *, can_repeat: bool = False) -> Self:
+        """The budget that a config gives each stage.
+
+        ``can_repeat``: the stage can do again what it had in hand.
+        """
         settings = config.supervisor
-        return cls(settings.restarts, settings.restart_window_s, lossless=config.lossless)
+        lossless = config.lossless and not can_repeat
+        return cls(settings.restarts, settings.restart_window_s, lossless=lossless)
 
     def __init__(self, allowed: int, window_s: float, *, lossless: bool = False) -> None:
         self._allowed = allowed

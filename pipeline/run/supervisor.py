@@ -162,7 +162,7 @@ class Supervisor:
         return self._verdict if self._verdict is not None else EXIT_OK
 
     def _child(self, spec: StageSpec) -> Child:
-        restarts = Restarts.of(self._config)
+        restarts = Restarts.of(self._config, can_repeat=spec.kind == "evidence")
         return Child(spec, self._bus, self._clock, restarts, self._starter.start, self._on_end)
 
     def _launch(self, spec: StageSpec) -> Launch:

@@ -99,8 +99,7 @@ class Capture:
                 self._finish()
                 return None
             self._take(self._source, grab)
-            if self._kept is not None:
-                self._kept.send_new()
+            self._kept.send_new()
         except SourceError as error:
             self._lost(error)
         except Stopped:
@@ -122,8 +121,8 @@ class Capture:
     def _connect(self) -> None:
         settings, context = self._settings, self._context
         options = source_options(settings, lossless=context.lossless, origin_ns=context.origin_ns)
-        roll = self._kept.packets if self._kept is not None else None
-        options = dataclasses.replace(options, idle=partial(context.idle, 0.0), roll=roll)
+        idle = partial(context.idle, 0.0)
+        options = dataclasses.replace(options, idle=idle, roll=self._kept.packets)
         self._report("connecting", None)
         try:
             source = create(
@@ -218,8 +217,7 @@ class Capture:
             if self._state != "frozen":
                 self._report("frozen", f"the same picture for {self._settings.frozen_s:g} s")
             return
-        if self._kept is not None:
-            self._kept.add_picture(frame, grab.scene_ns)
+        self._kept.add_picture(frame, grab.scene_ns)
         in_place = frame is slot
         del slot  # _write may close the ring, which can't be while a view of it is alive
         fresh = self._state in ("frozen", "offline") or not (in_place or self._fits(frame))

@@ -16,6 +16,7 @@ from pipeline.public.records import Event, Evidence
 from pipeline.stages.base import Context
 from pipeline.stages.evidence_worker import EvidenceWorker
 from pipeline.transport import topics
+from pipeline.transport.counters import key
 from pipeline.transport.messages import EvidenceMade, EvidenceStored, Pieces, Record
 
 NICE = 5
@@ -123,7 +124,7 @@ class EvidenceStage:
         if event.type != "start" or not wanted:
             return
         if len(self._actions) >= MOST_ACTIONS:
-            self._context.counters["evidence_given_up"] += 1
+            self._context.counters["evidence_actions_refused"] += 1
             return
         wall_ns = self._clock.wall_ns() - self._clock.monotonic_ns()
         media = self._context.lossless
@@ -140,8 +141,8 @@ class EvidenceStage:
             wanted = [action.wanted_from_ns for action in actions if not action.over]
             feed.forget(min(wanted) if wanted else None)
             if feed.bytes > FEED_BYTES:
+                log.warning("camera %s: too much for a clip of this length; its start goes", camera)
                 feed.forget(feed.newest_ns - 10 * NS_PER_S)
-                self._context.counters["evidence_given_up"] += 1
             if wanted and not self._context.lossless and now_ns >= self._ask_ns[camera]:
                 self._ask(camera, min(wanted), feed.newest)
         for name in [name for name, action in self._actions.items() if action.over]:
@@ -179,8 +180,6 @@ class EvidenceStage:
         new = self._worker.take()
         for made in new:
             self._unstored[made.key] = made
-            if made.state == "lost":
-                self._context.counters["evidence_given_up"] += 1
         now_ns = self._clock.monotonic_ns()
         if now_ns >= self._send_ns:
             self._send_ns = now_ns + int(SEND_AGAIN_S * NS_PER_S)
@@ -191,4 +190,6 @@ class EvidenceStage:
     def _on_stored(self) -> None:
         for message in self._publish.drain():
             if isinstance(message, EvidenceStored):
-                self._unstored.pop(message.key, None)
+                made = self._unstored.pop(message.key, None)
+                if made is not None:
+                    self._context.counters[key("evidence", made.kind, made.state)] += 1

@@ -137,9 +137,19 @@ def _picture(kept: tuple[int, int, bytes]) -> tuple[int, Piece]:
     return number, Piece(number, time_ns, time_ns, time_ns, 0, True, data)
 
 
-def kept_pieces(context: Context, camera: str) -> KeptPieces | None:
-    """What to keep of a camera; None where there is no evidence, or it is read from the file."""
+class NothingKept:
+    """In the place of :class:`KeptPieces` where nobody wants evidence."""
+
+    packets = None
+
+    def add_picture(self, frame: Frame, time_ns: int) -> None: ...
+
+    def send_new(self) -> None: ...
+
+
+def kept_pieces(context: Context, camera: str) -> KeptPieces | NothingKept:
+    """What is kept of a camera: nothing where there is no evidence, or it is read from the file."""
     config = context.config
     if context.lossless or not topology.has_evidence(config, camera):
-        return None
+        return NothingKept()
     return KeptPieces(context, camera, config.evidence)

@@ -162,7 +162,6 @@ class Publish:
             self._evidence.send(sender, EvidenceStored(key=message.key))
             if stored is not None:
                 self._public.send(records.EVIDENCE.of(stored.evidence), stored.json)
-                self._counters[key("evidence", message.kind, message.state)] += 1
 
     def _send(self, topic: PublicTopic, record: msgspec.Struct) -> None:
         self._public.send(topic.of(record), to_json(record))

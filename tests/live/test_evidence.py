@@ -13,6 +13,7 @@ import pytest
 
 from pipeline.client import EvidenceClient
 from pipeline.clock import from_isoformat
+from testbed.browser import browser, played
 from testbed.cameras import Server, rtsp_server
 from testbed.footage import panning_clip
 from testbed.program import PipelineRun
@@ -74,6 +75,21 @@ def apart(frames: list[np.ndarray[Any, Any]], source: np.ndarray[Any, Any]) -> f
     return min(float(np.abs(few[at] - shown).mean(axis=(1, 2)).max()) for at in places)
 
 
+def check_played(
+    clip: dict[str, Any], time: str, frames: list[tuple[float, np.ndarray[Any, Any]]]
+) -> None:
+    """A browser shows the picture of that time of day where the clip says it is."""
+    if browser() is None:
+        pytest.skip("chromium is not installed (Debian: chromium)")
+    at_s = seconds(clip["first_time"], time)
+    shown = played(Path(clip["path"]), at_s)
+    assert shown.seconds == pytest.approx(seconds(clip["first_time"], clip["last_time"]), abs=0.2)
+    gray = shown.picture.astype(np.float32) @ np.array([0.299, 0.587, 0.114], np.float32)
+    # From limited to full range; a browser may show the frame before or after.
+    near = [(f.astype(np.float32) - 16) * 255 / 219 for at, f in frames if abs(at - at_s) < 0.11]
+    assert min(float(np.abs(gray - f).mean()) for f in near) < 12
+
+
 def check_file(record: dict[str, Any]) -> None:
     data = Path(record["path"]).read_bytes()
     assert hashlib.sha256(data).hexdigest() == record["sha256"]
@@ -106,6 +122,7 @@ def test_a_clip_holds_what_the_camera_sent(
         )
         # The pictures are those of the source, each of them, in order.
         assert apart([gray for _, gray in frames], source) < 12
+        check_played(clip, event["start_time"], frames)
     for picture in evidence(run, "snapshot")[:2]:
         check_file(picture)
     assert [one["number"] for one in evidence(run)] == list(range(1, len(evidence(run)) + 1))
@@ -128,7 +145,9 @@ def test_what_the_log_holds_is_replayed_to_a_client_that_comes_later(
     assert (clip["codec"], clip["encoded"]) == ("h264", True)
     assert {one["camera"] for one in evidence(run)} == {"demo"}
     assert {one["kind"] for one in evidence(run)} == {"clip"}
-    assert len(grays(clip["path"])) > 5
+    frames = grays(clip["path"])
+    assert len(frames) > 5
+    check_played(clip, clip["first_time"], frames)
     with PipelineRun(scratch / "second", given) as run:
         events, replay = (run.endpoints[name] for name in ("events", "replay"))
         with EvidenceClient(events, replay, since=0) as client:

@@ -20,7 +20,7 @@ from testbed.cameras import rtsp_server
 from testbed.program import PROJECT, Heard, PipelineRun, default_ports
 
 STAGES = ("capture:a", "flow:0", "spatial", "temporal", "fusion", "publish")
-TIMED = ("start_time", "end_time", "latency_ms", "log")
+TIMED = ("start_time", "end_time", "top_time", "latency_ms", "log")
 
 
 def two_cameras(pack: Path, clip: Path, **sections: Any) -> dict[str, Any]:

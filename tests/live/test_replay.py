@@ -11,7 +11,7 @@ from typing import Any
 
 from testbed.program import PROJECT, PipelineRun, default_ports
 
-TIMED = ("latency_ms", "log", "seq", "id", "start_time", "end_time")
+TIMED = ("latency_ms", "log", "seq", "id", "start_time", "end_time", "top_time")
 
 
 def replay(folder: Path, *more: str) -> "subprocess.CompletedProcess[str]":
@@ -53,7 +53,7 @@ def test_a_live_run_is_decided_again(scratch: Path, tiny: Path, panning: Path) -
     assert first["start_time"][:-5] == twin["start_time"][:-5]
 
 
-WALL_TIMES = ("start_time", "end_time")
+WALL_TIMES = ("start_time", "end_time", "top_time")
 
 
 def wall_s(time: str | None) -> float:

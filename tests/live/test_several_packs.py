@@ -54,7 +54,7 @@ def run_lossless(
 
 def by_itself(event: dict[str, Any]) -> dict[str, Any]:
     """Without what depends on the other events, and on the time of day."""
-    shared = ("seq", "id", "latency_ms", "log", "start_time", "end_time")
+    shared = ("seq", "id", "latency_ms", "log", "start_time", "end_time", "top_time")
     return {key: value for key, value in event.items() if key not in shared}
 
 

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.config import CameraConfig, Config, FlowConfig
+from pipeline.config import CameraConfig, Config, FlowConfig, validate
 from pipeline.people.regions import VIEWS
 from pipeline.topology import (
     PEOPLE_VIEWS,
@@ -67,7 +67,18 @@ def test_names_are_unique_and_in_the_order_of_the_data(
     assert len({spec.name for spec in specs}) == len(specs)
     order = [STAGES.index(spec.kind) for spec in specs]
     assert order == sorted(order)
-    assert {STAGES[place] for place in order} == set(STAGES) - (set() if people else {"people"})
+    assert {STAGES[place] for place in order} == set(STAGES) - {"evidence"} - (
+        set() if people else {"people"}
+    )
+
+
+def test_evidence_is_a_stage_of_the_cameras_that_have_any() -> None:
+    off = validate({"cameras": {"a": {}, "b": {"evidence": "none"}}})
+    on = validate({**off.model_dump(), "evidence": {"folder": "/evidence"}})
+    assert "evidence" not in {spec.kind for spec in stages(off)}
+    assert [spec.cameras for spec in stages(on) if spec.kind == "evidence"] == [("a",)]
+    none = validate({"cameras": {"b": {"evidence": "none"}}, "evidence": {"folder": "/evidence"}})
+    assert "evidence" not in {spec.kind for spec in stages(none)}
 
 
 def test_a_stage_without_an_instance_goes_by_its_kind() -> None:

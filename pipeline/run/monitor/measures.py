@@ -10,12 +10,13 @@ never more.
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import product
-from typing import Literal
+from typing import Literal, get_args
 
 from pipeline.decision.rule_filter import REASONS
 from pipeline.model.watch import network_names
 from pipeline.topology import StageSpec, Watched, all_watches
 from pipeline.transport.counters import key
+from pipeline.transport.messages import EvidenceKind, EvidenceState
 from pipeline.transport.topics import STAGES
 
 PREFIX = "two_stream_"
@@ -23,6 +24,7 @@ PROCESS = ("stage", "camera", "worker")
 """The labels of what belongs to one process. ``camera`` is empty where it serves several."""
 RECORD_TYPES = ("start", "update", "end")
 
+EVIDENCE_KINDS, EVIDENCE_STATES = get_args(EvidenceKind), get_args(EvidenceState)
 _STEP_STAGES = ("flow", "spatial", "temporal")
 
 
@@ -90,6 +92,8 @@ class Known:
             "label": list(dict.fromkeys(label for _, labels in packs for label in labels)),
             "type": RECORD_TYPES,
             "reason": REASONS,
+            "kind": EVIDENCE_KINDS,
+            "state": EVIDENCE_STATES,
             "network": self.networks.get(spec.kind, ()),
         }
 
@@ -203,6 +207,16 @@ MEASURES = (
         "event_records", "event_records_total",
         "Records stored and published: an event has a start, updates and an end.",
         ("publish",), ("type",),
+    ),
+    Measure(
+        "evidence", "evidence_total",
+        "Clips and pictures that were made, couldn't be, or were deleted for their age.",
+        ("evidence",), ("kind", "state"),
+    ),
+    Measure(
+        "evidence_actions_refused", "evidence_actions_refused_total",
+        "Actions without evidence, because too many went on at once.",
+        ("evidence",),
     ),
     Measure(
         "events_lost", "events_lost_total",

@@ -46,7 +46,8 @@ def test_writers_and_readers_are_members(topic: Topic) -> None:
 def test_messages_flow_one_way_through_the_stages() -> None:
     for topic in TABLE:
         for writer, reader in product(topic.writers, topic.readers):
-            if writer in STAGES and reader in STAGES:
+            # But for the request for what capture has kept.
+            if writer in STAGES and reader in STAGES and topic is not topics.RECORD:
                 assert STAGES.index(writer) < STAGES.index(reader)
 
 

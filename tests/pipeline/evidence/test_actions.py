@@ -1,0 +1,123 @@
+"""What is made of an action, and when."""
+
+from typing import Any
+
+import msgspec
+import pytest
+
+from pipeline.clock import NS_PER_S, isoformat
+from pipeline.config.evidence import EvidenceConfig
+from pipeline.evidence.actions import PATIENCE_NS, Action, Task
+from pipeline.public.records import Event, Evidence
+from testbed.samples import event
+
+WALL_NS = 1_700_000_000 * NS_PER_S
+"""Time of day minus monotonic time."""
+START_S = 100.0
+
+
+def at(seconds: float) -> int:
+    return round(seconds * NS_PER_S)
+
+
+def word(seconds: float) -> str:
+    return isoformat(WALL_NS + at(seconds))
+
+
+def record(kind: Any, seq: int, end_s: float | None = None, best_s: float = START_S) -> Event:
+    return msgspec.structs.replace(
+        event(seq), type=kind, seq=seq, id="door-01", start_time=word(START_S),
+        end_time=None if end_s is None else word(end_s), top_time=word(best_s),
+    )  # fmt: skip
+
+
+def begun(**settings: Any) -> Action:
+    given = EvidenceConfig.model_validate({"folder": "/e", **settings})
+    return Action.begin(record("start", 1), given, WALL_NS, media=False)
+
+
+def test_pictures_come_soon_and_the_clip_at_the_end() -> None:
+    action = begun(clips={"pre_s": 5, "post_s": 2})
+    assert list(action.due(at(100.2), at(100.2))) == []
+    (pictures,) = action.due(at(100.6), at(100.6))
+    assert (pictures.work, pictures.best_ns) == ("pictures", at(100))
+    assert list(action.due(at(104), at(104))) == []
+    action.event = record("end", 3, end_s=104)
+    assert list(action.due(at(105.9), at(105.9))) == []
+    (clip,) = action.due(at(106), at(106))
+    assert (clip.work, clip.first_ns, clip.last_ns, clip.part) == ("clip", at(95), at(106), 1)
+    assert clip.event.seq == 3
+    assert action.over
+
+
+def test_a_better_moment_has_its_picture_at_the_end() -> None:
+    action = begun(kinds=["snapshot"])
+    assert len(list(action.due(at(101), at(101)))) == 1
+    action.event = record("update", 2, best_s=102)
+    assert list(action.due(at(103), at(103))) == []
+    action.event = record("end", 3, end_s=104, best_s=102)
+    (better,) = action.due(at(104), at(104))
+    assert (better.best_ns, better.event.seq) == (at(102), 3)
+    assert action.over
+
+
+def test_a_long_action_has_a_clip_in_parts_that_follow_one_another() -> None:
+    action = begun(kinds=["clip"], clips={"pre_s": 5, "post_s": 5, "max_s": 30})
+    tasks: list[Task] = []
+    for now in range(100, 190):
+        tasks += action.due(at(now), at(now))
+    assert [(t.first_ns, t.last_ns, t.part) for t in tasks] == [
+        (at(95), at(125), 1), (at(125), at(155), 2), (at(155), at(185), 3),
+    ]  # fmt: skip
+    action.event = record("end", 9, end_s=192)
+    (last,) = action.due(at(200), at(200))
+    assert (last.first_ns, last.last_ns, last.part) == (at(185), at(197), 4)
+    assert action.over
+
+
+def test_a_camera_that_is_away_is_not_waited_for_for_ever() -> None:
+    action = begun()
+    action.event = record("end", 2, end_s=101)
+    late = at(106) + PATIENCE_NS + 1
+    assert [task.work for task in action.due(at(90), late)] == ["pictures", "clip"]
+    assert action.over
+
+
+@pytest.mark.parametrize("kinds", [["clip"], ["snapshot"], ["motion"], ["snapshot", "clip"]])
+def test_only_what_is_asked_for_is_made(kinds: list[str]) -> None:
+    action = begun(kinds=kinds)
+    action.event = record("end", 2, end_s=101)
+    works = {task.work for task in action.due(at(200), at(200))}
+    assert works == {"clip" if kind == "clip" else "pictures" for kind in kinds}
+    assert action.over
+
+
+def test_after_a_restart_it_goes_on_where_it_was() -> None:
+    made = Evidence(
+        number=1, log="9f", id="door-01", seq=1, camera="door", label="left", kind="clip",
+        state="ready", reason=None, part=1, path="/e/1.mp4", media_type="video/mp4", sha256="ab",
+        bytes=1, first_time=word(95), last_time=word(125), codec="h264", size=SIZE,
+    )  # fmt: skip
+    action = begun(kinds=["clip"], clips={"max_s": 30})
+    action.resume([made])
+    (second,) = action.due(at(155), at(155))
+    assert (second.part, second.first_ns, second.last_ns) == (2, at(125), at(155))
+    over = begun(kinds=["clip"])
+    over.event = record("end", 2, end_s=101)
+    over.resume([made])
+    assert over.over
+
+
+SIZE = (48, 64)
+
+
+def test_in_a_lossless_run_times_are_those_of_the_file() -> None:
+    start = msgspec.structs.replace(
+        record("start", 1), media_time=(12.5, None), top_media_time=13.0
+    )
+    action = Action.begin(start, EvidenceConfig(), WALL_NS, media=True)
+    assert (action.start_ns, action.best_ns) == (at(12.5), at(13))
+    action.event = msgspec.structs.replace(
+        start, type="end", media_time=(12.5, 14.0), end_time=word(500)
+    )
+    assert action.end_ns == at(14)
