@@ -26,6 +26,7 @@ _COMMON: dict[str, Any] = {
     "entity_category": {"enum": ["diagnostic", "config"]},
     "availability": {"$ref": "#/$defs/availability"},
     "json_attributes_topic": {"$ref": "#/$defs/topic"},
+    "json_attributes_template": {"type": "string"},
 }
 
 
@@ -206,3 +207,13 @@ def test_the_event_entity_gets_a_type_that_it_knows(label: str) -> None:
     assert (rendered["event_type"], rendered["subject"]) == ("end", "p17")
     # An update is no moment; what renders to nothing is ignored.
     assert template.render(value_json=event | {"type": "update"}) == ""
+
+
+def test_the_online_sensor_tells_the_cameras_state() -> None:
+    """By another name, because Home Assistant keeps `state` for the entity's own."""
+    entity = told("door")["cmps"]["online"]
+    template = jinja2.Environment(autoescape=False).from_string(entity["json_attributes_template"])
+    details = {"state": "stalled", "reason": 'no "frames"', "size": [480, 640], "time": "…"}
+    assert json.loads(template.render(value_json=details)) == {
+        "camera_state": "stalled", "reason": 'no "frames"', "size": [480, 640],
+    }  # fmt: skip
