@@ -1,4 +1,4 @@
-"""Prints discovery messages for ``home_assistant_schemas.py``, one a line, of names of all kinds."""
+"""Prints discovery messages of all kinds of names, one a line: ``home_assistant_schemas.py``."""
 
 import json
 

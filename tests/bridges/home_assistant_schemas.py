@@ -2,8 +2,9 @@
 
 Run by a Python that has it, and nothing of this project::
 
-    HA_PYTHON -m venv ha && ha/bin/pip install homeassistant
-    python -m tests.bridges.home_assistant_messages | ha/bin/python tests/bridges/home_assistant_schemas.py
+    python3.14 -m venv ha && ha/bin/pip install homeassistant
+    python -m tests.bridges.home_assistant_messages > messages
+    ha/bin/python tests/bridges/home_assistant_schemas.py < messages
 
 Standard input has one JSON object a line: ``topic``, ``payload`` (text). Prints what each became;
 exit code 1 when one is refused.
@@ -58,8 +59,10 @@ async def main() -> int:
     # Templates are read within a running Home Assistant; this one has no integration.
     with tempfile.TemporaryDirectory() as folder:
         home = HomeAssistant(folder)
-
-        return _check(__version__)
+        try:
+            return _check(__version__)
+        finally:
+            await home.async_stop(force=True)
 
 
 def _check(version: str) -> int:

@@ -1,11 +1,14 @@
 """What Home Assistant is told: its own form, whatever the names are.
 
-Where Home Assistant's package is installed, its own schemas read the messages
-(``tests/bridges/home_assistant_schemas.py``).
+With ``HOME_ASSISTANT_PYTHON``, a Python that has Home Assistant's package, its own schemas read the
+messages as well (``tests/bridges/home_assistant_schemas.py``). It is too large for every machine.
 """
 
 import json
+import os
 import re
+import subprocess
+from pathlib import Path
 from typing import Any
 
 import jinja2
@@ -16,8 +19,9 @@ from hypothesis import strategies as st
 
 from bridges.home_assistant import Discovery, safe_id, slug
 from bridges.mqtt_topics import Topics
+from tests.bridges.home_assistant_messages import NAMES, lines
 
-NAMES = ("door", "Eingang Süd", "падение", 'a"b\\c', "{{ 7 * 7 }}", "a/b+c#", "x" * 64, "🙂", "\n")
+SCHEMAS = Path(__file__).with_name("home_assistant_schemas.py")
 
 _COMMON: dict[str, Any] = {
     "name": {"type": "string", "minLength": 1},
@@ -217,3 +221,14 @@ def test_the_online_sensor_tells_the_cameras_state() -> None:
     assert json.loads(template.render(value_json=details)) == {
         "camera_state": "stalled", "reason": 'no "frames"', "size": [480, 640],
     }  # fmt: skip
+
+
+if "HOME_ASSISTANT_PYTHON" in os.environ:
+
+    @pytest.mark.slow
+    def test_home_assistants_own_schemas_take_all_messages() -> None:
+        done = subprocess.run(
+            [*os.environ["HOME_ASSISTANT_PYTHON"].split(), str(SCHEMAS)],
+            input="\n".join(lines()), capture_output=True, text=True, timeout=120,
+        )  # fmt: skip
+        assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
