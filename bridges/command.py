@@ -32,6 +32,8 @@ from pipeline.topology import StageSpec
 log = logging.getLogger(__name__)
 app = typer.Typer(add_completion=False)
 
+# In the wheel, all is below the last of these.
+_OURS = ("bridges", "pipeline", "py", "two_stream")
 _LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR")
 
 
@@ -105,6 +107,13 @@ def _act(name: str | None, config: Path | None, check: bool, level: str, form: s
 def _start_log(name: str, level: str, form: str) -> None:
     """Each line says whose it is: `bridge:phone`, as those of stages do."""
     logs.start(level, "json" if form == "json" else "text", StageSpec("bridge", name, ()))
+    for handler in logging.getLogger().handlers:
+        handler.addFilter(_is_ours)
+
+
+def _is_ours(record: logging.LogRecord) -> bool:
+    """Whether the program itself says it. Libraries name whole addresses, with their tokens."""
+    return record.name.partition(".")[0] in _OURS
 
 
 def _check(found: Bridges, name: str | None, config: Path) -> int:
@@ -143,7 +152,7 @@ def _place(bridge: Bridge, stopping: Callable[[], bool]) -> Place:
 
 
 def _run(bridge: Bridge) -> int:
-    signals = StopSignals()
+    signals = StopSignals(shared_memory=False)
     settings = bridge.settings
 
     def stopping() -> bool:

@@ -50,13 +50,13 @@ class HeldBack:
             self._limited_at, self._is_stored = now_s, False
         return self._limited_at is not None
 
-    def hold(self, key: str, what: str) -> None:
+    def hold(self, keys: tuple[str, ...], what: str) -> None:
         self._held[what] += 1
-        self._note(key)
+        self._note(keys)
 
-    def sent(self, key: str, now_s: float) -> None:
+    def sent(self, keys: tuple[str, ...], now_s: float) -> None:
         self._sent.append(now_s)
-        self._note(key)
+        self._note(keys)
 
     def is_over(self, now_s: float, *, quiet: bool) -> bool:
         """Whether what was held back is to be told now."""
@@ -88,8 +88,8 @@ class HeldBack:
         durable.write(self.path, msgspec.json.encode(content))
         self._is_stored = True
 
-    def _note(self, key: str) -> None:
-        self._keys.append(key)
+    def _note(self, keys: tuple[str, ...]) -> None:
+        self._keys.extend(keys)
         self._is_stored = False
 
 

@@ -63,12 +63,15 @@ class NotifyReceiver:
             while len(self._events) > _REMEMBERED:
                 self._events.popitem(last=False)
         what = _what(record)
-        if what is None or what not in self._settings.on or self._held.knows(key_of(record)):
+        if what is None or what not in self._settings.on:
+            return
+        keys = _keys_of(record)
+        if any(map(self._held.knows, keys)):
             return
         self._sum_up()
         fields = self._fields(record, what)
         if self._held.must_hold(self._now_s(), quiet=self._is_quiet()):
-            self._held.hold(key_of(record), f"{fields['label']} at {fields['camera']}")
+            self._held.hold(keys, f"{fields['label']} at {fields['camera']}")
             return
         words = self._settings.messages.get(what, self._settings.message)
         title, body = _filled(words, fields)
@@ -76,7 +79,7 @@ class NotifyReceiver:
             reason = "a service didn't take the message, or can't be reached; try: apprise -vv URL"
             self._patience.refused(record, reason, for_its_content=False)
         self._patience.taken()
-        self._held.sent(key_of(record), self._now_s())
+        self._held.sent(keys, self._now_s())
 
     def settle(self) -> None:
         try:
@@ -186,6 +189,16 @@ def _what(record: Record) -> What | None:
     if record.kind == "snapshot":
         return "snapshot"
     return "clip" if record.kind == "clip" else None
+
+
+def _keys_of(record: Record) -> tuple[str, ...]:
+    """Names of what the message tells. One that was told isn't told again.
+
+    An action has a second snapshot where its score grew after the first; people get the first.
+    """
+    if isinstance(record, Event) or record.kind != "snapshot" or record.state != "ready":
+        return (key_of(record),)
+    return key_of(record), f"{record.log}/{record.id}/snapshot"
 
 
 def _file_of(record: Record) -> Path | None:

@@ -184,8 +184,8 @@ class _Around(NamedTuple):
     bridges: dict[str, dict[str, Any]]
     log: Path | None = None
     """The program's event log."""
-    cameras: frozenset[str] | None = None
-    """The program's cameras; None: they aren't known here."""
+    cameras: frozenset[str] = frozenset()
+    """The program's cameras; none: they aren't known here."""
     asks_for_key: bool = False
 
 
@@ -214,13 +214,12 @@ def load(path: Path, kinds: SettingsOf) -> Bridges:
         settings = _from_folder(settings, folder)
         ends = settings.connect.over(_from_folder(connect, folder))
         cursor = settings.cursor or (log.parent if log else folder) / f"{name}.cursor"
-        known = around.cameras
-        for camera in settings.cameras or () if known is not None else ():
-            if known is not None and camera not in known:
-                likely = did_you_mean(camera, known)
-                problems.append(
-                    f"{path}: bridges.{name}.cameras: there is no camera {camera}{likely}"
-                )
+        problems += [
+            f"{path}: bridges.{name}.cameras: there is no camera {camera}"
+            + did_you_mean(camera, around.cameras)
+            for camera in settings.cameras or ()
+            if around.cameras and camera not in around.cameras
+        ]
         if around.asks_for_key and ends.key is None:
             problems.append(
                 f"{path}: bridges.{name}.connect.key: missing; publish.keys lets only clients with "

@@ -151,7 +151,7 @@ class EventClient:
         self._on_status = on_status
         self._connection = self._connected()
         self._since = self._last = since
-        self._known = known or {}
+        self._known = dict(known or {})
         self._camera = camera
         self._label = label
         self._ready: deque[Event] = deque()
@@ -318,6 +318,8 @@ class EventClient:
         below = answer.seq < (self._since or 0)
         if answer.log != known if known is not None else below:
             # The program was restarted with another log, mostly with an empty one.
+            if known is not None:
+                self._known[known] = self._last
             self._go_on_from(min(self._known.get(answer.log, 0), answer.seq))
             return
         if is_first and below:

@@ -33,8 +33,8 @@ from tests.training.tiny import tiny_config
 from two_stream.cli import COMMANDS
 
 BUILD = runpy.run_path(str(PROJECT / "setup.py"), run_name="setup")
-OURS = ("pipeline", "training", "export", "run_stream")
-SHIPPED = python_files(PROJECT, ["two_stream", "pipeline", "training", "export"])
+OURS = ("pipeline", "bridges", "training", "export", "run_stream")
+SHIPPED = python_files(PROJECT, ["two_stream", "pipeline", "bridges", "training", "export"])
 BUILD_S, INSTALL_S, EVENT_S = 200, 280, 180
 HELP_CPU_S = 0.3
 BINDING = (("run",), ("check",))
@@ -122,7 +122,7 @@ def test_no_text_names_a_module_by_its_place_in_the_checkout() -> None:
 
 def test_the_commands_are_those_that_were_promised() -> None:
     assert set(COMMANDS) == {
-        "run", "check", "subscribe", "evaluate", "train", "export", "keys",
+        "run", "check", "subscribe", "evaluate", "train", "export", "keys", "bridge",
     }  # fmt: skip
 
 
@@ -242,7 +242,8 @@ names = [one.name for one in pkgutil.walk_packages(two_stream.__path__, "two_str
 for name in names:
     if name != "two_stream.export.people.tensorflowjs":
         importlib.import_module(name)
-ours = {name.partition(".")[0] for name in sys.modules} & {"pipeline", "training", "export"}
+ours = {name.partition(".")[0] for name in sys.modules}
+ours &= {"pipeline", "bridges", "training", "export"}
 print(len(names), sorted(ours))
 """
     done = run(sys.executable, "-c", program, cwd=tmp_path, limit_s=200)

@@ -12,11 +12,15 @@ OF_THE_TERMINAL = (signal.SIGINT, signal.SIGQUIT, signal.SIGHUP)
 
 
 class StopSignals:
-    """Counts SIGINT, SIGTERM, SIGQUIT and SIGHUP from now until :meth:`restore`."""
+    """Counts SIGINT, SIGTERM, SIGQUIT and SIGHUP from now until :meth:`restore`.
 
-    def __init__(self) -> None:
+    ``shared_memory``: whether this process will use any.
+    """
+
+    def __init__(self, *, shared_memory: bool = True) -> None:
         self.count = 0
-        _start_resource_tracker()
+        if shared_memory:
+            _start_resource_tracker()
         self._before: dict[signal.Signals, Any] = {}
         for number in (*OF_THE_TERMINAL, signal.SIGTERM):
             before = signal.getsignal(number)

@@ -9,6 +9,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 
 from pipeline.public.event_log import newest_seq, read_since
@@ -103,14 +104,14 @@ def test_another_log_is_read_from_its_first_event_and_the_first_one_goes_on(fold
     fill(folder / "b.sqlite", 9, label="right")
     settings = {"kind": "file", "path": str(out), "from": "oldest"}
     with BridgeProcess(folder, settings) as bridge:
-        for name in ("a", "b", "a", "b"):
+        for turn, name in enumerate(("a", "b", "a", "b")):
             log = folder / f"{name}.sqlite"
             with Publisher(folder, log_name=log.name):
                 newest = newest_seq(log)
                 last = json.loads(read_since(log, newest - 1)[0])
                 wait_for(partial(has, out, json.dumps(last)), f"the end of {name}")
             # Between the runs both sides are restarted, or the publisher alone.
-            if name == "b":
+            if turn == 2:
                 bridge.kill()
                 bridge.start()
     for log in (folder / "a.sqlite", folder / "b.sqlite"):
@@ -225,10 +226,33 @@ def test_the_checks_say_what_is_wrong_and_connect_to_nothing(folder: Path) -> No
     assert "Traceback" not in bridge.log()
 
 
+@pytest.mark.parametrize("kind", ["webhook", "notify"])
+def test_no_log_shows_a_token(folder: Path, kind: str) -> None:
+    """Not even that of a library, at the level that says most."""
+    fill(folder / "events.sqlite", 3)
+    with ReceivingServer() as server:
+        where = f"127.0.0.1:{server.port}/hook-TOKEN"
+        settings: dict[str, Any] = {"kind": kind, "from": "oldest", "retry_max_s": 0.1}
+        if kind == "webhook":
+            settings |= {"url": f"http://user:TOKEN@{where}", "headers": {"X-Key": "TOKEN"}}
+        else:
+            settings |= {"urls": f"json://user:TOKEN@{where}", "on": ["end"]}
+        answers = iter([Answer(500), Answer(hang_up=True), Answer(404)])
+        server.answer = lambda _: next(answers, Answer())
+        arguments = ("--log-level", "DEBUG")
+        with Publisher(folder), BridgeProcess(folder, settings, arguments) as bridge:
+            wait_for(lambda: len(server.taken) >= 3, "the events")
+            assert bridge.stop() == 0
+        assert "TOKEN" in server.taken[0].path
+    assert "waiting" in bridge.log()
+    assert "TOKEN" not in bridge.log()
+
+
 def test_a_second_process_of_the_same_bridge_is_refused(folder: Path) -> None:
     settings = {"kind": "file", "path": str(folder / "out.jsonl")}
     with BridgeProcess(folder, settings) as first:
         wait_for(lambda: "begins" in first.log(), "the first")
+        assert psutil.Process(first.process.pid).children() == []
         with BridgeProcess(folder, settings) as second:
             assert second.process.wait(60) == 2
         assert "another process runs the bridge one" in second.log()

@@ -98,7 +98,10 @@ def test_a_picture_comes_with_its_message(
     receiver = opened(on=["snapshot"])
     receiver.send(one(1))
     receiver.send(evidence(picture))
-    receiver.send(evidence(picture, number=8, state="lost", path=None, reason="no room"))
+    receiver.send(evidence(picture, number=11, seq=3))  # its score grew; once is enough
+    receiver.send(
+        evidence(picture, number=8, id="door-2", state="lost", path=None, reason="no room")
+    )
     receiver.send(evidence(picture, number=9, state="removed"))
     receiver.send(evidence(picture, number=10, kind="clean"))
     first, second = (json.loads(posted.body) for posted in server.taken)
