@@ -22,6 +22,7 @@ MISSED_LOOKS = 3
 """A camera is gone when so many looks in a row don't show it: at the program's start, cameras
 come one by one."""
 _SNAPSHOT_S = 2.0
+_LISTEN_S, _MOMENT_S = 1.0, 0.02
 _ONGOING = "*"
 """Among the news; no camera has this name."""
 _REST_S = 0.05
@@ -63,6 +64,7 @@ class Feed:
         self._ongoing: Ongoing | None = None
         self._asked_ns = 0
         self._asked_log: str | None = None
+        self._listened_ns = clock.monotonic_ns()
         self._began_ns = clock.monotonic_ns()
         self._is_first = start is None
         self._forgotten_before = 0
@@ -109,6 +111,7 @@ class Feed:
 
         Evidence comes as soon as it is there, but not before the event that it belongs to.
         """
+        self._listen()
         self._look()
         if not self._pieces.ready():
             # Where a new bridge begins must be known for both before it takes anything.
@@ -124,6 +127,16 @@ class Feed:
         if event is not None:
             self._note_log(event)
         return event
+
+    def _listen(self) -> None:
+        """Take in answers and states now and then, also while records that came before wait.
+
+        Otherwise a program whose records a slow receiver takes for a minute would seem to be away.
+        """
+        now_ns = self._clock.monotonic_ns()
+        if now_ns - self._listened_ns >= _LISTEN_S * NS_PER_S:
+            self._listened_ns = now_ns
+            self._client.attend(_MOMENT_S)
 
     def _note_start(self, first: Event | None) -> None:
         """Where this feed begins: before its first event, or after those that it needn't fetch."""

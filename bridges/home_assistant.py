@@ -36,6 +36,11 @@ _EVENT = (
     "'reason': value_json.reason, 'log': value_json.log, 'seq': value_json.seq} | tojson }}"
     "{% endif %}"
 )
+# Home Assistant drops an attribute called `state`.
+_DETAILS = (
+    "{{ {'camera_state': value_json.state, 'reason': value_json.reason, "
+    "'size': value_json.size} | tojson }}"
+)
 
 
 @dataclass(frozen=True)
@@ -115,6 +120,7 @@ class Discovery:
                 "payload_on": "online",
                 "payload_off": "offline",
                 "json_attributes_topic": topics.details(camera),
+                "json_attributes_template": _DETAILS,
                 # Its own: a sensor that says "offline" must be there while the camera isn't.
                 "availability": [_available(topics.program)],
             },

@@ -10,7 +10,7 @@ from pathlib import Path
 import msgspec
 
 from bridges import durable
-from pipeline.public.records import Event, Evidence
+from pipeline.public.records import Event
 
 FORMAT = "two-stream mqtt memory 1"
 MOST_OPEN = 10_000
@@ -116,10 +116,9 @@ class Memory:
     def picture(self, camera: str) -> Picture | None:
         return self._content.pictures.get(camera)
 
-    def keep_picture(self, record: Evidence, path: str) -> None:
-        """``record`` is the snapshot that is retained now."""
-        picture = Picture(record.log, record.id, path, record.sha256 or "")
-        self._content.pictures[record.camera] = picture
+    def keep_picture(self, camera: str, picture: Picture) -> None:
+        """This snapshot is retained now."""
+        self._content.pictures[camera] = picture
         self._changed = True
 
     def drop_picture(self, camera: str) -> None:

@@ -31,13 +31,16 @@ GOODBYE_S = 1.0
 LOGIN_RETRY_S = 10.0
 """Brokers lock out who tries wrong passwords too often."""
 _TURN_S = 0.1
+_ROOM = 64
+"""Bytes of a message beside its topic and payload, at most."""
 _TOO_LARGE, _FORMAT, _TOPIC = 149, 153, 144
 _FOR_GOOD = {
     _TOO_LARGE: "it is too large for the broker",
     _FORMAT: "the broker doesn't take its format",
     _TOPIC: "the broker doesn't take its topic",
 }
-_NOT_AUTHORISED = 135
+_OTHER_VERSION, _BAD_CLIENT_ID, _BAD_LOGIN, _NOT_AUTHORISED = 132, 133, 134, 135
+_TAKEN_OVER = 142
 
 
 @dataclass(frozen=True)
@@ -127,18 +130,8 @@ class Session:
         options: dict[str, Any] = {"clean_start": True} if self._settings.protocol == "5" else {}
         try:
             self._client.connect(host, port, self._settings.keepalive_s, **options)
-        except ssl.SSLCertVerificationError as error:
-            raise Away(f"{where}: its certificate isn't good: {error.verify_message}") from None
-        except ssl.SSLError as error:
-            raise Away(f"{where}: TLS failed: {error.reason or 'no TLS there'}") from None
-        except socket.gaierror as error:
-            raise Away(f"{where}: no such host: {error.strerror}") from None
-        except TimeoutError:
-            raise Away(f"{where}: no answer within {CONNECT_S:g} s") from None
-        except OSError as error:
-            raise Away(f"{where}: {os_reason(error)}") from None
-        except ValueError:
-            raise Away(f"{where}: no broker can be there") from None
+        except (OSError, ValueError) as error:
+            raise Away(f"{where}: {_no_connection(error)}") from None
         until = time.monotonic() + CONNECT_S
         while self._answer is None and self._lost is None:
             self._turn(_TURN_S)
@@ -149,23 +142,7 @@ class Session:
         if self._answer is None:
             raise Away(f"{where}: it isn't a broker of MQTT {self._settings.protocol}{_OTHER}")
         if self._answer.is_failure:
-            self._raise_refusal(where, self._answer)
-
-    def _raise_refusal(self, where: str, answer: ReasonCode) -> None:
-        what = str(answer)
-        words = what.lower()
-        if answer.value in (134, _NOT_AUTHORISED):
-            login = (
-                f"the user {self._settings.username!r} and its password"
-                if self._settings.username is not None
-                else "a bridge without `username` and `password`"
-            )
-            raise Away(f"{where}: it refuses {login} ({words})", LOGIN_RETRY_S)
-        if answer.value == 132:
-            raise Away(f"{where}: it doesn't speak MQTT {self._settings.protocol}{_OTHER}")
-        if answer.value == 133:
-            raise Away(f"{where}: it refuses the client id {self._client_id!r}; set `client_id`")
-        raise Away(f"{where}: it refuses the connection: {words}")
+            raise _refusal(where, self._answer, self._settings, self._client_id)
 
     @property
     def culprit(self) -> str | None:
@@ -175,6 +152,10 @@ class Session:
         """
         oldest = next(iter(self._waiting.values()), None)
         return oldest.tag if oldest is not None and self._lost == _HUNG_UP else None
+
+    def takes(self, topic: str, payload: bytes) -> bool:
+        """Whether the broker takes messages of this size, as far as it has said."""
+        return self.largest is None or len(topic.encode()) + len(payload) + _ROOM <= self.largest
 
     def publish(self, topic: str, payload: bytes, *, retain: bool, tag: str | None = None) -> None:
         """Send at QoS 1; waits only while too many are unacknowledged. Raises :class:`Away`.
@@ -296,7 +277,7 @@ class Session:
             return
         words = _plain(str(code))
         if flags.is_disconnect_packet_from_server:
-            if code.value == 142:
+            if code.value == _TAKEN_OVER:
                 words += (
                     f": another client connected as {self._client_id!r}; give each its `client_id`"
                 )
@@ -337,3 +318,35 @@ _OTHER = "; look at `broker`, and try `protocol` 3.1.1 or 5"
 
 def _plain(words: str) -> str:
     return words.rstrip(".").lower()
+
+
+def _no_connection(error: OSError | ValueError) -> str:
+    """Why no connection could be made, in words."""
+    if isinstance(error, ssl.SSLCertVerificationError):
+        return f"its certificate isn't good: {error.verify_message}"
+    if isinstance(error, ssl.SSLError):
+        return f"TLS failed: {error.reason or 'no TLS there'}"
+    if isinstance(error, socket.gaierror):
+        return f"no such host: {error.strerror}"
+    if isinstance(error, TimeoutError):
+        return f"no answer within {CONNECT_S:g} s"
+    if isinstance(error, OSError):
+        return os_reason(error)
+    return "no broker can be there"
+
+
+def _refusal(where: str, answer: ReasonCode, settings: MqttSettings, client_id: str) -> Away:
+    """What a broker that doesn't let the bridge in has said, in words."""
+    words = _plain(str(answer))
+    if answer.value in (_BAD_LOGIN, _NOT_AUTHORISED):
+        login = (
+            f"the user {settings.username!r} and its password"
+            if settings.username is not None
+            else "a bridge without `username` and `password`"
+        )
+        return Away(f"{where}: it refuses {login} ({words})", LOGIN_RETRY_S)
+    if answer.value == _OTHER_VERSION:
+        return Away(f"{where}: it doesn't speak MQTT {settings.protocol}{_OTHER}")
+    if answer.value == _BAD_CLIENT_ID:
+        return Away(f"{where}: it refuses the client id {client_id!r}; set `client_id`")
+    return Away(f"{where}: it refuses the connection: {words}")

@@ -1,11 +1,14 @@
 """What Home Assistant is told: its own form, whatever the names are.
 
-Where Home Assistant's package is installed, its own schemas read the messages
-(``tests/bridges/home_assistant_schemas.py``).
+With ``HOME_ASSISTANT_PYTHON``, a Python that has Home Assistant's package, its own schemas read the
+messages as well (``tests/bridges/home_assistant_schemas.py``). It is too large for every machine.
 """
 
 import json
+import os
 import re
+import subprocess
+from pathlib import Path
 from typing import Any
 
 import jinja2
@@ -16,8 +19,9 @@ from hypothesis import strategies as st
 
 from bridges.home_assistant import Discovery, safe_id, slug
 from bridges.mqtt_topics import Topics
+from tests.bridges.home_assistant_messages import NAMES, lines
 
-NAMES = ("door", "Eingang Süd", "падение", 'a"b\\c', "{{ 7 * 7 }}", "a/b+c#", "x" * 64, "🙂", "\n")
+SCHEMAS = Path(__file__).with_name("home_assistant_schemas.py")
 
 _COMMON: dict[str, Any] = {
     "name": {"type": "string", "minLength": 1},
@@ -26,6 +30,7 @@ _COMMON: dict[str, Any] = {
     "entity_category": {"enum": ["diagnostic", "config"]},
     "availability": {"$ref": "#/$defs/availability"},
     "json_attributes_topic": {"$ref": "#/$defs/topic"},
+    "json_attributes_template": {"type": "string"},
 }
 
 
@@ -206,3 +211,24 @@ def test_the_event_entity_gets_a_type_that_it_knows(label: str) -> None:
     assert (rendered["event_type"], rendered["subject"]) == ("end", "p17")
     # An update is no moment; what renders to nothing is ignored.
     assert template.render(value_json=event | {"type": "update"}) == ""
+
+
+def test_the_online_sensor_tells_the_cameras_state() -> None:
+    """By another name, because Home Assistant keeps `state` for the entity's own."""
+    entity = told("door")["cmps"]["online"]
+    template = jinja2.Environment(autoescape=False).from_string(entity["json_attributes_template"])
+    details = {"state": "stalled", "reason": 'no "frames"', "size": [480, 640], "time": "…"}
+    assert json.loads(template.render(value_json=details)) == {
+        "camera_state": "stalled", "reason": 'no "frames"', "size": [480, 640],
+    }  # fmt: skip
+
+
+if "HOME_ASSISTANT_PYTHON" in os.environ:
+
+    @pytest.mark.slow
+    def test_home_assistants_own_schemas_take_all_messages() -> None:
+        done = subprocess.run(
+            [*os.environ["HOME_ASSISTANT_PYTHON"].split(), str(SCHEMAS)],
+            input="\n".join(lines()), capture_output=True, text=True, timeout=120,
+        )  # fmt: skip
+        assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]

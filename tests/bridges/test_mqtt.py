@@ -178,9 +178,9 @@ def test_a_broker_that_lost_everything_is_told_everything_again() -> None:
 def test_nothing_is_missing_and_order_is_kept_through_kills_of_everything() -> None:
     """Small here; ``python -m benchmarks bridges`` does it hundreds of times."""
     rng = random.Random(17)
-    with world(broker={"persistent": True}, publisher={"every_s": 0.02}, retry_max_s=0.5) as made:
+    with world(broker={"persistent": True}, publisher={"every_s": 0.02}, retry_max_s=0.1) as made:
         made.wait(lambda: made.received())
-        for number in range(6):
+        for number in range(4):
             victim = (made.bridge, made.broker, made.publisher)[number % 3]
             time.sleep(rng.uniform(0.1, 0.4))
             victim.kill()
@@ -286,7 +286,7 @@ def test_access_rules_that_refuse_lose_nothing_once_they_are_changed() -> None:
                 publisher.endpoints,
                 {
                     "kind": "mqtt", "broker": broker.address, "from": "oldest",
-                    "retry_max_s": 1, **login,
+                    "retry_max_s": 0.1, **login,
                 },
             ) as bridge,
         ):  # fmt: skip
@@ -300,7 +300,7 @@ def test_access_rules_that_refuse_lose_nothing_once_they_are_changed() -> None:
 
 @pytest.mark.parametrize("limit", ["max_packet_size", "message_size_limit"])
 def test_what_is_too_large_for_the_broker_goes_to_the_dead_letters(limit: str) -> None:
-    with world(retry_max_s=0.5) as made:
+    with world(retry_max_s=0.1) as made:
         made.broker.kill()
         made.publisher.act("start", label="я" * 60)
         made.publisher.act("start", label="y", number=2)
@@ -345,7 +345,7 @@ def test_tls_with_a_certificate_of_ones_own() -> None:
             plain = int(tls[-1].split()[1])
             settings = {
                 "kind": "mqtt", "broker": f"mqtts://localhost:{broker.port}", "from": "oldest",
-                "protocol": "3.1.1", "retry_max_s": 0.5,
+                "protocol": "3.1.1", "retry_max_s": 0.1,
             }  # fmt: skip
             with (
                 Subscriber(plain) as subscriber,
