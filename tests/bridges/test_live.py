@@ -265,7 +265,7 @@ def test_a_bridge_ends_with_who_started_it_if_told_to(folder: Path) -> None:
     config = folder / "bridges.yaml"
     config.write_text(f"bridges: {{one: {{kind: file, path: {folder}/out.jsonl}}}}")
     command = [sys.executable, "-m", "bridges", "-c", str(config), "--with-parent"]
-    program = f"import subprocess; subprocess.Popen({command!r}).wait()"
+    program = f"import os, subprocess; subprocess.Popen([*{command!r}, str(os.getpid())]).wait()"
     with (folder / "log").open("wb") as errors:
         parent = subprocess.Popen([sys.executable, "-c", program], cwd=PROJECT, stderr=errors)
     wait_for(lambda: "begins" in (folder / "log").read_text(), "the bridge")
