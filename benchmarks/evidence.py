@@ -160,7 +160,8 @@ def _result(
     }
 
 
-def show(result: EvidenceResult, console: Console) -> None:
+def show(result: EvidenceResult) -> None:
+    console = Console()
     table = Table(title=f"evidence, {result['cameras']} RTSP cameras, rounds taking turns")
     for name in ("", "cores", "rounds", "memory MB", "events/s"):
         table.add_column(name, justify="right" if name else "left")

@@ -94,6 +94,11 @@ def _from_folder(config: Config, folder: Path) -> Config:
     }
     if "model" in config.model_fields_set:
         update["model"] = folder / config.model
+    # Only what is set: a section that nobody wrote must not look as if somebody had.
+    if (detector := config.people.model) is not None:
+        update["people"] = config.people.model_copy(update={"model": folder / detector})
+    if (files := config.evidence.folder) is not None:
+        update["evidence"] = config.evidence.model_copy(update={"folder": folder / files})
     return config.model_copy(update=update)
 
 

@@ -1,11 +1,14 @@
 """Config files as people write them: YAML's pitfalls, each named by line and column or accepted."""
 
 import re
+import textwrap
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from pipeline.config import Config, load
+from pipeline.config import Config, json_schema, load
 from pipeline.config.paths import stray_address
 from pipeline.errors import ConfigError
 
@@ -251,3 +254,31 @@ def test_a_tilde_alone_is_nothing(tmp_path: Path) -> None:
 )
 def test_an_address_in_another_options_place_is_found(arguments: list[str], stray: bool) -> None:
     assert (stray_address(arguments, takes={"--source"}) is not None) == stray
+
+
+def paths_in(value: Any) -> Iterator[Path]:
+    if isinstance(value, Path):
+        yield value
+    elif isinstance(value, dict | list):
+        for part in value.values() if isinstance(value, dict) else value:
+            yield from paths_in(part)
+
+
+def test_every_relative_path_starts_from_the_folder_of_the_file(tmp_path: Path) -> None:
+    text = """
+        model: m
+        cameras: {a: {source: clip.mp4, packs: [p]}}
+        events: {log: l}
+        publish: {keys: k}
+        runtime: {run_dir: r, record: n}
+        people: {model: d}
+        evidence: {folder: e}
+    """
+    file = tmp_path / "config.yaml"
+    file.write_text(textwrap.dedent(text))
+    config = load(file)
+    found = {str(path.relative_to(tmp_path)) for path in paths_in(config.model_dump())}
+    assert found == set("mplkrnde")
+    assert config.cameras["a"].source == str(tmp_path / "clip.mp4")
+    # A new key that holds a path belongs into the text above.
+    assert json_schema().count('"format": "path"') == len(found)
