@@ -211,7 +211,7 @@ class Feed:
         if is_online and (due or state != "online"):
             self._asked_ns, self._asked_log = now_ns, self._client.log
             self._ask()
-        if is_online != (state == "online"):
+        if state != ("online" if is_online else "offline"):
             self._tell()
 
     def _ask(self) -> None:
