@@ -5,6 +5,7 @@ twice. Both cameras are one RTSP stream of pictures whose motion turns every 2.5
 event of the good line has a counterpart on the bad one.
 """
 
+import contextlib
 import random
 import threading
 import time
@@ -122,7 +123,7 @@ def measure(
     hours: Annotated[float, typer.Option(min=0.01, help="how long")] = 8.0,
     seed: Annotated[int, typer.Option(help="of the faults")] = 1,
 ) -> Result:
-    """Run both cameras for ``hours`` and compare them."""
+    """Run both cameras for ``hours`` and compare them. Ctrl-C ends it with what there is."""
     with scratch_folder() as folder:
         pack = tiny_pack.make(folder / "pack")
         clip = as_h264(panning_clip(folder / "pan.avi", 10, fps=FPS, size=SIZE), folder / "pan.mp4")
@@ -139,6 +140,7 @@ def measure(
                 weather.start()
                 memory = _sleep(run, hours * 3600)
                 weather.stop()
+                hours = min(hours, (time.monotonic() - began) / 3600)
                 return _compared(run, weather, began, hours, memory)
 
 
@@ -147,10 +149,11 @@ def _sleep(run: PipelineRun, seconds: float) -> tuple[float, float]:
     until = time.monotonic() + seconds
     time.sleep(min(60.0, seconds / 2))
     first = _memory_mb(run)
-    while (rest := until - time.monotonic()) > 0:
-        time.sleep(min(rest, 10.0))
-        if run.process.poll() is not None:
-            raise RuntimeError(f"the program ended\n{run.log()[-3000:]}")
+    with contextlib.suppress(KeyboardInterrupt):
+        while (rest := until - time.monotonic()) > 0:
+            time.sleep(min(rest, 10.0))
+            if run.process.poll() is not None:
+                raise RuntimeError(f"the program ended\n{run.log()[-3000:]}")
     return first, _memory_mb(run)
 
 

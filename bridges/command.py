@@ -50,14 +50,19 @@ def main(
         bool, typer.Option("--check", help="look for all that is wrong, connect to nothing")
     ] = False,
     with_parent: Annotated[
-        bool, typer.Option("--with-parent", help="end when the process ends that started this one")
-    ] = False,
+        int | None,
+        typer.Option(
+            "--with-parent",
+            metavar="PID",
+            help="end when the process ends that started this one",
+        ),
+    ] = None,
     log_level: Annotated[str, typer.Option(help=", ".join(_LEVELS))] = "INFO",
     log_format: Annotated[str, typer.Option(help="text, or json: one JSON object a line")] = "text",
 ) -> None:
     """Bring the events of a running program to a file, a webhook, people or a broker."""
-    if with_parent:
-        _end_with_parent()
+    if with_parent is not None:
+        _end_with(with_parent)
     work = partial(_act, name, config, check_only, log_level.upper(), log_format)
     raise typer.Exit(_with_last_words(work))
 
@@ -74,8 +79,7 @@ def _with_last_words(work: Callable[[], int]) -> int:
         return EXIT_STAGE
 
 
-def _end_with_parent() -> None:
-    parent = os.getppid()
+def _end_with(parent: int) -> None:
     die_with_parent()
     # It may have ended before the kernel knew; then somebody else is the parent.
     if os.getppid() != parent:

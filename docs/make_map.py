@@ -13,8 +13,8 @@ PROJECT = DOCS.parent
 BEGIN, END = "<!-- generated: the modules -->", "<!-- end of what is generated -->"
 # From the top down: a room imports itself and what comes after it.
 ROOMS = (
-    "run", "run/outputs", "stages", "evaluate", "evaluate/page", "decision", "public", "steps",
-    "people", "sources", "flow", "transport", "model",
+    "run", "run/outputs", "stages", "evaluate", "evaluate/page", "decision", "evidence", "public",
+    "config", "steps", "people", "sources", "flow", "transport", "model",
 )  # fmt: skip
 PACKAGES = (
     "two_stream", "bridges", "training", "training/flow", "export", "export/people", "testbed",

@@ -19,6 +19,9 @@ PROJECT = Path(__file__).resolve().parents[1]
 INSTALLED = __package__ != "pipeline"
 """Whether this is ``two_stream.pipeline``, out of the wheel."""
 
+BRIDGES = "two_stream.bridges" if INSTALLED else "bridges"
+"""The package that is started for each bridge of a config."""
+
 _IN_A_CHECKOUT = {
     "run": "python run_stream.py",
     "keys": "python -m pipeline.keys",

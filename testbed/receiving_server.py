@@ -38,6 +38,7 @@ class ReceivingServer:
     port: int = 0
     posted: list[Posted] = field(default_factory=list)
     taken: list[Posted] = field(default_factory=list)
+    _reserved: socket.socket | None = None
 
     def __enter__(self) -> Self:
         self.start()
@@ -47,6 +48,8 @@ class ReceivingServer:
         self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None
     ) -> None:
         self.stop()
+        if self._reserved is not None:
+            self._reserved.close()
 
     @property
     def url(self) -> str:
@@ -54,9 +57,14 @@ class ReceivingServer:
 
     def start(self) -> None:
         """Also again after :meth:`stop`, on the same port."""
+        if self._reserved is None:
+            # Nobody else gets the port while the server is stopped. Bound alone, it takes nothing.
+            self._reserved = socket.socket()
+            self._reserved.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            self._reserved.bind(("127.0.0.1", self.port))
+            self.port = self._reserved.getsockname()[1]
         self._server = _Server(("127.0.0.1", self.port), _Handler)
         self._server.owner = self
-        self.port = self._server.server_address[1]
         threading.Thread(target=self._server.serve_forever, args=(0.02,), daemon=True).start()
 
     def stop(self) -> None:

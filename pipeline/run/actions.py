@@ -15,6 +15,7 @@ from pipeline.run import logs
 from pipeline.run.limits import make_room
 from pipeline.run.options import Options
 from pipeline.run.outputs.base import MakeOutput
+from pipeline.run.outputs.beside import Beside
 from pipeline.run.outputs.lines import EventLines, as_json, as_text
 from pipeline.run.outputs.table import LiveTable
 from pipeline.run.preflight import examine, holds_secret, summary
@@ -41,7 +42,11 @@ def act(options: Options) -> int:
         return checked(config, options.config and at_home(options.config), options.open_cameras)
     if "stdout" in missing:
         log.warning("standard output is closed: events are not printed")
-    return started(config, [] if "stdout" in missing else outputs(options.json), options.duration)
+    make = [] if "stdout" in missing else outputs(options.json)
+    if config.bridges and options.config:
+        # Absolute: the program's folder is the bridges' too, but may be gone when one is restarted.
+        make.append(partial(Beside, config=at_home(options.config).absolute()))
+    return started(config, make, options.duration)
 
 
 def started(config: Config, make: list[MakeOutput], duration: float | None) -> int:

@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+from collections.abc import Sequence
 from typing import Protocol
 
 from pipeline.program import import_path
@@ -78,10 +79,19 @@ def start_module(module: str, argument: str, stdin: int) -> "subprocess.Popen[by
 
     Its standard output is our standard error. Raises OSError.
     """
+    return _start([f"{__package__}.{module}", argument], stdin)
+
+
+def start_beside(package: str, *arguments: str) -> "subprocess.Popen[bytes]":
+    """Start a package beside the pipeline's as a process of the same kind. Raises OSError."""
+    return _start([package, *arguments], subprocess.DEVNULL)
+
+
+def _start(words: Sequence[str], stdin: int) -> "subprocess.Popen[bytes]":
     with terminal_held_back():
         return subprocess.Popen(
             # -P: a module of the same name in the user's folder is not ours.
-            [sys.executable, "-P", "-m", f"{__package__}.{module}", argument],
+            [sys.executable, "-P", "-m", *words],
             stdin=stdin,
             stdout=STDERR,
             bufsize=0,

@@ -3,6 +3,8 @@
 import json
 import random
 import sqlite3
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from functools import partial
@@ -13,7 +15,7 @@ import psutil
 import pytest
 
 from pipeline.public.event_log import newest_seq, read_since
-from testbed.program import free_port, scratch_folder
+from testbed.program import PROJECT, free_port, scratch_folder
 from testbed.publisher import Publisher
 from testbed.receiving_server import Answer, Posted, ReceivingServer
 from tests.bridges.bridge_process import BridgeProcess, add_evidence, fill, wait_for
@@ -257,3 +259,18 @@ def test_a_second_process_of_the_same_bridge_is_refused(folder: Path) -> None:
             assert second.process.wait(60) == 2
         assert "another process runs the bridge one" in second.log()
         assert first.stop() == 0
+
+
+def test_a_bridge_ends_with_who_started_it_if_told_to(folder: Path) -> None:
+    config = folder / "bridges.yaml"
+    config.write_text(f"bridges: {{one: {{kind: file, path: {folder}/out.jsonl}}}}")
+    command = [sys.executable, "-m", "bridges", "-c", str(config), "--with-parent"]
+    program = f"import os, subprocess; subprocess.Popen([*{command!r}, str(os.getpid())]).wait()"
+    with (folder / "log").open("wb") as errors:
+        parent = subprocess.Popen([sys.executable, "-c", program], cwd=PROJECT, stderr=errors)
+    wait_for(lambda: "begins" in (folder / "log").read_text(), "the bridge")
+    (bridge,) = psutil.Process(parent.pid).children()
+    parent.kill()
+    parent.wait()
+    assert bridge.wait(30) is None  # it isn't our child, so its exit code isn't known
+    assert not bridge.is_running()

@@ -229,3 +229,20 @@ def test_a_folder_that_vanishes_costs_evidence_and_no_event(scratch: Path, tiny:
     assert "Not a directory" in evidence(run, "clip", "lost")[0]["reason"]
     numbers = [h.body["seq"] for h in run.events()]
     assert numbers == list(range(numbers[0], numbers[0] + len(numbers)))
+
+
+def test_a_full_disk_costs_evidence_and_no_event(scratch: Path, tiny: Path) -> None:
+    files = scratch / "files"
+    files.mkdir()
+    small = f'mount -t tmpfs -o size=300k tmpfs {files} && exec "$@"'
+    wrapper = ("unshare", "--mount", "sh", "-c", small, "sh")
+    given = settings(tiny, files, {"demo": {"source": "demo"}})
+    with PipelineRun(scratch / "run", given, wrapper=wrapper) as run:
+        run.wait_for(lambda: evidence(run, state="lost"), 120, "evidence that is lost")
+        seen = len(run.events())
+        run.wait_for(lambda: len(run.events()) > seen + 4, 60, "more events")
+        assert run.stop()[0] == 0
+    assert "No space left" in evidence(run, state="lost")[0]["reason"]
+    numbers = [h.body["seq"] for h in run.events()]
+    assert numbers == list(range(numbers[0], numbers[0] + len(numbers)))
+    assert "died" not in run.log()
