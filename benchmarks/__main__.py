@@ -106,6 +106,7 @@ EXTRAS = {
     "report": ("matplotlib",),
     "training": ("torch",),
     "peers": ("imagezmq", "vidgear"),
+    "mqtt": ("paho",),
 }
 """Extra of two-stream → the packages that benchmarks need of it."""
 

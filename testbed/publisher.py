@@ -155,6 +155,8 @@ class _Feed:
                 for camera in cameras:
                     self.act(transition(kind, number, camera))
                 until = time.monotonic() + every_s
+                if every_s == 0:
+                    self.settle()  # as fast as publish stores them
                 while (left := until - time.monotonic()) > 0:
                     self._outbox.work()
                     self._bus.poll(min(left, 0.02))

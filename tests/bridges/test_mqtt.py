@@ -7,12 +7,18 @@ import subprocess
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Literal
 
 import pytest
 
+from bridges.mqtt import MqttReceiver
+from bridges.mqtt_settings import MqttSettings
+from bridges.receiver import Place
+from bridges.records import ProgramState
 from pipeline.public.event_log import read_since
 from testbed.bridge import BridgeRun, wait_for
 from testbed.broker import Broker, Subscriber
+from testbed.clock import HandClock
 from testbed.program import free_port, scratch_folder
 from testbed.publisher import Publisher
 from tests.bridges.mqtt_parts import LONG_S, World, in_order, needs_broker, world
@@ -230,6 +236,48 @@ def test_a_snapshot_is_retained_until_its_file_is_removed() -> None:
         made.publisher.evidence(**whole | {"state": "removed"}, sha256=digest)
         made.wait(lambda: made.subscriber.of(topic)[-1] == b"", "its removal")
         assert made.subscriber.retained(topic) is None
+
+
+# Cameras that go.
+
+
+def test_a_camera_that_goes_is_taken_away_and_one_that_is_only_late_is_not() -> None:
+    with scratch_folder() as folder, Broker(folder) as broker, Subscriber(broker.port) as hears:
+        clock = HandClock()
+        settings = MqttSettings.model_validate(
+            {"kind": "mqtt", "broker": broker.address, "home_assistant": {}}
+        )
+        place = Place("home", folder, clock=clock)
+        receiver = MqttReceiver(settings, place)
+
+        def program(state: Literal["online", "offline"], *cameras: str) -> None:
+            receiver.state(ProgramState(state, cameras, "2026-11-22T10:00:00.000Z"))
+            receiver.idle()
+            receiver.settle()
+
+        yard = "homeassistant/device/two-stream_yard/config"
+        program("online", "door", "yard")
+        for minute in range(3):  # the program is away, or has only begun: nothing goes
+            program("offline", "door", "yard")
+            clock.sleep(61)
+            receiver.idle()
+            program("online", "door", *(["yard"] if minute else []))
+            clock.sleep(30)
+            receiver.idle()
+        assert hears.retained(yard)
+        receiver.close()
+        # It goes while the bridge stands still; the next one knows what was announced.
+        receiver = MqttReceiver(settings, place)
+        program("online", "door")
+        receiver.idle()
+        clock.sleep(61)
+        receiver.idle()
+        receiver.settle()
+        for topic in (yard, "two-stream/yard/status"):
+            assert hears.retained(topic) is None
+        assert hears.of(yard)[-1] == b""
+        assert hears.retained("homeassistant/device/two-stream_door/config")
+        receiver.close()
 
 
 # What a broker can refuse.
