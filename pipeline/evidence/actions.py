@@ -16,7 +16,9 @@ from pipeline.public.records import Event, Evidence
 
 PATIENCE_NS = 3 * NS_PER_S
 """Longest wait for pictures of a time that has passed: cameras and networks are late."""
-AFTER_BEST_NS = NS_PER_S // 2
+BEFORE_BEST_NS = NS_PER_S // 8
+"""Its motion is that from a tenth of a second before; what is not wanted needn't be decoded."""
+AFTER_BEST_NS = NS_PER_S // 5
 """A decoder gives a picture out when it has some of those that follow it."""
 
 Work = Literal["pictures", "clip"]
@@ -45,6 +47,8 @@ class Action:
     offset_ns: int
     media: bool
     settings: EvidenceConfig
+    seen_ns: int = 0
+    """When it was first heard of: what was kept of a time before has to be asked for."""
     part: int = 1
     part_from_ns: int = 0
     shown_ns: int | None = None
@@ -52,13 +56,18 @@ class Action:
 
     @classmethod
     def begin(
-        cls, event: Event, settings: EvidenceConfig, wall_minus_monotonic_ns: int, media: bool
+        cls,
+        event: Event,
+        settings: EvidenceConfig,
+        wall_minus_monotonic_ns: int,
+        media: bool,
+        now_ns: int = 0,
     ) -> "Action":
         """An action whose first record is ``event``; ``media``: its times are a file's own."""
         offset_ns = wall_minus_monotonic_ns
         if media and event.media_time[0] is not None:
             offset_ns = from_isoformat(event.start_time) - round(event.media_time[0] * NS_PER_S)
-        action = cls(event, offset_ns, media, settings)
+        action = cls(event, offset_ns, media, settings, seen_ns=now_ns)
         action.part_from_ns = action.start_ns - round(settings.clips.pre_s * NS_PER_S)
         return action
 
@@ -139,11 +148,11 @@ class Action:
             return None
         if not (first_time or self.event.type == "end"):
             return None
-        if not _there(best_ns + AFTER_BEST_NS, newest_ns, now_ns):
+        if not self._there(best_ns + AFTER_BEST_NS, newest_ns, now_ns):
             return None
         self.shown_ns = best_ns
         return Task(
-            "pictures", self.event, best_ns - NS_PER_S, best_ns + AFTER_BEST_NS, best_ns,
+            "pictures", self.event, best_ns - BEFORE_BEST_NS, best_ns + AFTER_BEST_NS, best_ns,
             self.offset_ns,
         )  # fmt: skip
 
@@ -154,7 +163,7 @@ class Action:
         if "clip" not in self.settings.kinds or (to_ns is not None and self.part_from_ns >= to_ns):
             return None
         part_to_ns = longest_ns if to_ns is None else min(longest_ns, to_ns)
-        if not _there(part_to_ns, newest_ns, now_ns):
+        if not self._there(part_to_ns, newest_ns, now_ns):
             return None
         task = Task(
             "clip", self.event, self.part_from_ns, part_to_ns, self.best_ns, self.offset_ns,
@@ -164,7 +173,6 @@ class Action:
         self.part_from_ns = part_to_ns
         return task
 
-
-def _there(wanted_ns: int, newest_ns: int, now_ns: int) -> bool:
-    """Whether what is wanted has come, or won't any more."""
-    return newest_ns >= wanted_ns or now_ns > wanted_ns + PATIENCE_NS
+    def _there(self, wanted_ns: int, newest_ns: int, now_ns: int) -> bool:
+        """Whether what is wanted has come, or won't any more."""
+        return newest_ns >= wanted_ns or now_ns > max(wanted_ns, self.seen_ns) + PATIENCE_NS

@@ -8,6 +8,7 @@ import io
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -49,9 +50,15 @@ class Clip:
 
 def decoded(form: PieceForm, pieces: Sequence[Piece]) -> Iterator[tuple[int, Frame]]:
     """(time in ns, picture) of each piece, in order of time; damaged packets are left out."""
+    for time_ns, picture in shown(form, pieces):
+        yield time_ns, picture()
+
+
+def shown(form: PieceForm, pieces: Sequence[Piece]) -> Iterator[tuple[int, Callable[[], Frame]]]:
+    """As :func:`decoded`, but pictures are only made when they are asked for."""
     if form.codec in PICTURES:
         for piece in pieces:
-            yield piece.time_ns, _picture(form, piece.data)
+            yield piece.time_ns, partial(_picture, form, piece.data)
         return
     codec = av.CodecContext.create(form.codec, "r")
     assert isinstance(codec, av.VideoCodecContext)
@@ -62,7 +69,7 @@ def decoded(form: PieceForm, pieces: Sequence[Piece]) -> Iterator[tuple[int, Fra
     for packet in [*packets, None]:
         try:
             for frame in codec.decode(packet):
-                yield int(frame.pts or 0), picture_of(frame)
+                yield int(frame.pts or 0), partial(picture_of, frame)
         except av.error.FFmpegError:
             continue
 

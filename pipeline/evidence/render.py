@@ -15,7 +15,7 @@ from pipeline.config import CameraConfig
 from pipeline.config.evidence import EvidenceConfig
 from pipeline.evidence import pictures
 from pipeline.evidence.actions import Task
-from pipeline.evidence.clip import NoClip, Paint, decoded, write_clip
+from pipeline.evidence.clip import NoClip, Paint, shown, write_clip
 from pipeline.evidence.feed import Run
 from pipeline.evidence.store import EvidenceStore
 from pipeline.people.detector import PersonDetector
@@ -167,20 +167,20 @@ class _Pixelated:
 
 def _frames_at(task: Task, runs: Sequence[Run]) -> tuple[Frame, Frame, int]:
     """A picture a little before the best moment, the picture of that moment, and its time."""
-    best: tuple[int, Frame] | None = None
-    recent: list[tuple[int, Frame]] = []
+    near: list[tuple[int, Callable[[], Frame]]] = []
     for form, pieces in runs:
-        for time_ns, frame in decoded(form, pieces):
-            near = abs(time_ns - task.best_ns)
-            if best is None or near <= abs(best[0] - task.best_ns):
-                best = time_ns, frame
-            recent.append((time_ns, frame))
-            recent = [one for one in recent if one[0] >= task.best_ns - 3 * MOTION_NS][-32:]
-    if best is None:
+        for time_ns, picture in shown(form, pieces):
+            near.append((time_ns, picture))
+            # The newest picture up to what the motion needs goes on being needed.
+            while len(near) > 1 and near[1][0] <= task.best_ns - MOTION_NS:
+                near.pop(0)
+            if time_ns > task.best_ns + MOTION_NS:
+                break
+    if not near:
         raise NoClip("no picture could be decoded")
-    earlier_ns = best[0] - MOTION_NS
-    before = min(recent or [best], key=lambda one: abs(one[0] - earlier_ns))
-    return before[1], best[1], best[0]
+    best_ns, best = min(near, key=lambda one: abs(one[0] - task.best_ns))
+    _, before = min(near, key=lambda one: abs(one[0] - (best_ns - MOTION_NS)))
+    return before(), best(), best_ns
 
 
 def lost(task: Task, kind: EvidenceKind, reason: str) -> EvidenceMade:

@@ -126,9 +126,9 @@ class EvidenceStage:
         if len(self._actions) >= MOST_ACTIONS:
             self._context.counters["evidence_actions_refused"] += 1
             return
-        wall_ns = self._clock.wall_ns() - self._clock.monotonic_ns()
-        media = self._context.lossless
-        self._actions[event.id] = Action.begin(event, self._settings, wall_ns, media)
+        now_ns = self._clock.monotonic_ns()
+        wall_ns, media = self._clock.wall_ns() - now_ns, self._context.lossless
+        self._actions[event.id] = Action.begin(event, self._settings, wall_ns, media, now_ns)
         self._begun.add(event.camera)
         self._ask_ns[event.camera] = 0
 

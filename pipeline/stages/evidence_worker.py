@@ -29,7 +29,7 @@ Waiting = tuple[Task, Sequence[Run] | None]
 
 
 class EvidenceWorker:
-    """Takes tasks and gives records back. Pictures come before clips.
+    """Takes tasks and gives records back. Pictures and clips are made in turn.
 
     When too much waits, clips are given up, the newest first; then pictures.
     """
@@ -45,6 +45,7 @@ class EvidenceWorker:
         self._bytes = 0
         self._done: deque[EvidenceMade] = deque()
         self._busy = False
+        self._clip_next = False
         self._closing = False
         self._thread = threading.Thread(target=self._run, name="evidence", daemon=True)
         self._thread.start()
@@ -110,11 +111,15 @@ class EvidenceWorker:
             self._busy = False
             if not any(self._queues.values()) and not self._closing:
                 self._changed.wait(UPKEEP_S)
-            queue = self._queues["pictures"] or self._queues["clip"]
+            # In turn: many pictures must not keep a clip waiting for ever, nor the other way round.
+            first, other = ("clip", "pictures") if self._clip_next else ("pictures", "clip")
+            queue = self._queues[first] or self._queues[other]
             if not queue:
                 return None
             self._busy = True
-            return queue.popleft()
+            task, runs = queue.popleft()
+            self._clip_next = task.work == "pictures"
+            return task, runs
 
     def _make(self, task: Task, runs: Sequence[Run] | None) -> None:
         camera = self._config.cameras[task.event.camera]

@@ -38,8 +38,8 @@ def begun(**settings: Any) -> Action:
 
 def test_pictures_come_soon_and_the_clip_at_the_end() -> None:
     action = begun(clips={"pre_s": 5, "post_s": 2})
-    assert list(action.due(at(100.2), at(100.2))) == []
-    (pictures,) = action.due(at(100.6), at(100.6))
+    assert list(action.due(at(100.1), at(100.1))) == []
+    (pictures,) = action.due(at(100.3), at(100.3))
     assert (pictures.work, pictures.best_ns) == ("pictures", at(100))
     assert list(action.due(at(104), at(104))) == []
     action.event = record("end", 3, end_s=104)
@@ -81,6 +81,14 @@ def test_a_camera_that_is_away_is_not_waited_for_for_ever() -> None:
     late = at(106) + PATIENCE_NS + 1
     assert [task.work for task in action.due(at(90), late)] == ["pictures", "clip"]
     assert action.over
+
+
+def test_what_was_kept_before_an_action_was_heard_of_is_waited_for() -> None:
+    """As after a restart: the best moment is long past, and the capture has not answered yet."""
+    given = EvidenceConfig.model_validate({"folder": "/e"})
+    action = Action.begin(record("end", 2, end_s=101), given, WALL_NS, media=False, now_ns=at(130))
+    assert list(action.due(at(90), at(132))) == []
+    assert [task.work for task in action.due(at(131), at(132))] == ["pictures", "clip"]
 
 
 @pytest.mark.parametrize("kinds", [["clip"], ["snapshot"], ["motion"], ["snapshot", "clip"]])
