@@ -10,12 +10,16 @@ from typing import Literal
 
 from msgspec import UNSET
 
-from pipeline.clock import NS_PER_S, from_isoformat
+from pipeline.clock import NS_PER_MS, NS_PER_S, from_isoformat
 from pipeline.config.evidence import EvidenceConfig
 from pipeline.public.records import Event, Evidence
 
 PATIENCE_NS = 3 * NS_PER_S
 """Longest wait for pictures of a time that has passed: cameras and networks are late."""
+SAME_NS = 150 * NS_PER_MS
+"""A picture is this near to its moment, as pictures come one after the other."""
+NEARLY_NS = NS_PER_S
+"""A clip that ends this much too early is whole."""
 BEFORE_BEST_NS = NS_PER_S // 8
 """Its motion is that from a tenth of a second before; what is not wanted needn't be decoded."""
 AFTER_BEST_NS = NS_PER_S // 5
@@ -73,15 +77,24 @@ class Action:
 
     def resume(self, made: Sequence[Evidence]) -> None:
         """Go on after ``made``, which a process before this one has made of the action."""
+        end_ns = self.wanted_to_ns
         for one in made:
             if one.kind == "clip":
                 self.part = max(self.part, one.part + 1)
                 if one.last_time is not None:
                     self.part_from_ns = from_isoformat(one.last_time) - self.offset_ns
-                if self.wanted_to_ns is not None:
-                    self.part_from_ns = self.wanted_to_ns
-            elif one.seq == self.event.seq or self.event.type != "end":
+                elif end_ns is not None:
+                    self.part_from_ns = end_ns  # it was lost once
+            elif self._is_of_best(one):
                 self.shown_ns = self.best_ns
+        if end_ns is not None and self.part_from_ns + NEARLY_NS > end_ns:
+            self.part_from_ns = end_ns
+
+    def _is_of_best(self, one: Evidence) -> bool:
+        """Whether a picture is of the best moment, or its record says that there is none."""
+        if one.first_time is None:
+            return one.seq == self.event.seq
+        return abs(from_isoformat(one.first_time) - self.offset_ns - self.best_ns) < SAME_NS
 
     @property
     def start_ns(self) -> int:

@@ -100,20 +100,43 @@ def test_only_what_is_asked_for_is_made(kinds: list[str]) -> None:
     assert action.over
 
 
-def test_after_a_restart_it_goes_on_where_it_was() -> None:
-    made = Evidence(
-        number=1, log="9f", id="door-01", seq=1, camera="door", label="left", kind="clip",
-        state="ready", reason=None, part=1, path="/e/1.mp4", media_type="video/mp4", sha256="ab",
-        bytes=1, first_time=word(95), last_time=word(125), codec="h264", size=SIZE,
+def evidence(kind: Any, seq: int, first_s: float | None, last_s: float | None) -> Evidence:
+    ready = first_s is not None
+    return Evidence(
+        number=1, log="9f", id="door-01", seq=seq, camera="door", label="left", kind=kind,
+        state="ready" if ready else "lost", reason=None if ready else "too late", part=1,
+        path="/e/1" if ready else None, media_type=None, sha256=None, bytes=None, codec=None,
+        first_time=None if first_s is None else word(first_s),
+        last_time=None if last_s is None else word(last_s), size=SIZE,
     )  # fmt: skip
+
+
+def test_after_a_restart_the_next_part_follows() -> None:
     action = begun(kinds=["clip"], clips={"max_s": 30})
-    action.resume([made])
+    action.resume([evidence("clip", 1, 95, 125)])
     (second,) = action.due(at(155), at(155))
     assert (second.part, second.first_ns, second.last_ns) == (2, at(125), at(155))
-    over = begun(kinds=["clip"])
-    over.event = record("end", 2, end_s=101)
-    over.resume([made])
-    assert over.over
+
+
+@pytest.mark.parametrize(
+    ("made", "works"),
+    [
+        ([("snapshot", 1, 100.03, 100.03), ("clip", 3, 95, 108.9)], []),
+        ([("snapshot", 3, None, None), ("clip", 3, None, None)], []),
+        ([("snapshot", 1, 98, 98), ("clip", 3, 95, 109)], ["pictures"]),
+        ([("snapshot", 1, 100, 100)], ["clip"]),
+        ([("snapshot", 1, 100, 100), ("clip", 2, 95, 104)], ["clip"]),
+        ([], ["pictures", "clip"]),
+    ],
+)
+def test_after_a_restart_only_what_is_missing_is_made(
+    made: list[tuple[Any, int, float | None, float | None]], works: list[str]
+) -> None:
+    given = EvidenceConfig.model_validate({"folder": "/e"})
+    action = Action.begin(record("end", 3, end_s=104), given, WALL_NS, media=False)
+    action.resume([evidence(*one) for one in made])
+    assert [task.work for task in action.due(at(200), at(200))] == works
+    assert action.over
 
 
 SIZE = (48, 64)
