@@ -44,10 +44,9 @@ class Renderer:
         self,
         settings: EvidenceConfig,
         store: EvidenceStore,
-        wall_ns: Callable[[], int],
         detector_folder: Path,
     ) -> None:
-        self._settings, self._store, self._wall_ns = settings, store, wall_ns
+        self._settings, self._store = settings, store
         self._detector_folder = detector_folder
         self._detector: PersonDetector | None = None
 
@@ -99,7 +98,7 @@ class Renderer:
                 }  # fmt: skip
 
             record = _record(task, "clip", "video/mp4", part)
-            yield self._store.put(record, f".{part}.mp4", self._wall_ns(), write)
+            yield self._store.put(record, f".{part}.mp4", write)
 
     def _pictures(
         self, task: Task, runs: Sequence[Run], camera: CameraConfig
@@ -125,7 +124,7 @@ class Renderer:
 
             record = _record(task, kind, "image/jpeg")
             suffix = f".{task.event.seq}.{kind}.jpg"
-            yield self._store.put(record, suffix, self._wall_ns(), write)
+            yield self._store.put(record, suffix, write)
 
     def _paint(self, camera: CameraConfig) -> Paint | None:
         """What paints over a camera's pictures; None: nothing has to be."""

@@ -10,7 +10,8 @@ from typing import Any
 
 import msgspec
 
-from pipeline.clock import NS_PER_S, isoformat
+from pipeline.clock import NS_PER_S, Clock, isoformat
+from pipeline.public.log_time import UNSET_BEFORE_NS, LogTime, Trust, later, look, says_something
 from pipeline.transport.messages import EvidenceMade
 
 _SCHEMA = """
@@ -19,6 +20,14 @@ CREATE TABLE IF NOT EXISTS files (
     made_ns INTEGER NOT NULL,
     bytes INTEGER NOT NULL,
     record BLOB NOT NULL
+) STRICT;
+CREATE TABLE IF NOT EXISTS time (
+    one INTEGER PRIMARY KEY CHECK (one = 1),
+    now_ns INTEGER NOT NULL,
+    wall_ns INTEGER NOT NULL,
+    ahead_ns INTEGER NOT NULL,
+    steady_ns INTEGER NOT NULL,
+    doubt_row INTEGER NOT NULL
 ) STRICT;
 """
 _DAY_NS = 86_400 * NS_PER_S
@@ -31,24 +40,31 @@ _CHUNK = 1 << 20
 class EvidenceStore:
     """Puts files into the folder, and deletes them when they are old.
 
-    Only files that it made, and that are in its index, are ever deleted. One thread uses it.
+    Only files that it made, and that are in its index, are ever deleted. Their ages are counted as
+    those of events are (:mod:`pipeline.public.log_time`): a clock that jumps deletes nothing. One
+    thread uses it.
     """
 
-    def __init__(self, folder: Path, keep_days: float | None, keep_gb: float | None) -> None:
+    def __init__(
+        self, folder: Path, keep_days: float | None, keep_gb: float | None, clock: Clock
+    ) -> None:
         self.folder = folder.absolute()
+        self._clock = clock
         self._keep_ns = None if keep_days is None else int(keep_days * _DAY_NS)
         self._keep_bytes = None if keep_gb is None else int(keep_gb * _GIGABYTE)
         self._db: sqlite3.Connection | None = None
+        self._time = LogTime(0)
+        self._at_ns = self._believed_ns = self._last_row = 0
 
     def put(
-        self, made: EvidenceMade, suffix: str, wall_ns: int, write: Callable[[Path], dict[str, Any]]
+        self, made: EvidenceMade, suffix: str, write: Callable[[Path], dict[str, Any]]
     ) -> EvidenceMade:
         """Write a file beside its place, then move it there; returns the record with its name.
 
         ``write(path)`` writes the file, and returns fields of the record. Raises OSError,
         sqlite3.Error, and what ``write`` raises; then there is no file.
         """
-        day = isoformat(wall_ns)[:10]
+        day = isoformat(self._clock.wall_ns())[:10]
         path = self.folder / made.camera / day / f"{made.id}{suffix}"
         path.parent.mkdir(parents=True, exist_ok=True)
         aside = path.with_name(f".{path.name}{UNFINISHED}")
@@ -59,8 +75,9 @@ class EvidenceStore:
                 made, state="ready", path=str(path), sha256=sha256, bytes=size, **fields
             )
             # First in the index: no file is there that nobody would ever delete.
-            row = (str(path), wall_ns, size, msgspec.json.encode(done))
-            self._index().execute("INSERT OR REPLACE INTO files VALUES (?, ?, ?, ?)", row)
+            db = self._index()
+            row = (str(path), self._now().now_ns, size, msgspec.json.encode(done))
+            db.execute("INSERT OR REPLACE INTO files VALUES (?, ?, ?, ?)", row)
             aside.replace(path)
         finally:
             with contextlib.suppress(OSError):
@@ -68,14 +85,19 @@ class EvidenceStore:
         _sync_folder(path.parent)
         return done
 
-    def delete_old(self, wall_ns: int) -> Iterator[EvidenceMade]:
-        """Delete what is too old or too much; yields a record for each file that is gone."""
+    def delete_old(self) -> Iterator[EvidenceMade]:
+        """Delete what is too old or too much; yields a record for each file that is gone.
+
+        Call it every minute or so, also where nothing is deleted: it keeps the time.
+        """
         if not (self.folder / INDEX).exists():
             return
         db = self._index()
+        self._look(db)
         if self._keep_ns is not None:
             rows = db.execute(
-                "SELECT path, record FROM files WHERE made_ns < ?", (wall_ns - self._keep_ns,)
+                "SELECT path, record FROM files WHERE made_ns < ?",
+                (self._time.now_ns - self._keep_ns,),
             ).fetchall()
             for path, record in rows:
                 yield self._deleted(path, record, "it was older than evidence.keep_days")
@@ -122,7 +144,41 @@ class EvidenceStore:
             # A row that a power cut takes costs a file that is kept too long, and no more.
             self._db.execute("PRAGMA synchronous = NORMAL")
             self._db.executescript(_SCHEMA)
+            self._begin_time(self._db)
         return self._db
+
+    def _begin_time(self, db: sqlite3.Connection) -> None:
+        """Go on with the index's time, or begin with what the clock says."""
+        wall_ns = self._clock.wall_ns()
+        first = LogTime(wall_ns, wall_ns) if says_something(wall_ns) else LogTime(UNSET_BEFORE_NS)
+        row = db.execute("SELECT now_ns, wall_ns, ahead_ns, steady_ns, doubt_row FROM time")
+        self._time = LogTime(*(row.fetchone() or first))
+        self._at_ns = self._clock.monotonic_ns()
+        self._last_row = db.execute("SELECT coalesce(max(rowid), 0) FROM files").fetchone()[0]
+        self._save(db)
+
+    def _now(self) -> LogTime:
+        return later(self._time, self._clock.monotonic_ns() - self._at_ns)
+
+    def _look(self, db: sqlite3.Connection) -> None:
+        """Look whether more time has passed than the monotonic clock knows: between two runs."""
+        trust = Trust.of(None if self._keep_ns is None else self._keep_ns / NS_PER_S)
+        left = trust._replace(at_once_ns=trust.at_once_ns - self._believed_ns)
+        now_ns = self._clock.monotonic_ns()
+        elapsed_ns, wall_ns = now_ns - self._at_ns, self._clock.wall_ns()
+        found = look(self._time, elapsed_ns, wall_ns, left, self._last_row)
+        if found.older_ns:
+            db.execute(
+                "UPDATE files SET made_ns = made_ns + ? WHERE rowid > ?",
+                (found.older_ns, found.up_to_seq),
+            )
+            if found.older_ns <= left.at_once_ns:
+                self._believed_ns += found.older_ns
+        self._time, self._at_ns = found.time, now_ns
+        self._save(db)
+
+    def _save(self, db: sqlite3.Connection) -> None:
+        db.execute("REPLACE INTO time VALUES (1, ?, ?, ?, ?, ?)", self._time)
 
 
 def _synced(path: Path) -> tuple[str, int]:

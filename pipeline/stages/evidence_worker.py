@@ -38,8 +38,8 @@ class EvidenceWorker:
         settings = config.evidence
         assert settings.folder is not None
         self._config, self._clock = config, clock
-        self._store = EvidenceStore(settings.folder, settings.keep_days, settings.keep_gb)
-        self._renderer = Renderer(settings, self._store, clock.wall_ns, config.people.folder)
+        self._store = EvidenceStore(settings.folder, settings.keep_days, settings.keep_gb, clock)
+        self._renderer = Renderer(settings, self._store, config.people.folder)
         self._changed = threading.Condition()
         self._queues: dict[str, deque[Waiting]] = {"pictures": deque(), "clip": deque()}
         self._bytes = 0
@@ -137,7 +137,7 @@ class EvidenceWorker:
             self._done.extend(made)
 
     def _delete_old(self) -> None:
-        for made in itertools.islice(self._store.delete_old(self._clock.wall_ns()), 500):
+        for made in itertools.islice(self._store.delete_old(), 500):
             with self._changed:
                 self._done.append(made)
 

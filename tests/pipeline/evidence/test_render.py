@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 import pytest
 
-from pipeline.clock import NS_PER_S
+from pipeline.clock import NS_PER_S, SYSTEM_CLOCK
 from pipeline.config import CameraConfig
 from pipeline.config.evidence import EvidenceConfig
 from pipeline.evidence.actions import Task
@@ -37,7 +37,7 @@ def task(work: Any, last_s: float = 2.0) -> Task:
 
 def renderer(folder: Path, **settings: Any) -> Renderer:
     given = EvidenceConfig.model_validate({"folder": str(folder), **settings})
-    return Renderer(given, EvidenceStore(folder, None, None), lambda: 10**18, SHIPPED)
+    return Renderer(given, EvidenceStore(folder, None, None, SYSTEM_CLOCK), SHIPPED)
 
 
 def frames(path: str | Path) -> list[np.ndarray[Any, Any]]:
