@@ -18,6 +18,10 @@ class LogReader:
         self._path = path
         self._db: sqlite3.Connection | None = None
 
+    def is_readable(self) -> bool:
+        """Whether the log is there: SQLite can't read one that its writer has not opened."""
+        return bool(self._rows("SELECT count(*) FROM events", ()))
+
     def events_since(self, seq: int) -> list[Event]:
         """The events after ``seq``, oldest first, at most some hundred."""
         rows = self._rows(

@@ -31,6 +31,8 @@ LOOK_S = 5.0
 TURN_S = 0.2
 LOOK_BACK = 1000
 """Events of the log in which a restarted evidence looks for what has not been made."""
+RECENT_NS = 600 * NS_PER_S
+"""Of what ended before, a restarted evidence says nothing."""
 MOST_ACTIONS = 256
 FEED_BYTES = 256 << 20
 ENDED_NS = 1 << 62
@@ -94,6 +96,8 @@ class EvidenceStage:
 
     def _read_log(self) -> None:
         if self._seq is None:
+            if not self._log.is_readable():
+                return  # publish has not opened it yet
             self._catch_up()
         while events := self._log.events_since(self._seq or 0):
             for event in events:
@@ -111,9 +115,12 @@ class EvidenceStage:
             for event in events:
                 self._seq = event.seq
                 self._take(event)
+        now_ns = self._clock.monotonic_ns()
         for name, action in list(self._actions.items()):
             action.resume(made.get(name, []))
-            if action.over:
+            # What is long over may be from a time without evidence.
+            ended_ns = action.end_ns
+            if action.over or (ended_ns is not None and now_ns - ended_ns > RECENT_NS):
                 del self._actions[name]
 
     def _take(self, event: Event) -> None:

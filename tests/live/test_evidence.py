@@ -141,6 +141,7 @@ def test_what_the_log_holds_is_replayed_to_a_client_that_comes_later(
         run.wait_for(lambda: run.events("none"), 60, "an event of the other camera")
         assert run.stop()[0] == 0
     clip = evidence(run, "clip", "ready")[0]
+    known = {one["id"] for one in evidence(run)}
     assert clip["camera"] == "demo"
     assert (clip["codec"], clip["encoded"]) == ("h264", True)
     assert {one["camera"] for one in evidence(run)} == {"demo"}
@@ -154,6 +155,10 @@ def test_what_the_log_holds_is_replayed_to_a_client_that_comes_later(
             first = client.receive(60)
         assert first is not None
         assert (first.number, first.sha256) == (clip["number"], clip["sha256"])
+        run.wait_for(lambda: evidence(run), 120, "evidence of the second run")
+        assert run.stop()[0] == 0
+    # Nothing is said again, or said to be lost, of what the first run has done.
+    assert not known & {one["id"] for one in evidence(run)}
 
 
 def test_a_lossless_run_cuts_its_clips_out_of_the_file(
