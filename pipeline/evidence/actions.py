@@ -109,6 +109,15 @@ class Action:
             return round(end_s * NS_PER_S)
         return from_isoformat(self.event.end_time) - self.offset_ns
 
+    def ended_before(self, wall_ns: int) -> bool:
+        """Whether it ended before a time of day."""
+        end_time = self.event.end_time
+        return (
+            self.event.type == "end"
+            and end_time is not None
+            and (from_isoformat(end_time) < wall_ns)
+        )
+
     @property
     def best_ns(self) -> int:
         """When the score was highest."""

@@ -115,12 +115,10 @@ class EvidenceStage:
             for event in events:
                 self._seq = event.seq
                 self._take(event)
-        now_ns = self._clock.monotonic_ns()
         for name, action in list(self._actions.items()):
             action.resume(made.get(name, []))
             # What is long over may be from a time without evidence.
-            ended_ns = action.end_ns
-            if action.over or (ended_ns is not None and now_ns - ended_ns > RECENT_NS):
+            if action.over or action.ended_before(self._clock.wall_ns() - RECENT_NS):
                 del self._actions[name]
 
     def _take(self, event: Event) -> None:

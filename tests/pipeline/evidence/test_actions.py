@@ -152,3 +152,6 @@ def test_in_a_lossless_run_times_are_those_of_the_file() -> None:
         start, type="end", media_time=(12.5, 14.0), end_time=word(500)
     )
     assert action.end_ns == at(14)
+    # Whichever axis its times are on, the time of day says how long ago that was.
+    assert not action.ended_before(WALL_NS + at(499))
+    assert action.ended_before(WALL_NS + at(501))
