@@ -18,6 +18,7 @@ from testbed.cameras import Server, rtsp_server
 from testbed.footage import panning_clip
 from testbed.program import PipelineRun
 from testbed.video_files import as_h264
+from tests.live.machine import with_mounts
 
 pytestmark = pytest.mark.slow
 SIZE, FPS = (240, 320), 30
@@ -239,8 +240,7 @@ def test_a_folder_that_vanishes_costs_evidence_and_no_event(scratch: Path, tiny:
 def test_a_full_disk_costs_evidence_and_no_event(scratch: Path, tiny: Path) -> None:
     files = scratch / "files"
     files.mkdir()
-    small = f'mount -t tmpfs -o size=300k tmpfs {files} && exec "$@"'
-    wrapper = ("unshare", "--mount", "sh", "-c", small, "sh")
+    wrapper = with_mounts(f"mount -t tmpfs -o size=300k tmpfs '{files}'")
     given = settings(tiny, files, {"demo": {"source": "demo"}})
     with PipelineRun(scratch / "run", given, wrapper=wrapper) as run:
         run.wait_for(lambda: evidence(run, state="lost"), 120, "evidence that is lost")
