@@ -114,7 +114,25 @@ def _show_key(socket: "zmq.Socket[bytes]", key: ClientKeys | None) -> None:
         socket.setsockopt(zmq.CURVE_SERVERKEY, key.server.encode())
 
 
-class EventClient:
+class _Client:
+    """What both clients share: the context of their sockets, which closing them ends."""
+
+    def __init__(self, key: Path | None) -> None:
+        self._key = read_client_keys(key) if key is not None else None
+        self._context = zmq.Context()
+        self._context.setsockopt(zmq.IPV6, 1)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        self._context.destroy(linger=0)
+
+
+class EventClient(_Client):
     """Subscribes to events; fills holes by replay.
 
     ``since``: deliver everything after that ``seq`` first; None: begin with what comes next.
@@ -142,9 +160,7 @@ class EventClient:
         key: Path | None = None,
         on_status: Callable[[CameraStatus], None] | None = None,
     ) -> None:
-        self._key = read_client_keys(key) if key is not None else None
-        self._context = zmq.Context()
-        self._context.setsockopt(zmq.IPV6, 1)
+        super().__init__(key)
         self._endpoints = events, replay
         # All events, whatever the filter: a hole in seq must be seen to be filled.
         self._topics = (b"action/",) if on_status is None else (b"action/", b"status/")
@@ -228,15 +244,6 @@ class EventClient:
             event = self.receive()
             if event is not None:
                 yield event
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
-
-    def close(self) -> None:
-        self._context.destroy(linger=0)
 
     def _next_wanted(self) -> Event | None:
         while self._ready:
@@ -348,7 +355,7 @@ class _EvidenceReplay(msgspec.Struct):
     error: str | None = None
 
 
-class EvidenceClient:
+class EvidenceClient(_Client):
     """Delivers the clips and pictures of events, in order, once.
 
     ``since``: everything after that number; None: begin with what comes next.
@@ -368,9 +375,7 @@ class EvidenceClient:
         log: str | None = None,
         key: Path | None = None,
     ) -> None:
-        self._key = read_client_keys(key) if key is not None else None
-        self._context = zmq.Context()
-        self._context.setsockopt(zmq.IPV6, 1)
+        super().__init__(key)
         self._endpoints = events, replay
         self._connection = self._connected()
         self._last, self._log = since, log
@@ -398,15 +403,6 @@ class EvidenceClient:
             evidence = self.receive()
             if evidence is not None:
                 yield evidence
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
-
-    def close(self) -> None:
-        self._context.destroy(linger=0)
 
     def _connected(self) -> _Connection:
         return _Connection(self._context, *self._endpoints, self._key, (b"evidence/",))

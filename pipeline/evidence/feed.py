@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable
 
+from pipeline.sources.packet_roll import Kept, StreamForm
 from pipeline.transport.messages import Piece, PieceForm, Pieces
 
 LONG_AGO_NS = -(1 << 62)
@@ -38,8 +39,8 @@ class CameraFeed:
             if not runs or runs[-1][0] != form:
                 runs.append((form, []))
             runs[-1][1].append(piece)
-        cut = [(form, _cut(pieces, first_ns, last_ns)) for form, pieces in runs]
-        return [(form, pieces) for form, pieces in cut if pieces]
+        parts = [(form, cut(pieces, first_ns, last_ns)) for form, pieces in runs]
+        return [(form, pieces) for form, pieces in parts if pieces]
 
     def forget(self, before_ns: int | None) -> None:
         """Drop what is older, but for the key frame that is needed; None: all, nobody needs it."""
@@ -58,7 +59,21 @@ class CameraFeed:
                 self.bytes -= len(self._pieces.pop(key)[1].data)
 
 
-def _cut(pieces: list[Piece], first_ns: int, last_ns: int) -> list[Piece]:
+def as_form(form: StreamForm) -> PieceForm:
+    """What is sent of a stream's form."""
+    return PieceForm(form.opened_ns, form.codec, form.size, form.time_base, form.extradata)
+
+
+def as_piece(kept: Kept, time_ns: int) -> Piece:
+    """A kept packet that was taken at ``time_ns``, with a copy of its bytes."""
+    packet = kept.packet
+    return Piece(
+        kept.number, time_ns, packet.pts, packet.dts, packet.duration or 0, packet.is_keyframe,
+        bytes(packet),
+    )  # fmt: skip
+
+
+def cut(pieces: list[Piece], first_ns: int, last_ns: int) -> list[Piece]:
     """From the last key frame up to ``first_ns``, or the first one after it, to ``last_ns``."""
     begin = None
     end = 0

@@ -4,7 +4,7 @@ from pipeline.arrays import picture_size
 from pipeline.clock import NS_PER_S, SYSTEM_CLOCK
 from pipeline.errors import SourceError
 from pipeline.evidence.clip import NoClip
-from pipeline.evidence.feed import Run
+from pipeline.evidence.feed import Run, as_form, as_piece, cut
 from pipeline.sources import SourceOptions, create
 from pipeline.sources.packet_roll import PacketRoll
 from pipeline.sources.video_file import VideoFile
@@ -49,27 +49,6 @@ def pieces_of_file(source: str, camera: str, first_ns: int, last_ns: int) -> lis
         reader.close()
     if roll.form is None:
         return [(form, pictures)] if pictures else []
-    return _cut(roll, offset_ns, first_ns, last_ns)
-
-
-def _cut(roll: PacketRoll, offset_ns: int, first_ns: int, last_ns: int) -> list[Run]:
-    """The packets of the file that belong to a time."""
-    assert roll.form is not None
-    form = PieceForm(0, roll.form.codec, roll.form.size, roll.form.time_base, roll.form.extradata)
-    kept = [(one, (one.stamp_ns or 0) + offset_ns) for one in roll.after(-1)]
-    begin = end = None
-    for at, (one, time_ns) in enumerate(kept):
-        if one.packet.is_keyframe and (begin is None or time_ns <= first_ns):
-            begin = at
-        if time_ns <= last_ns:
-            end = at + 1
-    if begin is None or end is None:
-        return []
-    pieces = [
-        Piece(
-            one.number, time_ns, one.packet.pts, one.packet.dts, one.packet.duration or 0,
-            one.packet.is_keyframe, bytes(one.packet),
-        )
-        for one, time_ns in kept[begin:end]
-    ]  # fmt: skip
-    return [(form, pieces)]
+    packets = [as_piece(kept, (kept.stamp_ns or 0) + offset_ns) for kept in roll.after(-1)]
+    wanted = cut(packets, first_ns, last_ns)
+    return [(as_form(roll.form), wanted)] if wanted else []

@@ -9,10 +9,11 @@ import numpy as np
 from pipeline import topology
 from pipeline.arrays import Frame, is_planar, picture_size
 from pipeline.config.evidence import EvidenceConfig
+from pipeline.evidence.feed import as_form, as_piece
 from pipeline.sources.packet_roll import Kept, PacketRoll, StreamForm
 from pipeline.stages.base import Context
 from pipeline.transport import topics
-from pipeline.transport.messages import Piece, PieceForm, Pieces, Record
+from pipeline.transport.messages import Piece, Pieces, Record
 
 AT_ONCE_BYTES = 1 << 22
 """Packets travel in messages of about this size at most."""
@@ -71,15 +72,10 @@ class KeptPieces:
         return map(self._piece, self.packets.after(number))
 
     def _piece(self, kept: Kept) -> tuple[int, Piece]:
-        packet = kept.packet
-        time_ns = self.packets.time_ns(kept)
-        return kept.number, Piece(
-            kept.number, time_ns, packet.pts, packet.dts, packet.duration or 0,
-            packet.is_keyframe, bytes(packet),
-        )  # fmt: skip
+        return kept.number, as_piece(kept, self.packets.time_ns(kept))
 
     def _send(self, pieces: Iterable[tuple[int, Piece]]) -> None:
-        form = self._form()
+        form = as_form(self.packets.form or self._pictures.form)
         batch: list[Piece] = []
         size = 0
         for number, piece in pieces:
@@ -91,10 +87,6 @@ class KeptPieces:
                 batch, size = [], 0
         if batch:
             self._push.send(Pieces(camera=self._camera, form=form, pieces=tuple(batch)))
-
-    def _form(self) -> PieceForm:
-        form = self.packets.form or self._pictures.form
-        return PieceForm(form.opened_ns, form.codec, form.size, form.time_base, form.extradata)
 
 
 class _PictureRoll:
