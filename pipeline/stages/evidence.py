@@ -99,6 +99,9 @@ class EvidenceStage:
             if not self._log.is_readable():
                 return  # publish has not opened it yet
             self._catch_up()
+        self._read_on()
+
+    def _read_on(self) -> None:
         while events := self._log.events_since(self._seq or 0):
             for event in events:
                 self._seq = event.seq
@@ -111,10 +114,7 @@ class EvidenceStage:
         made: dict[str, list[Evidence]] = {}
         for evidence in self._log.evidence_from(first):
             made.setdefault(evidence.id, []).append(evidence)
-        while events := self._log.events_since(self._seq):
-            for event in events:
-                self._seq = event.seq
-                self._take(event)
+        self._read_on()
         for name, action in list(self._actions.items()):
             action.resume(made.get(name, []))
             # What is long over may be from a time without evidence.
