@@ -1,12 +1,13 @@
 """A headless Chromium that plays a clip, as the browsers of users do."""
 
 import json
+import os
 import shutil
 import subprocess
 import tempfile
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -15,6 +16,9 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import psutil
+
+from testbed.resources import process_family
 
 _PAGE = b"""<!doctype html><meta charset="utf-8"><video id="v" muted></video><script>
 const tell = (what) => fetch("/told", {method: "POST", body: JSON.stringify(what)});
@@ -54,29 +58,41 @@ def played(clip: Path, at_s: float, timeout_s: float = 120.0) -> Played:
     """Open ``clip`` in Chromium, go to ``at_s``, and return the picture there."""
     command = browser()
     assert command is not None
-    with _site(clip) as (port, told), tempfile.TemporaryDirectory() as profile:
-        options = ["--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage"]
-        process = subprocess.Popen(
-            [
-                command,
-                *options,
-                f"--user-data-dir={profile}",
-                f"http://127.0.0.1:{port}/?at={at_s}",
-            ],
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-        )
+    with (
+        _site(clip) as (port, told),
+        # A process of Chromium's that was born meanwhile may still write there.
+        tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder,
+        _chromium(command, f"http://127.0.0.1:{port}/?at={at_s}", folder),
+    ):
         try:
             answer = told.get(timeout=timeout_s)
         except Empty:
             raise AssertionError(f"the browser said nothing for {timeout_s:g} s") from None
-        finally:
-            process.kill()
-            process.wait()
     if "error" in answer:
         raise AssertionError(f"the browser can't play {clip}: {answer['error']}")
     pixels = np.array(answer["pixels"], np.uint8).reshape(*answer["size"], 4)
     return Played(answer["seconds"], pixels[..., :3])
+
+
+@contextmanager
+def _chromium(command: str, page: str, folder: str) -> Iterator[None]:
+    """Chromium shows a page; at the end none of its processes is left to write in ``folder``."""
+    options = ["--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage"]
+    process = subprocess.Popen(
+        [command, *options, f"--user-data-dir={folder}/profile", page],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        env={**os.environ, "TMPDIR": folder},
+    )
+    try:
+        yield
+    finally:
+        family = process_family(process.pid)
+        for one in family:
+            with suppress(psutil.NoSuchProcess):
+                one.kill()
+        process.wait()
+        psutil.wait_procs(family, timeout=10)
 
 
 @contextmanager
