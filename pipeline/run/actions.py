@@ -15,7 +15,7 @@ from pipeline.run import logs
 from pipeline.run.limits import make_room
 from pipeline.run.options import Options
 from pipeline.run.outputs.base import MakeOutput
-from pipeline.run.outputs.beside import Beside
+from pipeline.run.outputs.beside import Beside, check_bridges
 from pipeline.run.outputs.lines import EventLines, as_json, as_text
 from pipeline.run.outputs.table import LiveTable
 from pipeline.run.preflight import examine, holds_secret, summary
@@ -81,6 +81,8 @@ def checked(config: Config, path: Path | None, look: bool) -> int:
     width = max(len(what) for what, _ in rows)
     for what, how in rows:
         say(f"{what:{width}}  {how}")
+    if path is not None and config.bridges and (code := check_bridges(path, logs.form())):
+        return code
     say("config, pack and endpoints are fine")
     if not look:
         return EXIT_OK

@@ -82,18 +82,18 @@ def start_module(module: str, argument: str, stdin: int) -> "subprocess.Popen[by
     return _start([f"{__package__}.{module}", argument], stdin)
 
 
-def start_beside(package: str, *arguments: str) -> "subprocess.Popen[bytes]":
+def start_beside(package: str, *arguments: str, stdout: int = STDERR) -> "subprocess.Popen[bytes]":
     """Start a package beside the pipeline's as a process of the same kind. Raises OSError."""
-    return _start([package, *arguments], subprocess.DEVNULL)
+    return _start([package, *arguments], subprocess.DEVNULL, stdout)
 
 
-def _start(words: Sequence[str], stdin: int) -> "subprocess.Popen[bytes]":
+def _start(words: Sequence[str], stdin: int, stdout: int = STDERR) -> "subprocess.Popen[bytes]":
     with terminal_held_back():
         return subprocess.Popen(
             # -P: a module of the same name in the user's folder is not ours.
             [sys.executable, "-P", "-m", *words],
             stdin=stdin,
-            stdout=STDERR,
+            stdout=stdout,
             bufsize=0,
             env=_environment(),
         )

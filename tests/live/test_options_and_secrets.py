@@ -1,5 +1,6 @@
 """The command line as its users write it: options, configs, and secrets in every place."""
 
+import json
 import os
 import subprocess
 import sys
@@ -114,6 +115,25 @@ def test_labels_that_the_pack_does_not_have_start_nothing(scratch: Path, tiny: P
         "events.thresholds.wave: no such label",
     ]
     assert len(done.stderr.splitlines()) == 2
+
+
+def test_check_looks_at_the_bridges_too(scratch: Path, tiny: Path) -> None:
+    bridges = {"lines": {"kind": "file", "path": str(scratch / "lines.jsonl")}}
+    publish = {"events": f"ipc://{scratch}/e", "replay": f"ipc://{scratch}/r"}
+    given = {"model": str(tiny), "cameras": {"a": "demo"}, "publish": publish, "bridges": bridges}
+    config = scratch / "site.yaml"
+    config.write_text(json.dumps(given))
+    done = run_once("-c", config, "--check")
+    assert done.returncode == 0, done.stderr
+    assert f"bridge lines: file, from ipc://{scratch}/e: good" in done.stderr
+    assert not (scratch / "lines.jsonl").exists()
+    bridges["post"] = {"kind": "webhook", "url": f"ftp://x/{SECRET}"}
+    config.write_text(json.dumps(given))
+    done = run_once("-c", config, "--check")
+    assert done.returncode == 2
+    assert "bridges.post.url: must look like https://host/path" in done.stderr
+    assert "are fine" not in done.stderr
+    assert SECRET not in done.stdout + done.stderr
 
 
 def test_check_shows_what_it_found(scratch: Path, tiny: Path) -> None:

@@ -16,6 +16,7 @@ from pipeline.program import BRIDGES, command
 from pipeline.run.log_lines import EACH
 from pipeline.run.outputs.base import RunView
 from pipeline.run.process import how_ended, start_beside
+from pipeline.run.standard_streams import say
 from pipeline.transport.bus import Bus
 
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 1.0, 60.0
@@ -24,6 +25,19 @@ STEADY_S = 60.0
 STOP_S = 3.0
 
 log = logging.getLogger(__name__)
+
+
+def check_bridges(config: Path, form: str) -> int:
+    """Have the bridges of a config file checked by themselves, and print what they say.
+
+    ``form`` is that of log lines. Returns their exit code. Raises OSError.
+    """
+    arguments = ("-c", str(config), "--check", "--log-format", form)
+    with start_beside(BRIDGES, *arguments, stdout=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        for line in process.stdout:
+            say(f"bridge {line.decode(errors='replace').rstrip()}")
+    return process.returncode
 
 
 class _Bridge:
