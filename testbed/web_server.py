@@ -88,6 +88,22 @@ def _serving(
 
 
 @contextmanager
+def then_silence(body: bytes, media_type: str, seconds: float = 60) -> Iterator[str]:
+    """Serve ``body`` at once, and then nothing on a connection that stays; yields the URL."""
+
+    class Camera(_Handler):
+        def do_GET(self) -> None:
+            self.send_response(200)
+            self.send_header("Content-Type", media_type)
+            self.end_headers()
+            self.wfile.write(body)
+            time.sleep(seconds)
+
+    with _serving(Camera) as address:
+        yield f"{address}/live"
+
+
+@contextmanager
 def mjpeg_in_form(form: MjpegForm, pictures: Sequence[bytes], fps: float) -> Iterator[str]:
     """Serve JPEG pictures in a loop, in one of the forms that browsers accept; yields the URL."""
 

@@ -241,7 +241,11 @@ class NetworkStream:
         return VideoStream(self._url, self._clock, options)
 
     def _broken(self, error: Exception | None, waited_s: float) -> SourceError:
-        if waited_s >= 0.9 * self._options.read_timeout_s:
+        timeout_s = self._options.read_timeout_s
+        if isinstance(error, av.error.ExitError | av.error.TimeoutError):
+            # It may have waited before: frames that were read ahead came out meanwhile.
+            waited_s = max(waited_s, timeout_s)
+        if waited_s >= 0.9 * timeout_s:
             return SourceError(f"{self._where}: no frame for {waited_s:.1f} s", kind="stalled")
         reason = getattr(error, "strerror", None)
         ended = "the connection ended" + (f" ({reason})" if reason else "")

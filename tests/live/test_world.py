@@ -15,6 +15,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+import av
 import cv2
 import numpy as np
 import pytest
@@ -28,7 +29,7 @@ from testbed.footage import panning_clip
 from testbed.line import RTP_HZ, line_to
 from testbed.program import PROJECT, PipelineRun, default_ports
 from testbed.video_files import as_h264
-from testbed.web_server import MjpegForm, live_playlist, mjpeg_in_form, web_server
+from testbed.web_server import MjpegForm, live_playlist, mjpeg_in_form, then_silence, web_server
 
 HALF_A_STEP_S = 0.06
 
@@ -88,6 +89,25 @@ def test_a_relay_that_passes_data_on_in_lumps_loses_no_event(
                 media = [event["media_time"][0] for event in events]
                 np.testing.assert_allclose(np.diff(media), 2.5, atol=0.35, err_msg=camera)
             assert not reasons(run, "half")
+
+
+def test_a_stream_that_falls_silent_says_for_how_long(panning_h264: Path, tmp_path: Path) -> None:
+    """Also where frames that were read ahead came out while it was silent."""
+    stream = tmp_path / "live.ts"
+    with av.open(str(panning_h264)) as film, av.open(str(stream), "w") as out:
+        video = film.streams.video[0]
+        copy = out.add_stream_from_template(video)
+        for packet in film.demux(video):
+            if packet.dts is not None:
+                packet.stream = copy
+                out.mux(packet)
+    whole = stream.read_bytes()
+    with then_silence(whole[: len(whole) // 2], "video/mp2t") as url:
+        source = opened(url, read_timeout_s=1.0)
+        with pytest.raises(SourceError, match=r"no frame for [12]\.\d s") as error:
+            read_for(source, 30)
+        source.close()
+    assert error.value.kind == "stalled"
 
 
 def read_on(url: str, seconds: float, read_timeout_s: float) -> list[tuple[bytes, float]]:
