@@ -17,11 +17,15 @@ from pipeline.run.linux import die_with_parent
 from testbed.program import PROJECT
 
 
-def wait_for(condition: Callable[[], object], seconds: float, what: Callable[[], str]) -> None:
-    """Poll until the condition holds; otherwise an AssertionError with ``what()``."""
+def wait_for(
+    condition: Callable[[], object], seconds: float, what: str | Callable[[], str]
+) -> None:
+    """Poll until the condition holds; otherwise an AssertionError with ``what``."""
     deadline = time.monotonic() + seconds
     while not condition():
-        assert time.monotonic() < deadline, what()
+        if time.monotonic() >= deadline:
+            said = what if isinstance(what, str) else what()
+            raise AssertionError(f"not within {seconds:g} s: {said}")
         time.sleep(0.02)
 
 
@@ -33,6 +37,7 @@ class BridgeRun:
     endpoints: tuple[str, str]
     settings: dict[str, Any]
     name: str = "home"
+    arguments: tuple[str, ...] = ()
     environment: dict[str, str] = field(default_factory=dict)
 
     def __enter__(self) -> Self:
@@ -56,7 +61,7 @@ class BridgeRun:
         )
         with (self.folder / "bridge.log").open("ab") as log:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "bridges", "-c", str(config)],
+                [sys.executable, "-m", "bridges", "-c", str(config), *self.arguments],
                 cwd=PROJECT, env={**os.environ, **self.environment}, stdout=log, stderr=log,
                 preexec_fn=die_with_parent,
             )  # fmt: skip

@@ -14,11 +14,11 @@ from testbed.bridge import BridgeRun, wait_for
 from testbed.broker import Broker, Subscriber, mosquitto
 from testbed.program import scratch_folder
 from testbed.publisher import Publisher
+from tests.bridges.parts import LONG_S
 
 needs_broker = pytest.mark.skipif(
     mosquitto() is None, reason="mosquitto is not installed (Debian: mosquitto)"
 )
-LONG_S = 60.0
 
 
 @dataclass

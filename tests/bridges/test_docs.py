@@ -14,7 +14,8 @@ from bridges.kinds import KINDS
 from bridges.measures import Measures
 from bridges.notify_settings import FIELDS
 from bridges.settings import load
-from tests.bridges.bridge_process import wait_for
+from testbed.bridge import wait_for
+from tests.bridges.parts import LONG_S
 from tests.structure import PROJECT
 
 TEXT = (PROJECT / "docs" / "bridges.md").read_text(encoding="utf-8")
@@ -53,7 +54,7 @@ def test_the_commands_run(tmp_path: Path) -> None:
         process = subprocess.Popen(
             [*python, *shlex.split(run)[1:]], cwd=tmp_path, env=environment, stderr=errors
         )
-    wait_for(lambda: "begins" in (tmp_path / "log").read_text(), "the bridge")
+    wait_for(lambda: "begins" in (tmp_path / "log").read_text(), LONG_S, "the bridge")
     process.send_signal(signal.SIGTERM)
     assert process.wait(30) == 0
 

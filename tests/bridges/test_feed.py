@@ -7,10 +7,11 @@ import pytest
 from bridges.cursor import Position
 from bridges.feed import SILENT_S, Feed
 from bridges.records import ProgramState
+from testbed.bridge import wait_for
 from testbed.clock import HandClock
 from testbed.program import scratch_folder
 from testbed.publisher import Publisher
-from tests.bridges.bridge_process import add_evidence, fill, wait_for
+from tests.bridges.parts import LONG_S, add_evidence, fill
 
 
 def feed_of(folder: Path, clock: HandClock, known: dict[str, Position] | None = None) -> Feed:
@@ -61,7 +62,7 @@ def test_states_come_when_they_change_and_evidence_not_before_its_event() -> Non
                 take()
                 return "evidence 2" in found and {"door", "yard", "ProgramState"} <= states.keys()
 
-            wait_for(has_all, "records and states")
+            wait_for(has_all, LONG_S, "records and states")
             assert found.index("evidence 2") > found.index("2") > found.index("1")
             program = states["ProgramState"]
             assert isinstance(program, ProgramState)
@@ -73,5 +74,5 @@ def test_states_come_when_they_change_and_evidence_not_before_its_event() -> Non
                 take()
                 return "door" in states
 
-            wait_for(changed, "the camera's state")
+            wait_for(changed, LONG_S, "the camera's state")
             feed.close()

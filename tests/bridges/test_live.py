@@ -15,10 +15,11 @@ import psutil
 import pytest
 
 from pipeline.public.event_log import newest_seq, read_since
+from testbed.bridge import wait_for
 from testbed.program import PROJECT, free_port, scratch_folder
 from testbed.publisher import Publisher
 from testbed.receiving_server import Answer, Posted, ReceivingServer
-from tests.bridges.bridge_process import BridgeProcess, add_evidence, fill, wait_for
+from tests.bridges.parts import LONG_S, add_evidence, bridge_in, fill
 
 pytestmark = pytest.mark.slow
 
@@ -46,8 +47,8 @@ def test_nothing_is_missing_after_both_sides_were_killed_again_and_again(folder:
     chance = random.Random(4)
     out = folder / "out.jsonl"
     settings = {"kind": "file", "path": str(out), "from": "oldest"}
-    with Publisher(folder, every_s=0.02) as publisher, BridgeProcess(folder, settings) as bridge:
-        wait_for(lambda: seqs(out), "the first line")
+    with Publisher(folder, every_s=0.02) as publisher, bridge_in(folder, settings) as bridge:
+        wait_for(lambda: seqs(out), LONG_S, "the first line")
         for turn in range(4):
             time.sleep(chance.uniform(0.05, 0.6))
             victim = publisher if turn == 2 else bridge
@@ -57,7 +58,7 @@ def test_nothing_is_missing_after_both_sides_were_killed_again_and_again(folder:
         newest = newest_seq(publisher.log)
         publisher.every_s = None
         publisher.start()
-        wait_for(lambda: newest_seq(publisher.log) in seqs(out), "the newest event")
+        wait_for(lambda: newest_seq(publisher.log) in seqs(out), LONG_S, "the newest event")
         assert bridge.stop() == 0
     found = seqs(out)
     assert newest > 50
@@ -80,16 +81,16 @@ def test_a_webhook_that_is_away_and_a_bridge_that_is_killed_lose_nothing(folder:
             "kind": "webhook", "url": server.url, "from": "oldest", "retry_max_s": 0.05,
         }  # fmt: skip
         fill(folder / "events.sqlite", 120)
-        with Publisher(folder), BridgeProcess(folder, settings) as bridge:
-            wait_for(lambda: len(server.taken) > 20, "some events")
+        with Publisher(folder), bridge_in(folder, settings) as bridge:
+            wait_for(lambda: len(server.taken) > 20, LONG_S, "some events")
             bridge.kill()
             bridge.start()
-            wait_for(lambda: len(server.taken) > 60, "more events")
+            wait_for(lambda: len(server.taken) > 60, LONG_S, "more events")
             server.stop()
             time.sleep(0.5)
             server.start()
             newest = newest_seq(folder / "events.sqlite")
-            wait_for(lambda: newest in posted(server), "the newest event")
+            wait_for(lambda: newest in posted(server), LONG_S, "the newest event")
             assert bridge.stop() == 0
     found = posted(server)
     without_doubles = list(dict.fromkeys(found))
@@ -105,13 +106,13 @@ def test_another_log_is_read_from_its_first_event_and_the_first_one_goes_on(fold
     fill(folder / "a.sqlite", 5)
     fill(folder / "b.sqlite", 9, label="right")
     settings = {"kind": "file", "path": str(out), "from": "oldest"}
-    with BridgeProcess(folder, settings) as bridge:
+    with bridge_in(folder, settings) as bridge:
         for turn, name in enumerate(("a", "b", "a", "b")):
             log = folder / f"{name}.sqlite"
             with Publisher(folder, log_name=log.name):
                 newest = newest_seq(log)
                 last = json.loads(read_since(log, newest - 1)[0])
-                wait_for(partial(has, out, json.dumps(last)), f"the end of {name}")
+                wait_for(partial(has, out, json.dumps(last)), LONG_S, f"the end of {name}")
             # Between the runs both sides are restarted, or the publisher alone.
             if turn == 2:
                 bridge.kill()
@@ -137,15 +138,15 @@ def test_a_new_bridge_owes_what_comes_after_its_first_look(folder: Path) -> None
     """Also when it is killed before anything has come."""
     out = folder / "out.jsonl"
     fill(folder / "events.sqlite", 3)
-    with BridgeProcess(folder, {"kind": "file", "path": str(out)}) as bridge:
+    with bridge_in(folder, {"kind": "file", "path": str(out)}) as bridge:
         cursor = folder / "one.cursor"
         with Publisher(folder) as publisher:
-            wait_for(cursor.exists, "the cursor")
+            wait_for(cursor.exists, LONG_S, "the cursor")
             before = newest_seq(publisher.log)
             bridge.kill()
             publisher.act("start")
             bridge.start()
-            wait_for(lambda: seqs(out), "the event")
+            wait_for(lambda: seqs(out), LONG_S, "the event")
     assert seqs(out)[0] == before + 1
 
 
@@ -156,9 +157,9 @@ def test_what_the_log_forgot_is_counted_and_said(folder: Path) -> None:
     settings = {
         "kind": "file", "path": str(out), "from": "oldest", "metrics": f"127.0.0.1:{port}",
     }  # fmt: skip
-    with BridgeProcess(folder, settings) as bridge:
+    with bridge_in(folder, settings) as bridge:
         with Publisher(folder):
-            wait_for(lambda: 5 in seqs(out), "the first events")
+            wait_for(lambda: 5 in seqs(out), LONG_S, "the first events")
             bridge.kill()
         fill(log, 10)
         db = sqlite3.connect(log)
@@ -169,9 +170,9 @@ def test_what_the_log_forgot_is_counted_and_said(folder: Path) -> None:
         gone = newest - 2 - 8
         with Publisher(folder):
             bridge.start()
-            wait_for(lambda: newest in seqs(out), "the newest")
+            wait_for(lambda: newest in seqs(out), LONG_S, "the newest")
             names = '{bridge="one",kind="file"}'
-            wait_for(lambda: f"lag_events{names} 0.0" in metrics(port), "no lag")
+            wait_for(lambda: f"lag_events{names} 0.0" in metrics(port), LONG_S, "no lag")
             assert f"two_stream_bridge_forgotten_total{names} {gone}" in metrics(port)
             assert f"had deleted {gone} events before they could be sent" in bridge.log()
 
@@ -192,15 +193,17 @@ def test_evidence_comes_after_its_event_and_survives_restarts(folder: Path) -> N
     add_evidence(log, 3, state="lost", reason="the disk is full", path=None)
     with ReceivingServer() as server:
         settings = {"kind": "webhook", "url": server.url, "from": "oldest", "body": "multipart"}
-        with BridgeProcess(folder, settings) as bridge:
+        with bridge_in(folder, settings) as bridge:
             with Publisher(folder):
-                wait_for(lambda: len(server.taken) >= 5, "events and evidence")
-                wait_for(lambda: '"' in cursor_text(folder, evidence=2), "the cursor")
+                wait_for(lambda: len(server.taken) >= 5, LONG_S, "events and evidence")
+                wait_for(lambda: '"' in cursor_text(folder, evidence=2), LONG_S, "the cursor")
                 bridge.kill()
             add_evidence(log, 1)
             bridge.start()
             with Publisher(folder):
-                wait_for(lambda: b'"number":3' in server.taken[-1].body, "evidence after it")
+                wait_for(
+                    lambda: b'"number":3' in server.taken[-1].body, LONG_S, "evidence after it"
+                )
     order = [one.headers["Idempotency-Key"].partition("/")[2] for one in server.taken]
     assert order.index("evidence/1") > order.index("2")
     assert order.index("evidence/2") > order.index("3")
@@ -217,12 +220,12 @@ def cursor_text(folder: Path, evidence: int) -> str:
 
 def test_the_checks_say_what_is_wrong_and_connect_to_nothing(folder: Path) -> None:
     settings: dict[str, Any] = {"kind": "webhook", "url": "https://example.invalid/hook-TOKEN"}
-    with BridgeProcess(folder, settings, ("--check",)) as bridge:
+    with bridge_in(folder, settings, ("--check",)) as bridge:
         assert bridge.process.wait(60) == 0
     assert "TOKEN" not in bridge.log()
     assert not (folder / "one.cursor").exists()
     broken = {**settings, "ca_file": str(folder / "none.pem")}
-    with BridgeProcess(folder, broken, ("--check",)) as bridge:
+    with bridge_in(folder, broken, ("--check",)) as bridge:
         assert bridge.process.wait(60) == 2
     assert "bridges.one: ca_file: " in bridge.log()
     assert "Traceback" not in bridge.log()
@@ -242,8 +245,8 @@ def test_no_log_shows_a_token(folder: Path, kind: str) -> None:
         answers = iter([Answer(500), Answer(hang_up=True), Answer(404)])
         server.answer = lambda _: next(answers, Answer())
         arguments = ("--log-level", "DEBUG")
-        with Publisher(folder), BridgeProcess(folder, settings, arguments) as bridge:
-            wait_for(lambda: len(server.taken) >= 3, "the events")
+        with Publisher(folder), bridge_in(folder, settings, arguments) as bridge:
+            wait_for(lambda: len(server.taken) >= 3, LONG_S, "the events")
             assert bridge.stop() == 0
         assert "TOKEN" in server.taken[0].path
     assert "waiting" in bridge.log()
@@ -252,10 +255,10 @@ def test_no_log_shows_a_token(folder: Path, kind: str) -> None:
 
 def test_a_second_process_of_the_same_bridge_is_refused(folder: Path) -> None:
     settings = {"kind": "file", "path": str(folder / "out.jsonl")}
-    with BridgeProcess(folder, settings) as first:
-        wait_for(lambda: "begins" in first.log(), "the first")
+    with bridge_in(folder, settings) as first:
+        wait_for(lambda: "begins" in first.log(), LONG_S, "the first")
         assert psutil.Process(first.process.pid).children() == []
-        with BridgeProcess(folder, settings) as second:
+        with bridge_in(folder, settings) as second:
             assert second.process.wait(60) == 2
         assert "another process runs the bridge one" in second.log()
         assert first.stop() == 0
@@ -268,7 +271,7 @@ def test_a_bridge_ends_with_who_started_it_if_told_to(folder: Path) -> None:
     program = f"import os, subprocess; subprocess.Popen([*{command!r}, str(os.getpid())]).wait()"
     with (folder / "log").open("wb") as errors:
         parent = subprocess.Popen([sys.executable, "-c", program], cwd=PROJECT, stderr=errors)
-    wait_for(lambda: "begins" in (folder / "log").read_text(), "the bridge")
+    wait_for(lambda: "begins" in (folder / "log").read_text(), LONG_S, "the bridge")
     (bridge,) = psutil.Process(parent.pid).children()
     parent.kill()
     parent.wait()

@@ -21,7 +21,8 @@ from testbed.broker import Broker, Subscriber
 from testbed.clock import HandClock
 from testbed.program import free_port, scratch_folder
 from testbed.publisher import Publisher
-from tests.bridges.mqtt_parts import LONG_S, World, in_order, needs_broker, world
+from tests.bridges.mqtt_parts import World, in_order, needs_broker, world
+from tests.bridges.parts import LONG_S
 
 pytestmark = [needs_broker, pytest.mark.slow]
 
