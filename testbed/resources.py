@@ -1,9 +1,11 @@
 """The resources that processes use, memory, files, CPU time, and how to run short of them."""
 
 import resource
+import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TypedDict
+from typing import Self, TypedDict
 
 import psutil
 
@@ -17,6 +19,32 @@ def process_family(pid: int) -> list[psutil.Process]:
         return [parent, *parent.children(recursive=True)]
     except psutil.NoSuchProcess:
         return []
+
+
+class Starvation:
+    """How late the machine lets a thread run that only wants to wake up, while inside.
+
+    Limits on times of real processes grow by it: a busy machine is no fault of the program's.
+    """
+
+    def __init__(self) -> None:
+        self.worst_s = 0.0
+        self._over = threading.Event()
+        self._thread = threading.Thread(target=self._run, daemon=True)
+
+    def _run(self) -> None:
+        while not self._over.is_set():
+            due = time.monotonic() + 0.02
+            self._over.wait(0.02)
+            self.worst_s = max(self.worst_s, time.monotonic() - due)
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._over.set()
+        self._thread.join()
 
 
 class Sample(TypedDict):

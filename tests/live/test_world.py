@@ -28,6 +28,7 @@ from testbed.cameras import rtsp_server, self_signed
 from testbed.footage import panning_clip
 from testbed.line import RTP_HZ, line_to
 from testbed.program import PROJECT, PipelineRun, default_ports
+from testbed.resources import Starvation
 from testbed.video_files import as_h264
 from testbed.web_server import MjpegForm, live_playlist, mjpeg_in_form, then_silence, web_server
 
@@ -140,6 +141,7 @@ def test_a_cut_behind_a_relay_moves_no_time(
     with (
         rtsp_server({"door": [panning_h264]}, size=(240, 320), fps=30, shared=True) as server,
         line_to(server.port) as line,
+        Starvation() as starvation,
         ThreadPoolExecutor(2) as readers,
     ):
         good = readers.submit(read_on, server.url("door"), 18, 10.0)
@@ -160,7 +162,7 @@ def test_a_cut_behind_a_relay_moves_no_time(
         ]
     assert len(apart) > 200
     # Each picture comes again after ten seconds; the camera rests for one at a time.
-    assert np.percentile(np.abs(apart), 95) < 0.35
+    assert np.percentile(np.abs(apart), 95) < 0.35 + starvation.worst_s
 
 
 @pytest.mark.usefixtures("rtsp")
