@@ -53,6 +53,10 @@ class RecordingError(TwoStreamError):
     """A recording that can't be made or read; names the file and the reason."""
 
 
+class FeatureMemoryError(TwoStreamError):
+    """A memory of features that can't be written or read; names the file and the reason."""
+
+
 class MissingPackageError(TwoStreamError):
     """A package of an extra that isn't installed; says how to install it."""
 

@@ -15,6 +15,10 @@ PEOPLE_VIEWS: frozenset[ViewName] = frozenset({"person"})
 """Views for which people must be looked for (:data:`pipeline.people.regions.VIEWS`)."""
 
 
+BESIDE = frozenset({"evidence", "memory"})
+"""Kinds of stages that nobody waits for: a run goes on without them."""
+
+
 @dataclass(frozen=True, slots=True)
 class StageSpec:
     """One process: its kind, its name, and the cameras it serves."""
@@ -71,6 +75,7 @@ def stages(config: Config, people: Iterable[str] = ()) -> list[StageSpec]:
     """
     cameras, looked_at = tuple(config.cameras), tuple(people)
     recorded = tuple(camera for camera in cameras if has_evidence(config, camera))
+    remembered = tuple(camera for camera in cameras if has_memory(config, camera))
     return [
         *(StageSpec("capture", camera, (camera,)) for camera in cameras),
         *([StageSpec("people", "", looked_at)] if looked_at else []),
@@ -78,6 +83,7 @@ def stages(config: Config, people: Iterable[str] = ()) -> list[StageSpec]:
         StageSpec("spatial", "", cameras),
         StageSpec("temporal", "", cameras),
         StageSpec("fusion", "", cameras),
+        *([StageSpec("memory", "", remembered)] if remembered else []),
         *([StageSpec("evidence", "", recorded)] if recorded else []),
         StageSpec("publish", "", cameras),
     ]
@@ -86,6 +92,11 @@ def stages(config: Config, people: Iterable[str] = ()) -> list[StageSpec]:
 def has_evidence(config: Config, camera: str) -> bool:
     """Whether clips or pictures are made of a camera's events."""
     return config.evidence.folder is not None and config.cameras[camera].evidence is None
+
+
+def has_memory(config: Config, camera: str) -> bool:
+    """Whether a camera's features are kept."""
+    return config.memory.folder is not None and config.cameras[camera].memory is None
 
 
 def writers(kind: str, config: Config, cameras: Collection[str]) -> tuple[str, ...]:

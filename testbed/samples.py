@@ -27,12 +27,14 @@ from pipeline.transport.messages import (
     Pacing,
     PackId,
     PeopleCount,
+    Person,
     Piece,
     PieceForm,
     Pieces,
     Quarantined,
     Ready,
     Record,
+    Remembered,
     RingGrant,
     RingRequest,
     Stamp,
@@ -124,6 +126,15 @@ ONE_OF_EACH: list[AnyMessage] = [
         trail=(),
     ),
     Feature(moment=moment(), stream="spatial", vectors={"9c": b"\x00\x00\x80?"}, trail=TRAIL),
+    Remembered(
+        moment=moment(),
+        spatial=None,
+        temporal=Feature(
+            moment=moment(), stream="temporal", vectors={"9c-3f": None}, moved=0.25, trail=()
+        ),
+        people=(Person("p1", (0.1, 0.2, 0.3, 0.9), 0.8),),
+        active=True,
+    ),
     EndOfStream(camera="door"),
     transition("end"),
     StepScores(

@@ -34,6 +34,12 @@ def _evaluate() -> CommandLine:
     return cli
 
 
+def _backtest() -> CommandLine:
+    from pipeline.backtest.__main__ import cli
+
+    return cli
+
+
 def _train() -> CommandLine:
     from training.__main__ import train_cli
 
@@ -73,6 +79,7 @@ COMMANDS = {
     "evaluate": Command(
         "measure a model pack on clips, on a stream of clips, on footage", _evaluate
     ),
+    "backtest": Command("what a pack would have said of the last days", _backtest),
     "train": Command("train networks on your clips (needs two-stream[training])", _train),
     "export": Command("write a checkpoint as a model pack (needs two-stream[export])", _export),
     "bridge": Command("bring events to a file, a webhook, people or a broker", _bridge),

@@ -99,6 +99,8 @@ def _from_folder(config: Config, folder: Path) -> Config:
         update["people"] = config.people.model_copy(update={"model": folder / detector})
     if (files := config.evidence.folder) is not None:
         update["evidence"] = config.evidence.model_copy(update={"folder": folder / files})
+    if (files := config.memory.folder) is not None:
+        update["memory"] = config.memory.model_copy(update={"folder": folder / files})
     return config.model_copy(update=update)
 
 

@@ -20,6 +20,7 @@ from pydantic_core import CoreSchema
 from pipeline import flow
 from pipeline.config.evidence import EvidenceConfig
 from pipeline.config.hours import HoursSetting, ZoneSetting
+from pipeline.config.memory import MemoryConfig
 from pipeline.config.paths import LocalPath, at_home, path_problem
 from pipeline.config.section import Section
 from pipeline.config.zones import MOST_POLYGONS, Ignored, ZoneName, Zones
@@ -148,6 +149,9 @@ class CameraConfig(Section):
     )
     evidence: Literal["none"] | None = Field(
         default=None, description="none: no clips and no pictures of this camera"
+    )
+    memory: Literal["none"] | None = Field(
+        default=None, description="none: no features of this camera are kept"
     )
     rules: Rules = Field(
         default_factory=dict,
@@ -429,6 +433,7 @@ class Config(Section):
     people: PeopleConfig = PeopleConfig()
     events: EventConfig = EventConfig()
     evidence: EvidenceConfig = EvidenceConfig()
+    memory: MemoryConfig = MemoryConfig()
     publish: PublishConfig = PublishConfig()
     runtime: RuntimeConfig = RuntimeConfig()
     supervisor: SupervisorConfig = SupervisorConfig()

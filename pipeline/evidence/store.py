@@ -11,7 +11,7 @@ from typing import Any
 import msgspec
 
 from pipeline.clock import NS_PER_S, Clock, isoformat
-from pipeline.public.log_time import UNSET_BEFORE_NS, LogTime, Trust, later, look, says_something
+from pipeline.public.row_ages import RowAges
 from pipeline.transport.messages import EvidenceMade
 
 _SCHEMA = """
@@ -20,14 +20,6 @@ CREATE TABLE IF NOT EXISTS files (
     made_ns INTEGER NOT NULL,
     bytes INTEGER NOT NULL,
     record BLOB NOT NULL
-) STRICT;
-CREATE TABLE IF NOT EXISTS time (
-    one INTEGER PRIMARY KEY CHECK (one = 1),
-    now_ns INTEGER NOT NULL,
-    wall_ns INTEGER NOT NULL,
-    ahead_ns INTEGER NOT NULL,
-    steady_ns INTEGER NOT NULL,
-    doubt_row INTEGER NOT NULL
 ) STRICT;
 """
 _DAY_NS = 86_400 * NS_PER_S
@@ -52,9 +44,7 @@ class EvidenceStore:
         self._clock = clock
         self._keep_ns = None if keep_days is None else int(keep_days * _DAY_NS)
         self._keep_bytes = None if keep_gb is None else int(keep_gb * _GIGABYTE)
-        self._db: sqlite3.Connection | None = None
-        self._time = LogTime(0)
-        self._at_ns = self._believed_ns = self._last_row = 0
+        self._open: tuple[sqlite3.Connection, RowAges] | None = None
 
     def put(
         self, made: EvidenceMade, suffix: str, write: Callable[[Path], dict[str, Any]]
@@ -75,8 +65,8 @@ class EvidenceStore:
                 made, state="ready", path=str(path), sha256=sha256, bytes=size, **fields
             )
             # First in the index: no file is there that nobody would ever delete.
-            db = self._index()
-            row = (str(path), self._now().now_ns, size, msgspec.json.encode(done))
+            db, ages = self._index()
+            row = (str(path), ages.now_ns, size, msgspec.json.encode(done))
             db.execute("INSERT OR REPLACE INTO files VALUES (?, ?, ?, ?)", row)
             aside.replace(path)
         finally:
@@ -92,12 +82,12 @@ class EvidenceStore:
         """
         if not (self.folder / INDEX).exists():
             return
-        db = self._index()
-        self._look(db)
+        db, ages = self._index()
+        ages.look()
         if self._keep_ns is not None:
             rows = db.execute(
                 "SELECT path, record FROM files WHERE made_ns < ?",
-                (self._time.now_ns - self._keep_ns,),
+                (ages.now_ns - self._keep_ns,),
             ).fetchall()
             for path, record in rows:
                 yield self._deleted(path, record, "it was older than evidence.keep_days")
@@ -118,9 +108,9 @@ class EvidenceStore:
                 path.unlink()
 
     def close(self) -> None:
-        if self._db is not None:
-            self._db.close()
-            self._db = None
+        if self._open is not None:
+            self._open[0].close()
+            self._open = None
 
     def _deleted(self, path: str, record: bytes, reason: str) -> EvidenceMade:
         Path(path).unlink(missing_ok=True)
@@ -128,57 +118,24 @@ class EvidenceStore:
         for folder in list(Path(path).parents)[:2]:
             with contextlib.suppress(OSError):
                 folder.rmdir()
-        self._index().execute("DELETE FROM files WHERE path = ?", (path,))
+        self._index()[0].execute("DELETE FROM files WHERE path = ?", (path,))
         made = msgspec.json.decode(record, type=EvidenceMade)
         return msgspec.structs.replace(made, state="removed", reason=reason)
 
-    def _index(self) -> sqlite3.Connection:
-        """The index; made anew where the folder has vanished meanwhile."""
+    def _index(self) -> tuple[sqlite3.Connection, RowAges]:
+        """The index and its time; made anew where the folder has vanished meanwhile."""
         path = self.folder / INDEX
-        if self._db is not None and not path.exists():
+        if self._open is not None and not path.exists():
             self.close()
-        if self._db is None:
+        if self._open is None:
             self.folder.mkdir(parents=True, exist_ok=True)
-            self._db = sqlite3.connect(path, isolation_level=None, timeout=5.0)
-            self._db.execute("PRAGMA journal_mode = WAL")
+            db = sqlite3.connect(path, isolation_level=None, timeout=5.0)
+            db.execute("PRAGMA journal_mode = WAL")
             # A row that a power cut takes costs a file that is kept too long, and no more.
-            self._db.execute("PRAGMA synchronous = NORMAL")
-            self._db.executescript(_SCHEMA)
-            self._begin_time(self._db)
-        return self._db
-
-    def _begin_time(self, db: sqlite3.Connection) -> None:
-        """Go on with the index's time, or begin with what the clock says."""
-        wall_ns = self._clock.wall_ns()
-        first = LogTime(wall_ns, wall_ns) if says_something(wall_ns) else LogTime(UNSET_BEFORE_NS)
-        row = db.execute("SELECT now_ns, wall_ns, ahead_ns, steady_ns, doubt_row FROM time")
-        self._time = LogTime(*(row.fetchone() or first))
-        self._at_ns = self._clock.monotonic_ns()
-        self._last_row = db.execute("SELECT coalesce(max(rowid), 0) FROM files").fetchone()[0]
-        self._save(db)
-
-    def _now(self) -> LogTime:
-        return later(self._time, self._clock.monotonic_ns() - self._at_ns)
-
-    def _look(self, db: sqlite3.Connection) -> None:
-        """Look whether more time has passed than the monotonic clock knows: between two runs."""
-        trust = Trust.of(None if self._keep_ns is None else self._keep_ns / NS_PER_S)
-        left = trust._replace(at_once_ns=trust.at_once_ns - self._believed_ns)
-        now_ns = self._clock.monotonic_ns()
-        elapsed_ns, wall_ns = now_ns - self._at_ns, self._clock.wall_ns()
-        found = look(self._time, elapsed_ns, wall_ns, left, self._last_row)
-        if found.older_ns:
-            db.execute(
-                "UPDATE files SET made_ns = made_ns + ? WHERE rowid > ?",
-                (found.older_ns, found.up_to_seq),
-            )
-            if found.older_ns <= left.at_once_ns:
-                self._believed_ns += found.older_ns
-        self._time, self._at_ns = found.time, now_ns
-        self._save(db)
-
-    def _save(self, db: sqlite3.Connection) -> None:
-        db.execute("REPLACE INTO time VALUES (1, ?, ?, ?, ?, ?)", self._time)
+            db.execute("PRAGMA synchronous = NORMAL")
+            db.executescript(_SCHEMA)
+            self._open = db, RowAges(db, "files", self._keep_ns, self._clock)
+        return self._open
 
 
 def _synced(path: Path) -> tuple[str, int]:

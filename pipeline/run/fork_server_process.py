@@ -33,6 +33,7 @@ MODULES = (
     "stages.spatial",
     "stages.temporal",
     "stages.fusion",
+    "stages.memory",
     "stages.evidence",
     "stages.publish",
     "sources.demo_camera",

@@ -5,7 +5,16 @@ from types import MappingProxyType
 from typing import NamedTuple
 
 GAUGES = frozenset(
-    {"rss_bytes", "private_bytes", "open_files", "late_ms", "pace_level", "people", "people_named"}
+    {
+        "rss_bytes",
+        "private_bytes",
+        "open_files",
+        "late_ms",
+        "pace_level",
+        "people",
+        "people_named",
+        "remembered_bytes",
+    }
 )
 """What is no count: it ends with the process that it is of."""
 

@@ -201,6 +201,9 @@ def _of_folders(config: Config) -> Iterator[TwoStreamError]:
     evidence = config.evidence.folder
     if evidence is not None and (reason := _why_no_folder(evidence)):
         yield ConfigError(f"evidence.folder: {evidence}: {reason}")
+    memory = config.memory.folder
+    if memory is not None and (reason := _why_no_folder(memory)):
+        yield ConfigError(f"memory.folder: {memory}: {reason}")
 
 
 def _why_no_log(path: Path) -> str | None:
@@ -281,6 +284,8 @@ def _without_effect(config: Config, watched: Watched | None) -> Iterator[str]:
         yield "model: without effect, because every camera names its packs"
     if "evidence" in config.model_fields_set and config.evidence.folder is None:
         yield "evidence: without effect, because evidence.folder names no folder"
+    if "memory" in config.model_fields_set and config.memory.folder is None:
+        yield "memory: without effect, because memory.folder names no folder"
     regional = [name for name, route in routes.items() if route.flow_first]
     yield from rule_words.without_effect(config, regional)
     if "people" in config.model_fields_set and watched and not topology.with_people(routes):
@@ -343,6 +348,8 @@ def summary(config: Config, watched: Watched) -> list[tuple[str, str]]:
     rows.append(("log", str(config.events.log or "none that stays: it is deleted after the run")))
     if folder := config.evidence.folder:
         rows.append(("evidence", f"{', '.join(config.evidence.kinds)} in {folder}"))
+    if folder := config.memory.folder:
+        rows.append(("memory", f"features of {config.memory.days:g} days in {folder}"))
     if config.supervisor.metrics:
         rows.append(("metrics", f"http://{config.supervisor.metrics}/metrics"))
     if config.runtime.record:

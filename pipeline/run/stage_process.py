@@ -27,13 +27,13 @@ from pipeline.run.standard_streams import open_missing_streams
 from pipeline.stages import create
 from pipeline.stages.base import Context, Stage, Stopped
 from pipeline.stages.link import SupervisorLink
-from pipeline.topology import StageSpec
+from pipeline.topology import BESIDE, StageSpec
 from pipeline.transport.bus import Bus
 from pipeline.transport.messages import Failed, Ready
 from pipeline.transport.run_identity import RunIdentity
 
 DRAIN_LIVE_S = 0.4
-DRAIN_EVIDENCE_S = 3.0
+DRAIN_BESIDE_S = 3.0
 """Evidence has clips in hand that are written when the last events are known."""
 BUSY_POLL_S = 0.05
 """A stage that always has work polls its control socket this often."""
@@ -78,8 +78,8 @@ def _patience_ns(context: Context) -> int:
     """How long a stage may drain."""
     if context.lossless:
         return 1 << 62
-    evidence = context.spec.kind == "evidence"
-    return int((DRAIN_EVIDENCE_S if evidence else DRAIN_LIVE_S) * NS_PER_S)
+    beside = context.spec.kind in BESIDE
+    return int((DRAIN_BESIDE_S if beside else DRAIN_LIVE_S) * NS_PER_S)
 
 
 class Lifeline:

@@ -30,7 +30,7 @@ from pipeline.run.run_folder import RunFolder, make_run_folder
 from pipeline.run.shutdown import Shutdown
 from pipeline.run.signals import StopSignals
 from pipeline.run.starter import Starter
-from pipeline.topology import StageSpec, stages
+from pipeline.topology import BESIDE, StageSpec, stages
 from pipeline.transport import topics
 from pipeline.transport.bus import Bus
 from pipeline.transport.frame_ring import RingOwner
@@ -162,7 +162,7 @@ class Supervisor:
         return self._verdict if self._verdict is not None else EXIT_OK
 
     def _child(self, spec: StageSpec) -> Child:
-        restarts = Restarts.of(self._config, can_repeat=spec.kind == "evidence")
+        restarts = Restarts.of(self._config, can_repeat=spec.kind in BESIDE)
         return Child(spec, self._bus, self._clock, restarts, self._starter.start, self._on_end)
 
     def _launch(self, spec: StageSpec) -> Launch:
@@ -377,8 +377,8 @@ def patience_s(config: Config, child: Child) -> float:
 
 
 def _is_dispensable(child: Child, children: Iterable[Child]) -> bool:
-    """Whether the run can go on without it: evidence, or a capture beside another that works."""
-    return child.spec.kind == "evidence" or (
+    """Whether the run can go on without it: it is beside, or a capture as others that work."""
+    return child.spec.kind in BESIDE or (
         child.spec.kind == "capture"
         and any(
             other is not child and other.spec.kind == "capture" and not other.suspended

@@ -30,6 +30,10 @@ def create(context: Context) -> Stage:
         from pipeline.stages.fusion import Fusion
 
         return Fusion(context)
+    if kind == "memory":
+        from pipeline.stages.memory import Memory
+
+        return Memory(context)
     if kind == "evidence":
         from pipeline.stages.evidence import EvidenceStage
 

@@ -126,6 +126,10 @@ class FeatureStage(StepStage[Ref, Items[Item]], Generic[Ref, Item]):
         """What is to be looked at in a step, and where."""
         return self._uses[ref.moment.camera].due(ref.moment.step_id, regions_of(ref))
 
+    def moved(self, ref: Ref) -> float | None:
+        """How much of the picture moves in a step, where anybody wants to know."""
+        return None
+
     def finish(self, batch: list[tuple[Ref, Items[Item]]], took_ns: int) -> None:
         found: list[dict[Look, Vector]] = [{} for _ in batch]
         for name, opened in self._networks.items():
@@ -164,6 +168,7 @@ class FeatureStage(StepStage[Ref, Items[Item]], Generic[Ref, Item]):
                     for look in self.due(ref)
                 },
                 regions=regions_of(ref),
+                moved=self.moved(ref),
                 trail=(*ref.trail, Stamp(self._stream, took_ns, let_go_ns)),
             )
             for ref, found in zip(refs, features, strict=True)

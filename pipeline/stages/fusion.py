@@ -30,11 +30,18 @@ from pipeline.stages.outbox import Outbox
 from pipeline.stages.quarantine import Quarantine
 from pipeline.stages.step_stage import TOGETHER_S
 from pipeline.stages.step_timings import StepTimings
+from pipeline.stages.to_memory import ToMemory
 from pipeline.steps.join import PEOPLE, DecidedStep, StepJoin
 from pipeline.topology import Watched
 from pipeline.transport import topics
 from pipeline.transport.counters import key
-from pipeline.transport.messages import EndOfStream, Feature, FrameRef, HeldBack, Transition
+from pipeline.transport.messages import (
+    EndOfStream,
+    Feature,
+    FrameRef,
+    HeldBack,
+    Transition,
+)
 
 PATIENCE_STEPS = 2.0
 """Live: how long a step waits for its second stream."""
@@ -110,6 +117,7 @@ class Fusion:
         self._outbox = Outbox(dealer, context.clock)
         self._scores = bus.push(topics.SCORE)
         self._held = bus.push(topics.STATUS)
+        self._memory = ToMemory(context)
         self._quarantine = Quarantine.of(context)
 
     def _new_recorder(self, watched: Watched, offset_ns: int) -> Recorder | None:
@@ -243,6 +251,7 @@ class Fusion:
             if self._context.config.publish.scores:
                 self._scores.send(decided.camera.step_scores(took_ns, decided.at_ns))
         for camera, step in batch:
+            self._memory.send(step, camera.active)
             # A step in which nobody is there is decided, too.
             at_ns = decided_ns.get(camera.name) or (took_ns if camera.regional else None)
             if at_ns is not None:

@@ -1,6 +1,6 @@
 """Temporal: the motion stream, f_temporal(u_{t-L+1..t}). One process for all cameras."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -8,6 +8,7 @@ import numpy.typing as npt
 
 from pipeline import topology
 from pipeline.arrays import STILL, QuantisedFlow, Vector
+from pipeline.memory.keeping import moving_share
 from pipeline.model.pack import Contract, ViewName
 from pipeline.model.watch import WHOLE_PICTURE, Watch
 from pipeline.stages.base import Context
@@ -53,12 +54,20 @@ class Temporal(FeatureStage[FlowRef, FlowStack]):
     def __init__(self, context: Context) -> None:
         watched = topology.watched(context.config)
         self._stacks = {camera: _stacks(watches) for camera, watches in watched.items()}
+        self._bounds = {
+            camera: {watch.flow.key: watch.flow.bound for watch in watches}
+            for camera, watches in watched.items()
+            if topology.has_memory(context.config, camera)
+        }
+        """By kind of flow, for cameras with a memory."""
+        self._moved: dict[str, tuple[Moment, float]] = {}
         super().__init__(context, "temporal", (FlowRef,), topics.TEMPORAL, watched, _empty)
 
     def take(self, ref: FlowRef, took_ns: int) -> dict[Look, FlowStack] | None:
         whole: dict[Look, FlowStack] = {}
         for one in ref.fields:
             fields = self._fields(ref, one)
+            self._note_motion(ref.moment, one, fields.values())
             for network, stacks in self._stacks[ref.moment.camera][one.kind].items():
                 subjects = _subjects(ref, stacks.view)
                 if subjects is None:
@@ -72,6 +81,18 @@ class Temporal(FeatureStage[FlowRef, FlowStack]):
 
     def features(self, opened: OpenNetwork, items: Sequence[FlowStack]) -> Vector:
         return motion_features(opened.network.run, items, opened.contract.temporal)
+
+    def _note_motion(self, moment: Moment, of: FieldRef, fields: Collection[QuantisedFlow]) -> None:
+        bounds = self._bounds.get(moment.camera)
+        if bounds is None or of.ring is None:
+            return
+        share = moving_share(fields, bounds[of.kind])
+        before, most = self._moved.get(moment.camera, (moment, 0.0))
+        self._moved[moment.camera] = moment, max(share, most) if before == moment else share
+
+    def moved(self, ref: FlowRef) -> float | None:
+        moment, share = self._moved.get(ref.moment.camera, (None, None))
+        return share if moment == ref.moment else None
 
     def _fields(self, ref: FlowRef, one: FieldRef) -> dict[str, QuantisedFlow]:
         """The fields of a kind out of their ring; none where they were overwritten."""

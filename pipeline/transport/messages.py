@@ -123,6 +123,8 @@ class Feature(Message, frozen=True, kw_only=True):
     stream: Literal["spatial", "temporal"]
     vectors: dict[str, bytes | None]
     regions: Regions = {}
+    moved: float | None = None
+    """Temporal, for a camera with a memory: the share of the picture that moves; None: no flow."""
     trail: tuple[Stamp, ...]
 
     @property
@@ -280,6 +282,17 @@ class Accepted(Message, frozen=True, kw_only=True):
 
     epoch: str
     number: int
+
+
+class Remembered(Message, frozen=True, kw_only=True):
+    """A step as fusion decided it, on its way to the memory."""
+
+    moment: Moment
+    spatial: Feature | None
+    temporal: Feature | None
+    people: tuple[Person, ...] | None
+    active: bool
+    """Whether an event goes on."""
 
 
 EvidenceKind = Literal["snapshot", "clean", "motion", "clip"]
@@ -454,6 +467,7 @@ AnyMessage = (
     | HeldBack
     | Outgoing
     | Accepted
+    | Remembered
     | EvidenceMade
     | EvidenceStored
     | Record

@@ -16,7 +16,17 @@ from pipeline.clock import NS_PER_S
 from pipeline.transport import messages
 from pipeline.transport.messages import Message
 
-STAGES = ("capture", "people", "flow", "spatial", "temporal", "fusion", "evidence", "publish")
+STAGES = (
+    "capture",
+    "people",
+    "flow",
+    "spatial",
+    "temporal",
+    "fusion",
+    "memory",
+    "evidence",
+    "publish",
+)
 """Kinds of stages in the order in which data passes them, and in which they stop."""
 SUPERVISOR = "supervisor"
 
@@ -149,6 +159,13 @@ SCORE = Topic(
     readers=("publish",),
     types=(messages.StepScores,),
 )
+MEMORY = Topic(
+    name="memory",
+    wire=Wire.COLLECT,
+    writers=("fusion",),
+    readers=("memory",),
+    types=(messages.Remembered,),
+)
 EVIDENCE = Topic(
     name="evidence",
     wire=Wire.DIALOGUE,
@@ -213,6 +230,7 @@ TABLE = (
     TEMPORAL,
     TRANSITION,
     SCORE,
+    MEMORY,
     EVIDENCE,
     RECORD,
     PIECES,

@@ -273,12 +273,13 @@ def test_every_relative_path_starts_from_the_folder_of_the_file(tmp_path: Path) 
         runtime: {run_dir: r, record: n}
         people: {model: d}
         evidence: {folder: e}
+        memory: {folder: y}
     """
     file = tmp_path / "config.yaml"
     file.write_text(textwrap.dedent(text))
     config = load(file)
     found = {str(path.relative_to(tmp_path)) for path in paths_in(config.model_dump())}
-    assert found == set("mplkrnde")
+    assert found == set("mplkrndey")
     assert config.cameras["a"].source == str(tmp_path / "clip.mp4")
     # A new key that holds a path belongs into the text above.
     assert json_schema().count('"format": "path"') == len(found)

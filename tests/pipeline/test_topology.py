@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from pipeline.config import CameraConfig, Config, FlowConfig, validate
 from pipeline.people.regions import VIEWS
 from pipeline.topology import (
+    BESIDE,
     PEOPLE_VIEWS,
     Route,
     Routes,
@@ -67,7 +68,7 @@ def test_names_are_unique_and_in_the_order_of_the_data(
     assert len({spec.name for spec in specs}) == len(specs)
     order = [STAGES.index(spec.kind) for spec in specs]
     assert order == sorted(order)
-    assert {STAGES[place] for place in order} == set(STAGES) - {"evidence"} - (
+    assert {STAGES[place] for place in order} == set(STAGES) - BESIDE - (
         set() if people else {"people"}
     )
 

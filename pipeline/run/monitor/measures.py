@@ -209,6 +209,26 @@ MEASURES = (
         ("publish",), ("type",),
     ),
     Measure(
+        "remembered_steps", "remembered_steps_total",
+        "Steps whose features were kept.",
+        ("memory",), ("camera",),
+    ),
+    Measure(
+        "remembered_steps_lost", "remembered_steps_lost_total",
+        "Steps whose features could not be written.",
+        ("memory",), ("camera",),
+    ),
+    Measure(
+        "remembered_written", "remembered_written_bytes_total",
+        "Bytes of features that were written.",
+        ("memory",), ("camera",),
+    ),
+    Measure(
+        "remembered_bytes", "remembered_bytes",
+        "Bytes of features that are kept.",
+        ("memory",), ("camera",), "gauge",
+    ),
+    Measure(
         "evidence", "evidence_total",
         "Clips and pictures that were made, couldn't be, or were deleted for their age.",
         ("evidence",), ("kind", "state"),

@@ -1,0 +1,1 @@
+"""Back-test: what a pack would have said of what a memory has kept."""
