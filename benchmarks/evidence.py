@@ -53,6 +53,10 @@ def measure(
     cameras: Annotated[int, typer.Option(min=1, help="number of cameras")] = 8,
     seconds: Annotated[float, typer.Option(min=5, help="seconds of each round")] = 20.0,
     rounds: Annotated[int, typer.Option(min=1, help="rounds; each runs all cases")] = 3,
+    cooldown: Annotated[
+        float,
+        typer.Option(min=0, help="seconds between two events of a label and camera, at least"),
+    ] = 0.0,
 ) -> EvidenceResult:
     """Measure the program with and without evidence, while nothing happens and while much does."""
     found: dict[str, list[tuple[float, float, float]]] = {case: [] for case in CASES}
@@ -67,6 +71,9 @@ def measure(
                         given = settings(
                             str(pack), server.url("door"), cameras, case, str(place / "files")
                         )
+                        if cooldown:
+                            rules = {key: {"cooldown_s": cooldown} for key in ("left", "right")}
+                            given.setdefault("events", {})["rules"] = rules
                         with PipelineRun(place / "run", given) as run:
                             found[case].append(_measured(run, cameras, seconds, case))
                             if case == "on, events":
