@@ -14,6 +14,7 @@ import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from pipeline import topology
 from pipeline.backtest.compare import Logged, compared, logged
 from pipeline.backtest.report import BacktestReport, report, show
 from pipeline.backtest.run import CameraTest, Tick, check_networks, run_camera
@@ -28,7 +29,7 @@ from pipeline.errors import EXIT_USAGE, FeatureMemoryError, TwoStreamError
 from pipeline.memory.store import MemoryReader
 from pipeline.model.pack import ModelPack
 from pipeline.model.session import Network
-from pipeline.model.watch import Watch
+from pipeline.model.watch import Watch, watches
 from pipeline.public.log_reader import LogReader
 from pipeline.public.records import Event
 
@@ -96,28 +97,66 @@ def _test(
         raise FeatureMemoryError("memory.folder: the config names none, so nothing is remembered")
     memory = MemoryReader(config.memory.folder)
     tested = ModelPack.load(folder)
-    watch = Watch(tested, 1, config.flow.method)
-    names = _cameras(memory, cameras)
-    for name in names:
-        check_networks(memory, name, watch)
+    watched = _watches(config, memory, tested, cameras)
     network = Network(tested, "fusion", 1, config.runtime.providers)
     limits = thresholds(tested.contract, config.events.thresholds)
-    with progress(_steps(memory, names)) as tick, ThreadPoolExecutor(jobs) as pool:
-        tests = list(
-            pool.map(
-                lambda name: run_camera(
-                    memory, name, watch, network.run, limits, partial(_filter, config, name),
-                    span, tick,
-                ),
-                names,
-            )
-        )  # fmt: skip
-    log = None if config.events.log is None else LogReader(config.events.log)
+    with progress(_steps(memory, watched)) as tick, ThreadPoolExecutor(jobs) as pool:
+        tests = list(pool.map(lambda name: run_camera(
+            memory, name, watched[name], network.run, limits, partial(_filter, config, name), span,
+            tick,
+        ), watched))  # fmt: skip
+    log = _log(config)
     before = [] if log is None else _logged(log, tests, tested.contract.actions, span)
     clips = {} if log is None else _clips(log, before)
     said = [one for test in tests for one in test.said]
     contract = tested.contract
     return report(contract.name, contract.version, tests, compared(said, before), clips)
+
+
+def _watches(
+    config: Config, memory: MemoryReader, tested: ModelPack, asked: Sequence[str]
+) -> dict[str, Watch]:
+    """The pack at each camera that is to be tested. Of all cameras, those that can be are."""
+    found, reasons = {}, []
+    for name in _cameras(memory, asked):
+        watch = Watch(tested, _every(config, name, tested), config.flow.method)
+        try:
+            check_networks(memory, name, watch)
+        except FeatureMemoryError as error:
+            reasons.append(str(error))
+            continue
+        found[name] = watch
+    if reasons and (asked or not found):
+        raise FeatureMemoryError("\n".join(reasons))
+    for reason in reasons:
+        print(f"warning: {reason}", file=sys.stderr)
+    return found
+
+
+def _every(config: Config, camera: str, tested: ModelPack) -> int:
+    """One in how many of the camera's steps the pack would take, beside those of the config."""
+    if camera not in config.cameras:
+        return 1
+    there = [watch.pack for watch in topology.watched(config, [camera])[camera]]
+    others = [pack for pack in there if pack.sha256 != tested.sha256]
+    beside = watches([tested, *others], where=f"camera {camera}")
+    fastest = max(watch.pack.contract.step_hz for watch in beside)
+    if fastest > max(pack.contract.step_hz for pack in there):
+        raise FeatureMemoryError(
+            f"camera {camera}: {tested.contract.name} takes {fastest:g} steps a second; fewer are "
+            "remembered"
+        )
+    return next(watch.every for watch in beside if watch.pack.sha256 == tested.sha256)
+
+
+def _log(config: Config) -> LogReader | None:
+    if config.events.log is None:
+        return None
+    log = LogReader(config.events.log)
+    if log.is_readable():
+        return log
+    print(f"warning: events.log: {config.events.log} can't be read", file=sys.stderr)
+    return None
 
 
 def _cameras(memory: MemoryReader, asked: Sequence[str]) -> list[str]:
