@@ -5,7 +5,7 @@ from collections.abc import Iterable
 from pipeline.sources.packet_roll import Kept, StreamForm
 from pipeline.transport.messages import Piece, PieceForm, Pieces
 
-LONG_AGO_NS = -(1 << 62)
+LONG_AGO_NS, NEVER_NS = -(1 << 62), 1 << 62
 Run = tuple[PieceForm, list[Piece]]
 """Pieces of one stream, in order."""
 
@@ -19,6 +19,8 @@ class CameraFeed:
         self.newest = -1
         """Number of the newest piece; -1: none."""
         self.newest_ns = LONG_AGO_NS
+        self.since_ns = NEVER_NS
+        """All pieces since then have come. What a camera goes on sending may come before them."""
         self.bytes = 0
 
     def add(self, message: Pieces) -> None:
@@ -31,6 +33,8 @@ class CameraFeed:
                 self.newest = piece.number
                 self.newest_ns = max(self.newest_ns, piece.time_ns)
                 self.bytes += len(piece.data)
+        if message.since_ns is not None:
+            self.since_ns = min(self.since_ns, message.since_ns)
 
     def between(self, first_ns: int, last_ns: int) -> list[Run]:
         """The pieces from the last key frame up to ``first_ns`` to ``last_ns``, by stream."""
@@ -47,7 +51,9 @@ class CameraFeed:
         if before_ns is None:
             self._pieces.clear()
             self.newest, self.newest_ns, self.bytes = -1, LONG_AGO_NS, 0
+            self.since_ns = NEVER_NS
             return
+        self.since_ns = max(self.since_ns, before_ns)
         keys = [
             key
             for key, (_, piece) in self._pieces.items()

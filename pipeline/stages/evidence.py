@@ -9,7 +9,7 @@ import os
 
 from pipeline.clock import NS_PER_S
 from pipeline.evidence.actions import Action
-from pipeline.evidence.feed import CameraFeed
+from pipeline.evidence.feed import LONG_AGO_NS, CameraFeed
 from pipeline.public.event_log import log_path
 from pipeline.public.log_reader import LogReader
 from pipeline.public.records import Event, Evidence
@@ -55,8 +55,6 @@ class EvidenceStage:
         self._seq: int | None = None
         self._look_ns = self._send_ns = 0
         self._ask_ns = dict.fromkeys(cameras, 0)
-        self._begun: set[str] = set()
-        """Cameras with a new action: what was kept before it has not been asked for."""
         self._asks = bus.publisher(topics.RECORD, "", cameras, readers=0)
         self._pieces = bus.pull(topics.PIECES)
         self._publish = bus.dealer(topics.EVIDENCE, "evidence")
@@ -134,7 +132,6 @@ class EvidenceStage:
         now_ns = self._clock.monotonic_ns()
         wall_ns, media = self._clock.wall_ns() - now_ns, self._context.lossless
         self._actions[event.id] = Action.begin(event, self._settings, wall_ns, media, now_ns)
-        self._begun.add(event.camera)
         self._ask_ns[event.camera] = 0
 
     def _turn(self, now_ns: int) -> None:
@@ -149,7 +146,7 @@ class EvidenceStage:
                 log.warning("camera %s: too much for a clip of this length; its start goes", camera)
                 feed.forget(feed.newest_ns - 10 * NS_PER_S)
             if wanted and not self._context.lossless and now_ns >= self._ask_ns[camera]:
-                self._ask(camera, min(wanted), feed.newest)
+                self._ask(camera, min(wanted), feed)
         for name in [name for name, action in self._actions.items() if action.over]:
             del self._actions[name]
 
@@ -158,15 +155,15 @@ class EvidenceStage:
         if lossless and not over:
             return  # the clock is not that of the file
         # All of a file is there.
-        newest_ns = ENDED_NS if lossless else feed.newest_ns
+        came = feed.since_ns <= action.wanted_from_ns
+        newest_ns = ENDED_NS if lossless else feed.newest_ns if came else LONG_AGO_NS
         for task in action.due(newest_ns, now_ns if over else self._clock.monotonic_ns()):
             runs = None if lossless else feed.between(task.first_ns, task.last_ns)
             self._worker.put(task, runs)
 
-    def _ask(self, camera: str, since_ns: int, newest: int) -> None:
-        if camera in self._begun:
-            self._begun.remove(camera)
-            newest = -1
+    def _ask(self, camera: str, since_ns: int, feed: CameraFeed) -> None:
+        # Of a new action, what was kept before it is still to come.
+        newest = feed.newest if feed.since_ns <= since_ns else -1
         now_ns = self._clock.monotonic_ns()
         self._ask_ns[camera] = now_ns + int(ASK_S * NS_PER_S)
         until_ns = now_ns + int(ASK_FOR_S * NS_PER_S)

@@ -58,7 +58,8 @@ class KeptPieces:
             if not isinstance(request, Record):
                 continue
             if not self._until_ns or request.after < 0:
-                self._send(piece for piece in self._since(request) if piece[0] > request.after)
+                wanted = (piece for piece in self._since(request) if piece[0] > request.after)
+                self._send(wanted, request.since_ns if request.after < 0 else None)
             self._until_ns = max(self._until_ns, request.until_ns)
 
     def _since(self, request: Record) -> Iterator[tuple[int, Piece]]:
@@ -74,7 +75,8 @@ class KeptPieces:
     def _piece(self, kept: Kept) -> tuple[int, Piece]:
         return kept.number, as_piece(kept, self.packets.time_ns(kept))
 
-    def _send(self, pieces: Iterable[tuple[int, Piece]]) -> None:
+    def _send(self, pieces: Iterable[tuple[int, Piece]], since_ns: int | None = None) -> None:
+        """Send pieces; ``since_ns``: they are all since then, and there may be none."""
         form = as_form(self.packets.form or self._pictures.form)
         batch: list[Piece] = []
         size = 0
@@ -85,8 +87,9 @@ class KeptPieces:
             if size >= AT_ONCE_BYTES:
                 self._push.send(Pieces(camera=self._camera, form=form, pieces=tuple(batch)))
                 batch, size = [], 0
-        if batch:
-            self._push.send(Pieces(camera=self._camera, form=form, pieces=tuple(batch)))
+        if batch or since_ns is not None:
+            last = Pieces(camera=self._camera, form=form, pieces=tuple(batch), since_ns=since_ns)
+            self._push.send(last)
 
 
 class _PictureRoll:

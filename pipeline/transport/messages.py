@@ -374,6 +374,8 @@ class Pieces(Message, frozen=True, kw_only=True):
     camera: str
     form: PieceForm
     pieces: tuple[Piece, ...]
+    since_ns: int | None = None
+    """With this, all that is kept since then has been sent."""
 
 
 class EvidenceStored(Message, frozen=True, kw_only=True):

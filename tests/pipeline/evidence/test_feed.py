@@ -1,5 +1,7 @@
 """The pieces of a camera as they come in: twice, late, of one stream after another."""
 
+import msgspec
+
 from pipeline.clock import NS_PER_S
 from pipeline.evidence.feed import CameraFeed, size
 from pipeline.transport.messages import Piece, PieceForm, Pieces
@@ -58,6 +60,21 @@ def test_what_nobody_wants_goes_but_for_the_key_frame_that_is_needed() -> None:
     feed.forget(None)
     assert numbers(feed, 0, 10) == []
     assert (feed.bytes, feed.newest) == (0, -1)
+
+
+def test_it_knows_since_when_it_has_all() -> None:
+    """New pieces may come before the older ones that were asked for."""
+    feed = CameraFeed()
+    feed.add(pieces(range(40, 50)))
+    assert feed.since_ns > 5 * NS_PER_S
+    feed.add(msgspec.structs.replace(pieces(range(10, 40)), since_ns=NS_PER_S))
+    assert feed.since_ns == NS_PER_S
+    feed.add(pieces(range(50, 60)))
+    feed.forget(2 * NS_PER_S)
+    assert feed.since_ns == 2 * NS_PER_S
+    feed.forget(None)
+    feed.add(pieces(range(60, 70)))
+    assert feed.since_ns > 7 * NS_PER_S
 
 
 def test_a_frame_that_others_refer_to_is_not_cut_off() -> None:
