@@ -85,7 +85,10 @@ class _Handler(BaseHTTPRequestHandler):
 
     def do_POST(self) -> None:
         owner = self.server.owner
-        body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
+        length = int(self.headers.get("Content-Length", 0))
+        body = self.rfile.read(length)
+        if len(body) < length:
+            return  # who sent it was killed, or the line was cut: no server takes half a request
         posted = Posted(self.path, dict(self.headers), body)
         owner.posted.append(posted)
         answer = owner.answer(posted)
