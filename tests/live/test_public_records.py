@@ -98,10 +98,12 @@ def test_a_run_opens_the_sockets_of_the_table_and_no_other(
         "cameras": {"a": camera, "b": camera},
         "flow": {"workers": 2},
         "evidence": {"folder": str(scratch / "files")},
+        "memory": {"folder": str(scratch / "memory")},
     }
     with PipelineRun(scratch, settings) as run:
         run.wait_for(lambda: run.scores("a") and run.scores("b"), 60, "steps")
         run.wait_for(lambda: "evidence is ready" in run.log(), 60, "evidence")
+        run.wait_for(lambda: "memory is ready" in run.log(), 60, "memory")
         folder = next(run.runs.glob("two-stream-*"))
         assert {p.name for p in folder.glob("*.sock")} == expected_sockets(scratch / "config.yaml")
         time.sleep(0.5)

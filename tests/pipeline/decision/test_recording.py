@@ -164,7 +164,7 @@ def _older(entry: dict[str, Any], version: int) -> dict[str, Any]:
         for step in entry["steps"]:
             if feature := step["spatial"]:
                 (feature["vector"],) = feature.pop("vectors").values()
-                del feature["regions"]
+                del feature["regions"], feature["moved"]
             del step["people"]
     if entry["is"] == "Said":
         made = entry["transition"]
@@ -223,7 +223,7 @@ def test_a_recording_from_before_there_were_people_is_read(tmp_path: Path) -> No
         for step in entry.get("steps", []):
             del step["people"]
             if feature := step["spatial"]:
-                del feature["regions"]
+                del feature["regions"], feature["moved"]
         if made := entry.get("transition"):
             del made["subject"], made["change"]["box"], made["change"]["top_box"]
         body = msgspec.msgpack.encode(entry)
