@@ -28,7 +28,11 @@ const tell = (what) => fetch("/told", {method: "POST", body: JSON.stringify(what
   video.onerror = () => tell({error: video.error.message || String(video.error.code)});
   video.src = URL.createObjectURL(await (await fetch("/clip")).blob());
   await new Promise(done => video.onloadeddata = done);
+  // A busy machine says that it has sought before it shows the picture of that time.
+  const shown = new Promise(done => video.requestVideoFrameCallback(done));
   await new Promise(done => { video.onseeked = done; video.currentTime = at; });
+  await Promise.race([shown, new Promise(done => setTimeout(done, 5000))]);
+  await new Promise(done => setTimeout(done, 300));
   const canvas = document.createElement("canvas");
   [canvas.width, canvas.height] = [video.videoWidth, video.videoHeight];
   const pen = canvas.getContext("2d");
