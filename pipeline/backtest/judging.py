@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from itertools import count
 
 from pipeline.arrays import Vector
-from pipeline.backtest.scoring import SubjectScores
+from pipeline.backtest.scoring import SubjectScores, subjects_at
 from pipeline.clock import NS_PER_S
 from pipeline.decision.places import NOWHERE, Around
 from pipeline.decision.rule_filter import RuleFilter
@@ -78,7 +78,7 @@ class Judge:
         return sorted(self.said, key=lambda one: (one.start_ns, one.label))
 
     def _step(self, step: DecidedStep, time_ns: int, scores: Mapping[str, Vector]) -> None:
-        there = self._there(step)
+        there = subjects_at(step, self.watch.view)
         for name in [n for n in self._subjects if there is not None and n not in there]:
             self._interrupt(name, "left")
             del self._subjects[name]
@@ -97,11 +97,6 @@ class Judge:
             self._at = StepTime(time_ns, None, time_ns, around.subject)
             self._take(name, subject.rules.push(self._at, values.tolist()), around)
             subject.quiet = low and not subject.rules.active
-
-    def _there(self, step: DecidedStep) -> Iterable[str] | None:
-        if self.watch.view == WHOLE_PICTURE:
-            return (WHOLE_PICTURE,)
-        return step.regions(self.watch.view)
 
     def _around(self, step: DecidedStep, name: str) -> Around:
         people = None if step.people is None else tuple(one.box for one in step.people)

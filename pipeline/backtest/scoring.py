@@ -10,10 +10,11 @@ from dataclasses import dataclass
 import numpy as np
 
 from pipeline.arrays import Vector
+from pipeline.decision.decisions import vector_of
+from pipeline.model.pack import ViewName
 from pipeline.model.watch import WHOLE_PICTURE, Watch, feature_key
 from pipeline.steps.join import DecidedStep
 from pipeline.steps.window import Run
-from pipeline.transport.messages import Feature
 
 AT_ONCE = 128
 """Windows in a call."""
@@ -41,6 +42,11 @@ class _Past:
     number: int
     features: Vector
     mask: Vector
+
+
+def subjects_at(step: DecidedStep, view: ViewName) -> Iterable[str] | None:
+    """Who is there at a step, for a view; None where nobody can tell."""
+    return (WHOLE_PICTURE,) if view == WHOLE_PICTURE else step.regions(view)
 
 
 class StretchScorer:
@@ -74,7 +80,7 @@ class StretchScorer:
         for row, step in enumerate(steps):
             if not self._watch.takes(step.moment.step_id):
                 continue
-            there = self._subjects(step)
+            there = subjects_at(step, self._watch.view)
             if there is None:
                 continue
             for name in [name for name in going if name not in there]:
@@ -94,11 +100,6 @@ class StretchScorer:
         return before.moment.segment != after.moment.segment or not self._near(
             number, after.moment.step_id
         )
-
-    def _subjects(self, step: DecidedStep) -> Iterable[str] | None:
-        if self._watch.view == WHOLE_PICTURE:
-            return (WHOLE_PICTURE,)
-        return step.regions(self._watch.view)
 
     def _number(self, step_id: int) -> int:
         return step_id // self._watch.every
@@ -129,7 +130,7 @@ class StretchScorer:
         for row, number in zip(run, numbers, strict=True):
             step, place = steps[row], before + number
             for stream, feature in enumerate((step.spatial, step.temporal)):
-                vector = _vector(feature, keys[stream])
+                vector = vector_of(feature, keys[stream])
                 if vector is not None:
                     features[place, stream], mask[place, stream] = vector, 1.0
             if mask[place].any():
@@ -159,8 +160,3 @@ def _inputs(
         "temporal": features[rows, 1],
         "mask": mask[rows],
     }
-
-
-def _vector(feature: Feature | None, network: str) -> Vector | None:
-    data = None if feature is None else feature.vectors.get(network)
-    return None if data is None else np.frombuffer(data, np.float32)

@@ -130,8 +130,8 @@ class CameraDecisions:
         """
         step = self._last
         assert step is not None
-        spatial = _vector(step.spatial, self._networks["spatial"])
-        temporal = _vector(step.temporal, self._networks["temporal"])
+        spatial = vector_of(step.spatial, self._networks["spatial"])
+        temporal = vector_of(step.temporal, self._networks["temporal"])
         number = step.moment.step_id // self.watch.every
         self.window.push(step.moment.segment, number, spatial, temporal)
 
@@ -385,7 +385,8 @@ def _trail(step: DecidedStep, took_ns: int, now_ns: int) -> tuple[Stamp, ...]:
     return (*stamps.values(), Stamp("fusion", took_ns, now_ns))
 
 
-def _vector(feature: Feature | None, network: str) -> Vector | None:
+def vector_of(feature: Feature | None, network: str) -> Vector | None:
+    """The feature (d,) of a network, by its key; None where it is masked or missing."""
     vector = None if feature is None else feature.vectors.get(network)
     return None if vector is None else np.frombuffer(vector, np.float32)
 
