@@ -13,9 +13,9 @@ PROJECT = DOCS.parent
 BEGIN, END = "<!-- generated: the modules -->", "<!-- end of what is generated -->"
 # From the top down: a room imports itself and what comes after it.
 ROOMS = (
-    "run", "run/outputs", "backtest", "stages", "evaluate", "evaluate/page", "decision", "evidence",
-    "memory", "public",
-    "config", "steps", "people", "sources", "flow", "transport", "model",
+    "run", "run/outputs", "backtest", "reviews", "stages", "evaluate", "evaluate/page", "decision",
+    "evidence", "memory", "public", "config", "steps", "people", "sources", "flow", "transport",
+    "model",
 )  # fmt: skip
 PACKAGES = (
     "two_stream", "bridges", "training", "training/flow", "export", "export/people", "testbed",

@@ -57,6 +57,10 @@ class FeatureMemoryError(TwoStreamError):
     """A memory of features that can't be written or read; names the file and the reason."""
 
 
+class ReviewError(TwoStreamError):
+    """Reviews that can't be written or read; names the file or line, and the reason."""
+
+
 class MissingPackageError(TwoStreamError):
     """A package of an extra that isn't installed; says how to install it."""
 

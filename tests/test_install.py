@@ -122,7 +122,8 @@ def test_no_text_names_a_module_by_its_place_in_the_checkout() -> None:
 
 def test_the_commands_are_those_that_were_promised() -> None:
     assert set(COMMANDS) == {
-        "run", "check", "subscribe", "evaluate", "backtest", "train", "export", "keys", "bridge",
+        "run", "check", "subscribe", "evaluate", "backtest", "review", "train", "export", "keys",
+        "bridge",
     }  # fmt: skip
 
 
@@ -468,7 +469,7 @@ def test_a_wrong_command_is_refused_and_not_repeated(installed: Installed, away:
         done = installed.two_stream(wrong, "QXJZK", cwd=away, expect=2)
         assert re.fullmatch(r"error: expected a command first: run, .*\n", done.stderr)
         assert "QXJZK" not in done.stdout + done.stderr
-    for command in ("run", "check", "subscribe", "evaluate", "backtest", "keys"):
+    for command in ("run", "check", "subscribe", "evaluate", "backtest", "review", "keys"):
         done = installed.two_stream(command, "rtsp://user:QXJZK@host/s", cwd=away, expect=2)
         assert "QXJZK" not in done.stdout + done.stderr
 

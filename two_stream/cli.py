@@ -40,6 +40,12 @@ def _backtest() -> CommandLine:
     return cli
 
 
+def _review() -> CommandLine:
+    from pipeline.reviews.__main__ import cli
+
+    return cli
+
+
 def _train() -> CommandLine:
     from training.__main__ import train_cli
 
@@ -80,6 +86,7 @@ COMMANDS = {
         "measure a model pack on clips, on a stream of clips, on footage", _evaluate
     ),
     "backtest": Command("what a pack would have said of the last days", _backtest),
+    "review": Command("say of events whether they were right, and what was missed", _review),
     "train": Command("train networks on your clips (needs two-stream[training])", _train),
     "export": Command("write a checkpoint as a model pack (needs two-stream[export])", _export),
     "bridge": Command("bring events to a file, a webhook, people or a broker", _bridge),

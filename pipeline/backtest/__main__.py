@@ -1,6 +1,5 @@
 """``python -m pipeline.backtest``: what a pack would have said of the last days."""
 
-import re
 import sys
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -18,10 +17,11 @@ from pipeline import topology
 from pipeline.backtest.compare import Logged, compared, logged
 from pipeline.backtest.report import BacktestReport, report, show
 from pipeline.backtest.run import CameraTest, Tick, check_networks, run_camera
-from pipeline.clock import NS_PER_S, SYSTEM_CLOCK, from_isoformat
+from pipeline.clock import SYSTEM_CLOCK
 from pipeline.config import Config, load
 from pipeline.config.paths import at_home, stray_address
 from pipeline.config.rules import rules_of
+from pipeline.config.spans import moment_ns
 from pipeline.config.suggestion import did_you_mean
 from pipeline.decision.decisions import thresholds
 from pipeline.decision.rule_filter import RuleFilter, RuleFilters
@@ -31,28 +31,10 @@ from pipeline.model.pack import ModelPack
 from pipeline.model.session import Network
 from pipeline.model.watch import Watch, watches
 from pipeline.public.log_reader import LogReader
-from pipeline.public.records import Event
 
 EVER_NS = 1 << 62
-_UNITS = {"m": 60, "h": 3600, "d": 86_400, "w": 604_800}
 
 app = typer.Typer(add_completion=False)
-
-
-def moment_ns(text: str, option: str, now_ns: int) -> int:
-    """``7d``, ``12h`` or ``30m`` ago, or a time such as ``2026-11-20T08:00:00Z``.
-
-    Nanoseconds since 1970. Raises :class:`FeatureMemoryError`.
-    """
-    if ago := re.fullmatch(r"(\d+(?:\.\d+)?)([mhdw])", text):
-        return now_ns - int(float(ago[1]) * _UNITS[ago[2]] * NS_PER_S)
-    try:
-        return from_isoformat(text)
-    except ValueError:
-        raise FeatureMemoryError(
-            f"{option} {text}: must be a span such as 7d, 12h or 30m, or a time such as "
-            "2026-11-20T08:00:00Z"
-        ) from None
 
 
 @app.command()
@@ -189,19 +171,12 @@ def _logged(
     began = {test.camera: test.file_began_ns for test in tests if test.file_began_ns is not None}
     return [
         one
-        for one in logged(_events(log), began)
+        for one in logged(log.events(), began)
         if one.said.camera in spans
         and one.said.label in labels
         and max(span[0], spans[one.said.camera][0]) <= one.said.end_ns
         and one.said.start_ns <= min(span[1], spans[one.said.camera][1])
     ]
-
-
-def _events(log: LogReader) -> Iterator[Event]:
-    seq = 0
-    while events := log.events_since(seq):
-        yield from events
-        seq = events[-1].seq
 
 
 def _clips(log: LogReader, before: Sequence[Logged]) -> dict[str, str]:

@@ -1,6 +1,7 @@
 """Reads an event log that another process writes."""
 
 import sqlite3
+from collections.abc import Iterator
 from pathlib import Path
 
 from pipeline.public.records import Event, Evidence, event_from_json, evidence_from_json
@@ -28,6 +29,13 @@ class LogReader:
             "SELECT json FROM events WHERE seq > ? ORDER BY seq LIMIT ?", (seq, _MOST)
         )
         return [event_from_json(row[0]) for row in rows]
+
+    def events(self) -> Iterator[Event]:
+        """All events, oldest first."""
+        seq = 0
+        while events := self.events_since(seq):
+            yield from events
+            seq = events[-1].seq
 
     def last_seq(self) -> int:
         """The newest ``seq``; 0 when there is none."""

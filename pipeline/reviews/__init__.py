@@ -1,0 +1,1 @@
+"""Reviews: what people say of events. Right, wrong, another label, missed."""
