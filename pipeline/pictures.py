@@ -4,7 +4,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from pipeline.arrays import Frame, is_planar, planes
+from pipeline.arrays import Frame, is_planar, picture_size, planes
 
 # Limited range to full range: Y from 16..235, U and V from 16..240 around 128 (BT.601).
 _LEVELS = np.arange(256, dtype=np.float32)
@@ -27,6 +27,23 @@ def resized(image: npt.NDArray[np.uint8], size: tuple[int, int]) -> npt.NDArray[
     # OpenCV takes (width, height).
     small = cv2.resize(image, (size[1], size[0]), interpolation=cv2.INTER_AREA)
     return np.asarray(small, np.uint8)
+
+
+def padded_bgr(frame: Frame, size: tuple[int, int]) -> Frame:
+    """As :func:`small_bgr`, but the picture keeps its shape; black fills the two other sides."""
+    height, width = picture_size(frame.shape)
+    scale = min(size[0] / height, size[1] / width)
+    inner = (
+        min(size[0], max(1, round(height * scale))),
+        min(size[1], max(1, round(width * scale))),
+    )
+    small = small_bgr(frame, inner)
+    if inner == size:
+        return small
+    whole = np.zeros((*size, 3), np.uint8)
+    top, left = (size[0] - inner[0]) // 2, (size[1] - inner[1]) // 2
+    whole[top : top + inner[0], left : left + inner[1]] = small
+    return whole
 
 
 def small_bgr(frame: Frame, size: tuple[int, int]) -> Frame:

@@ -6,6 +6,7 @@ network takes a hundred windows in a call.
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 
@@ -34,13 +35,20 @@ class SubjectScores:
     begins: bool
 
 
+class _Rows(NamedTuple):
+    """Features of steps that follow each other, (steps, d) and (steps, e) float32."""
+
+    spatial: Vector
+    temporal: Vector
+
+
 @dataclass(slots=True)
 class _Past:
     """The newest T - 1 steps of a subject."""
 
     segment: int
     number: int
-    features: Vector
+    features: _Rows
     mask: Vector
 
 
@@ -57,7 +65,7 @@ class StretchScorer:
         self._run, self._watch = run, watch
         self._past: dict[str, _Past] = {}
         contract = watch.pack.contract
-        self._length, self._size = contract.window, contract.feature_size
+        self._length, self._sizes = contract.window, contract.feature_sizes
 
     def scores(self, steps: Sequence[DecidedStep]) -> Iterator[SubjectScores]:
         """The scores of each subject in these steps, which follow those of the call before.
@@ -110,7 +118,7 @@ class StretchScorer:
 
     def _nothing(self, segment: int, number: int) -> _Past:
         before = self._length - 1
-        features = np.zeros((before, 2, self._size), np.float32)
+        features = self._rows(before)
         return _Past(segment, number, features, np.zeros((before, 2), np.float32))
 
     def _score(
@@ -119,9 +127,11 @@ class StretchScorer:
         """Rows that have scores, the scores, and the newest steps."""
         before, first = self._length - 1, past.number + 1
         numbers = [self._number(steps[row].moment.step_id) - first for row in run]
-        features = np.zeros((before + numbers[-1] + 1, 2, self._size), np.float32)
-        mask = np.zeros(features.shape[:2], np.float32)
-        features[:before], mask[:before] = past.features, past.mask
+        features = self._rows(before + numbers[-1] + 1)
+        mask = np.zeros((len(features[0]), 2), np.float32)
+        mask[:before] = past.mask
+        for rows, old in zip(features, past.features, strict=True):
+            rows[:before] = old
         keys = (
             feature_key(self._watch.spatial, subject),
             feature_key(self._watch.temporal, subject),
@@ -132,16 +142,20 @@ class StretchScorer:
             for stream, feature in enumerate((step.spatial, step.temporal)):
                 vector = vector_of(feature, keys[stream])
                 if vector is not None:
-                    features[place, stream], mask[place, stream] = vector, 1.0
+                    features[stream][place], mask[place, stream] = vector, 1.0
             if mask[place].any():
                 scored.append(row)
                 ends.append(number)
         newest = self._number(steps[run[-1]].moment.step_id)
-        tail = slice(len(features) - before, None)
-        kept = _Past(past.segment, newest, features[tail].copy(), mask[tail].copy())
+        tail = slice(len(mask) - before, None)
+        newest_rows = _Rows(*(rows[tail].copy() for rows in features))
+        kept = _Past(past.segment, newest, newest_rows, mask[tail].copy())
         return scored, self._windows(features, mask, ends), kept
 
-    def _windows(self, features: Vector, mask: Vector, ends: Sequence[int]) -> Vector:
+    def _rows(self, steps: int) -> _Rows:
+        return _Rows(*(np.zeros((steps, size), np.float32) for size in self._sizes))
+
+    def _windows(self, features: _Rows, mask: Vector, ends: Sequence[int]) -> Vector:
         """Scores (n, C) of the windows that begin at rows ``ends``."""
         parts = [
             self._run(_inputs(features, mask, ends[at : at + AT_ONCE], self._length))["scores"]
@@ -151,12 +165,10 @@ class StretchScorer:
         return np.concatenate(parts) if parts else np.zeros((0, labels), np.float32)
 
 
-def _inputs(
-    features: Vector, mask: Vector, begins: Sequence[int], length: int
-) -> dict[str, Vector]:
+def _inputs(features: _Rows, mask: Vector, begins: Sequence[int], length: int) -> dict[str, Vector]:
     rows = np.asarray(begins)[:, np.newaxis] + np.arange(length)
     return {
-        "spatial": features[rows, 0],
-        "temporal": features[rows, 1],
+        "spatial": features.spatial[rows],
+        "temporal": features.temporal[rows],
         "mask": mask[rows],
     }

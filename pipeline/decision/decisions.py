@@ -95,7 +95,7 @@ class CameraDecisions:
         }
         self._zones = zones or Zones({})
         self._pack = pack_id(watch.pack)
-        self.window = FeatureWindow(contract.window, contract.feature_size)
+        self.window = FeatureWindow(contract.window, contract.feature_sizes)
         self._labels = contract.labels
         self._rules = EventRules(
             contract.labels,

@@ -11,13 +11,15 @@ Tensors (N and T are dynamic):
 network                   inputs                                 outputs
 ========================  =====================================  ==================================
 ``spatial.onnx``          ``frames`` (N, h, w, 3) uint8 BGR      ``features`` (N, d) float32
-``temporal.onnx``         ``flow`` (N, L, h, w, 2) uint8,        ``features`` (N, d) float32
+``temporal.onnx``         ``flow`` (N, L, h, w, 2) uint8,        ``features`` (N, e) float32
                           quantised, oldest field first
 ``fusion.onnx``           ``spatial`` (N, T, d) float32,         ``scores``, ``spatial_scores``,
-                          ``temporal`` (N, T, d) float32,        ``temporal_scores`` (N, C) float32,
+                          ``temporal`` (N, T, e) float32,        ``temporal_scores`` (N, C) float32,
                           ``mask`` (N, T, 2) float32, 1 where    probabilities; ``alpha`` (N, T)
                           (spatial, temporal) is present         float32, weight of spatial
 ========================  =====================================  ==================================
+
+d and e are the same unless the contract has a ``temporal_feature_size``.
 
 Networks compute in float32, float16 or 8-bit integers (``precision``); the tensors stay the same.
 
@@ -53,6 +55,14 @@ Score = Annotated[float, Field(ge=0.0, le=1.0)]
 Precision = Literal["float32", "float16", "int8"]
 ViewName = Literal["frame", "moving", "person"]
 """What a pack looks at (:data:`pipeline.people.regions.VIEWS`)."""
+Fit = Literal["stretch", "pad"]
+
+
+def _without(fields: dict[str, Any], name: str, usual: object) -> dict[str, Any]:
+    """``fields`` without ``name`` if it has the value that it has in most packs."""
+    if fields.get(name) == usual:
+        fields.pop(name, None)
+    return fields
 
 
 class _Contract(BaseModel):
@@ -64,9 +74,19 @@ class SpatialContract(_Contract):
 
     backbone: str
     size: Size
+    fit: Fit = Field(
+        default="stretch",
+        description="how a picture of another shape becomes ``size``: stretched, or in its own "
+        "shape with black borders",
+    )
     color: Literal["bgr"] = "bgr"
     mean: tuple[float, float, float] = Field(description="subtracted in the graph, R G B of 0–255")
     std: tuple[float, float, float] = Field(description="divided by in the graph, R G B of 0–255")
+
+    @model_serializer(mode="wrap")
+    def _without_the_usual_fit(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Contracts and recipes that were written before there was a choice stay as they are."""
+        return _without(dump(self), "fit", "stretch")
 
 
 class TemporalContract(_Contract):
@@ -194,7 +214,10 @@ class Contract(_Contract):
     )
     step_hz: float = Field(gt=0, le=120)
     window: int = Field(ge=1, le=1024, description="T, steps in a window")
-    feature_size: int = Field(ge=1, le=16384, description="d")
+    feature_size: int = Field(ge=1, le=16384, description="d, of the appearance network")
+    temporal_feature_size: int | None = Field(
+        default=None, ge=1, le=16384, description="e, of the motion network; null: d"
+    )
     spatial: SpatialContract
     temporal: TemporalContract
     fusion: FusionContract
@@ -228,6 +251,11 @@ class Contract(_Contract):
         return self
 
     @property
+    def feature_sizes(self) -> tuple[int, int]:
+        """d and e: how many numbers the appearance and the motion network give a step."""
+        return self.feature_size, self.temporal_feature_size or self.feature_size
+
+    @property
     def actions(self) -> tuple[Label, ...]:
         """The labels that make events."""
         return tuple(label for label in self.labels if label not in self.background)
@@ -241,12 +269,9 @@ class Contract(_Contract):
         return self.model_dump_json(exclude={"sha256"})
 
     @model_serializer(mode="wrap")
-    def _without_the_usual_view(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
+    def _without_the_usual(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
         """A pack of the whole picture is, byte for byte, what it was before there were views."""
-        fields: dict[str, Any] = dump(self)
-        if self.view == "frame":
-            fields.pop("view", None)
-        return fields
+        return _without(_without(dump(self), "view", "frame"), "temporal_feature_size", None)
 
 
 def first_problem(error: ValidationError) -> str:

@@ -66,7 +66,7 @@ class _Tensor:
 
 def _interface(contract: Contract, network: str) -> tuple[dict[str, _Tensor], dict[str, _Tensor]]:
     """The inputs and outputs that ``contract`` requires of a network, by name."""
-    d, classes = contract.feature_size, len(contract.labels)
+    (d, e), classes = contract.feature_sizes, len(contract.labels)
     if network == "spatial":
         frames = _Tensor("tensor(uint8)", (None, *contract.spatial.size, 3))  # (N, h, w, 3)
         return {"frames": frames}, {"features": _Tensor("tensor(float)", (None, d))}
@@ -74,14 +74,13 @@ def _interface(contract: Contract, network: str) -> tuple[dict[str, _Tensor], di
         stack = (None, contract.temporal.stack, *contract.temporal.size, 2)  # (N, L, h, w, 2)
         return (
             {"flow": _Tensor("tensor(uint8)", stack)},
-            {"features": _Tensor("tensor(float)", (None, d))},
+            {"features": _Tensor("tensor(float)", (None, e))},
         )
-    window = _Tensor("tensor(float)", (None, None, d))  # (N, T, d)
     scores = _Tensor("tensor(float)", (None, classes))  # (N, C)
     return (
         {
-            "spatial": window,
-            "temporal": window,
+            "spatial": _Tensor("tensor(float)", (None, None, d)),  # (N, T, d)
+            "temporal": _Tensor("tensor(float)", (None, None, e)),  # (N, T, e)
             "mask": _Tensor("tensor(float)", (None, None, 2)),
         },
         {

@@ -8,7 +8,7 @@ import numpy.typing as npt
 
 from pipeline import topology
 from pipeline.arrays import Frame, Vector
-from pipeline.model.pack import Contract, Size
+from pipeline.model.pack import Contract, Fit, Size
 from pipeline.people.cutting import cut
 from pipeline.stages.base import Context
 from pipeline.stages.features import FeatureStage, Look, OpenNetwork
@@ -50,11 +50,11 @@ class Spatial(FeatureStage[FrameRef | FlowRef, Frame]):
         return pictures
 
     def _pictures(self, frame: Frame, due: Mapping[Look, Box]) -> dict[Look, Frame]:
-        made: dict[tuple[Box, Size], Frame] = {}
+        made: dict[tuple[Box, Size, Fit], Frame] = {}
         pictures = {}
         for look, region in due.items():
             contract = self._networks[look.network].contract
-            wanted = (region, contract.spatial.size)
+            wanted = (region, contract.spatial.size, contract.spatial.fit)
             if wanted not in made:
                 made[wanted] = spatial_input(cut(frame, region), contract)
             pictures[look] = made[wanted]

@@ -13,7 +13,7 @@ import numpy as np
 from pipeline.arrays import Frame, Gray, QuantisedFlow, is_planar, picture_size, planes
 from pipeline.flow.base import FlowMethod, quantise
 from pipeline.model.pack import SpatialContract, TemporalContract
-from pipeline.pictures import FULL_LUMA, check_frame, resized, small_bgr
+from pipeline.pictures import FULL_LUMA, check_frame, padded_bgr, resized, small_bgr
 
 
 class SpatialInputs(Protocol):
@@ -48,11 +48,13 @@ def spatial_input(frame: Frame, contract: SpatialInputs) -> Frame:
     """Resize a frame to the input of ``spatial.onnx``.
 
     ``frame`` has any size and either form (:data:`pipeline.arrays.Frame`). The result is (h, w, 3)
-    uint8 BGR of ``contract.spatial.size``: the whole frame, not a crop. Raises ValueError for
-    other arrays.
+    uint8 BGR of ``contract.spatial.size``: the whole frame, not a crop, stretched or with black
+    borders as ``contract.spatial.fit`` says. Raises ValueError for other arrays.
     """
     check_frame(frame)
-    return small_bgr(frame, contract.spatial.size)
+    spatial = contract.spatial
+    fitted = padded_bgr if spatial.fit == "pad" else small_bgr
+    return fitted(frame, spatial.size)
 
 
 def gray_for_flow(frame: Frame, contract: TemporalInputs) -> Gray:

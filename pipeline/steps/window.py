@@ -17,16 +17,16 @@ Run = Callable[[Mapping[str, npt.NDArray[np.generic]]], Mapping[str, Vector]]
 class FeatureWindow:
     """The last T steps of one camera, as the fusion network takes them.
 
-    ``spatial`` and ``temporal`` are (T, d) float32; ``mask`` is (T, 2) float32, 1 where (spatial,
-    temporal) is present. The newest step is the last row. A step that had no frame, or a stream
-    that was late, is masked, never filled in.
+    ``spatial`` is (T, d), ``temporal`` (T, e), and ``mask`` (T, 2), all float32. The mask is 1
+    where (spatial, temporal) is present. The newest step is the last row. A step that had no frame,
+    or a stream that was late, is masked, never filled in.
     """
 
-    def __init__(self, length: int, size: int) -> None:
+    def __init__(self, length: int, sizes: tuple[int, int]) -> None:
+        """``length`` is T, and ``sizes`` are d and e."""
         self._length = length
-        self._size = size
         # Twice the length: a step writes one row, and only every T-th step moves the rows back.
-        self._features = np.zeros((2 * length, 2, size), np.float32)
+        self._features = tuple(np.zeros((2 * length, size), np.float32) for size in sizes)
         self._mask = np.zeros((2 * length, 2), np.float32)
         self._end = length
         self.segment = -1
@@ -37,11 +37,11 @@ class FeatureWindow:
 
     @property
     def spatial(self) -> Vector:
-        return self._features[self._end - self._length : self._end, 0]
+        return self._features[0][self._end - self._length : self._end]
 
     @property
     def temporal(self) -> Vector:
-        return self._features[self._end - self._length : self._end, 1]
+        return self._features[1][self._end - self._length : self._end]
 
     @property
     def mask(self) -> Vector:
@@ -52,10 +52,11 @@ class FeatureWindow:
     ) -> None:
         """Move on to ``step_id``; steps in between are masked. A new segment clears the window.
 
-        Raises ValueError on a feature whose size is not d or that is not finite.
+        Raises ValueError on a feature of another size, and on one that is not finite.
         """
         if segment != self.segment:
-            self._features[:] = self._mask[:] = 0.0
+            for rows in (*self._features, self._mask):
+                rows[:] = 0.0
             self.segment, self._held, self._end = segment, 0, self._length
             shift = 1
         else:
@@ -69,12 +70,13 @@ class FeatureWindow:
         for stream, vector in enumerate((spatial, temporal)):
             if vector is None:
                 continue
-            if vector.shape != (self._size,):
-                raise ValueError(f"feature has shape {vector.shape}, expected ({self._size},)")
+            rows = self._features[stream]
+            if vector.shape != rows.shape[1:]:
+                raise ValueError(f"feature has shape {vector.shape}, expected {rows.shape[1:]}")
             # A finite sum of squares has finite terms. One that overflows is checked term by term.
             if not math.isfinite(vector.dot(vector)) and not np.isfinite(vector).all():
                 raise ValueError("feature is not finite")
-            self._features[self._end - 1, stream] = vector
+            rows[self._end - 1] = vector
             self._mask[self._end - 1, stream] = 1.0
             self.empty = False
 
@@ -83,11 +85,12 @@ class FeatureWindow:
         begin = self._end
         if begin + shift > 2 * self._length:
             kept = self._length - shift
-            for rows in (self._features, self._mask):
+            for rows in (*self._features, self._mask):
                 rows[:kept] = rows[begin - kept : begin]
             begin = kept
         self._end = begin + shift
-        self._features[begin : self._end] = self._mask[begin : self._end] = 0.0
+        for rows in (*self._features, self._mask):
+            rows[begin : self._end] = 0.0
 
     def info(self) -> WindowInfo:
         """The steps that the window holds, and how many of them have a stream missing."""

@@ -19,6 +19,7 @@ from testbed.samples import moment
 from testbed.tiny_pack import contract
 
 T, D = 5, 3
+SIZES = (D, 2)
 STEP_NS = 100_000_000
 Vector = npt.NDArray[np.float32]
 
@@ -29,7 +30,7 @@ def feature(step: int, stream: str, segment: int = 0) -> Feature:
 
 
 def vector(step: int, stream: int) -> Vector:
-    return np.full(D, 1 + step * 2 + stream, np.float32)
+    return np.full(SIZES[stream], 1 + step * 2 + stream, np.float32)
 
 
 PUSHES = st.lists(
@@ -45,7 +46,7 @@ PUSHES = st.lists(
 def test_a_window_holds_the_last_steps_of_its_segment(
     pushes: list[tuple[bool, int, bool, bool]],
 ) -> None:
-    window = FeatureWindow(T, D)
+    window = FeatureWindow(T, SIZES)
     segment, step, kept = 0, -1, dict[int, tuple[bool, bool]]()
     first = 0
     for place, (fresh, shift, spatial, temporal) in enumerate(pushes):
@@ -63,7 +64,7 @@ def test_a_window_holds_the_last_steps_of_its_segment(
         assert window.mask.tolist() == [[float(a), float(b)] for a, b in expected]
         for row, (s, has) in enumerate(zip(range(step - T + 1, step + 1), expected, strict=True)):
             for stream, rows in enumerate((window.spatial, window.temporal)):
-                filled = vector(s, stream) if has[stream] else np.zeros(D, np.float32)
+                filled = vector(s, stream) if has[stream] else np.zeros(SIZES[stream], np.float32)
                 np.testing.assert_array_equal(rows[row], filled)
         info = window.info()
         assert info.first_step == max(first, step - T + 1)
@@ -83,11 +84,11 @@ def test_a_window_holds_the_last_steps_of_its_segment(
 )
 def test_a_bad_feature_is_refused(bad: Vector, says: str) -> None:
     with pytest.raises(ValueError, match=says):
-        FeatureWindow(T, D).push(0, 0, None, bad)
+        FeatureWindow(T, SIZES).push(0, 0, bad, None)
 
 
 def test_a_window_does_not_go_backwards() -> None:
-    window = FeatureWindow(T, D)
+    window = FeatureWindow(T, SIZES)
     window.push(0, 3, None, None)
     with pytest.raises(ValueError, match="step 3 after step 3"):
         window.push(0, 3, None, None)

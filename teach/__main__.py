@@ -1,0 +1,119 @@
+"""``python -m teach``: a pack from clips, and whether it works."""
+
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated
+
+import msgspec
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from pipeline.errors import TwoStreamError, needs_extra
+
+EXIT_NOTHING_LEARNED = 1
+PACKAGES = ("onnx", "sklearn", "scipy")
+
+app = typer.Typer(add_completion=False)
+
+
+@contextmanager
+def _bar() -> Iterator["Tick"]:  # type: ignore[name-defined]  # noqa: F821
+    """A bar on standard error, if that is a terminal."""
+    console = Console(stderr=True)
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
+    with Progress(
+        *columns, TimeRemainingColumn(), console=console, disable=not console.is_terminal
+    ) as bar:
+        tasks: dict[str, int] = {}
+
+        def tick(what: str, done: int, whole: int) -> None:
+            if what not in tasks:
+                tasks[what] = bar.add_task(what, total=whole)
+            bar.update(tasks[what], completed=done, total=whole)  # type: ignore[arg-type]
+
+        yield tick
+
+
+@app.command()
+def main(
+    clips: Annotated[
+        Path,
+        typer.Option(help="folder of class folders, or a CSV list (path,label[,group][,fold])"),
+    ],
+    out: Annotated[Path, typer.Option(help="folder of the pack; an older version is replaced")],
+    background: Annotated[
+        list[Path] | None,
+        typer.Option(help="video, or folder of videos, that shows none of the actions"),
+    ] = None,
+    rest: Annotated[
+        list[str] | None,
+        typer.Option(help="label of no action; default: background, normal, nothing and the like"),
+    ] = None,
+    labels: Annotated[
+        str | None, typer.Option(help="teach only these, with commas between them")
+    ] = None,
+    root: Annotated[Path | None, typer.Option(help="folder of the list's paths")] = None,
+    base: Annotated[Path, typer.Option(help="folder of the base")] = Path("models/base"),
+    looks: Annotated[
+        str | None,
+        typer.Option(help="networks to try, such as flow,hands+flow; default: all, the best wins"),
+    ] = None,
+    false_alarms_per_day: Annotated[
+        float, typer.Option(min=0, help="false events a day to allow")
+    ] = 1.0,
+    name: Annotated[str, typer.Option(help="the pack's name; default: that of its folder")] = "",
+    cache: Annotated[
+        Path | None, typer.Option(help="folder for what the networks saw; default: the user's")
+    ] = None,
+    threads: Annotated[int | None, typer.Option(min=1, help="processes; default: CPUs")] = None,
+    json: Annotated[bool, typer.Option("--json", help="the verdict as JSON")] = False,
+) -> None:
+    """Teach actions from a few clips of each, and say how well it works.
+
+    Exit status 1: nothing was learned, so no pack was written.
+    """
+    try:
+        with needs_extra("teach", PACKAGES):
+            from teach.clips import gathered
+            from teach.run import Order, teach
+            from teach.show import show
+        found = gathered(clips, background or (), rest or (), root, _split(labels))
+        with _bar() as tick:
+            order = Order(
+                found, out, base, cache or _user_cache(), _split(looks),
+                false_alarms_per_day, name, tick=tick,
+                **({} if threads is None else {"workers": threads}),
+            )  # fmt: skip
+            result = teach(order)
+    except TwoStreamError as error:
+        typer.echo(f"error: {error}", err=True)
+        raise typer.Exit(error.exit_code) from None
+    if json:
+        print(msgspec.json.encode(result.verdict).decode())
+    else:
+        show(result, out)
+    if result.pack is None:
+        raise typer.Exit(EXIT_NOTHING_LEARNED)
+
+
+def _split(text: str | None) -> Sequence[str]:
+    return tuple(part.strip() for part in (text or "").split(",") if part.strip())
+
+
+def _user_cache() -> Path:
+    import os
+
+    home = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
+    return Path(home).expanduser() / "two-stream" / "features"
+
+
+def cli(args: Sequence[str], name: str) -> None:
+    """``two-stream teach``."""
+    app(list(args), prog_name=name)
+
+
+if __name__ == "__main__":
+    cli(sys.argv[1:], "python -m teach")

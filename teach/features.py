@@ -1,0 +1,305 @@
+"""Features of clips by the base's streams, step by step, kept in a cache.
+
+Clips go through the pipeline's own steps: sampling, flow, preprocessing. So the head learns from
+the numbers that it will meet live.
+"""
+
+import hashlib
+import io
+import os
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from dataclasses import dataclass
+from multiprocessing import get_context
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from pipeline import flow
+from pipeline.arrays import Frame, Vector
+from pipeline.clock import NS_PER_S
+from pipeline.errors import SourceError
+from pipeline.evaluate.recogniser import file_frames
+from pipeline.model.pack import SpatialContract, TemporalContract
+from pipeline.model.session import UnpackagedNetwork
+from pipeline.sources.base import Grab
+from pipeline.steps.flow_fields import FlowStack, FlowSteps
+from pipeline.steps.follow import TimedFrame
+from pipeline.steps.preprocess import spatial_input
+from pipeline.steps.sampling import Steps
+from teach.base import Base
+
+AT_ONCE = 16
+"""Steps in a call of a network."""
+GAP_S = 2.0
+STEPS_FORMAT = 1
+"""Raise it when the same clip would give other steps or features."""
+
+
+@dataclass(frozen=True)
+class ClipFeatures:
+    """The features of one clip's steps.
+
+    ``streams`` maps a stream to (S, d) float32, ``present`` to (S,) bool: whether it has features
+    at the step. ``times_ns`` (S,) are media times.
+    """
+
+    path: Path
+    times_ns: Vector
+    streams: Mapping[str, Vector]
+    present: Mapping[str, Vector]
+
+    @property
+    def steps(self) -> int:
+        return len(self.times_ns)
+
+    def only(self, steps: slice) -> "ClipFeatures":
+        """A part of the clip."""
+        return ClipFeatures(
+            self.path,
+            self.times_ns[steps],
+            {name: rows[steps] for name, rows in self.streams.items()},
+            {name: rows[steps] for name, rows in self.present.items()},
+        )
+
+
+@dataclass(frozen=True)
+class _Appearance:
+    """What :func:`spatial_input` takes."""
+
+    spatial: SpatialContract
+
+
+@dataclass(frozen=True)
+class _Motion:
+    temporal: TemporalContract
+
+
+class Extractor:
+    """The base's networks, opened once, on one thread."""
+
+    def __init__(self, base: Base, streams: Sequence[str], step_hz: float) -> None:
+        """Raises :class:`pipeline.errors.PackError` for a network that can't be opened."""
+        cv2.setNumThreads(1)
+        self._base, self._streams, self._step_hz = base, tuple(streams), step_hz
+        self._networks = {
+            name: UnpackagedNetwork(
+                path := base.folder / base.streams[name].file, path.read_bytes()
+            )
+            for name in self._streams
+        }
+
+    def clip(self, path: Path, mirrored: bool = False) -> ClipFeatures:
+        """Features of a whole file; raises :class:`SourceError` if it can't be read."""
+        times: list[int] = []
+        parts: dict[str, list[Vector]] = {name: [] for name in self._streams}
+        there: dict[str, list[bool]] = {name: [] for name in self._streams}
+        for inputs in _in_batches(self._inputs(file_frames(path), mirrored)):
+            times += [one.time_ns for one in inputs]
+            for name in self._streams:
+                there[name] += [name in one.streams for one in inputs]
+                parts[name].append(self._run(name, [one.streams.get(name) for one in inputs]))
+        if not times:
+            raise SourceError(f"{path}: has no frame", kind="unreadable", permanent=True)
+        return ClipFeatures(
+            path,
+            np.array(times, np.int64),
+            {name: np.concatenate(rows) for name, rows in parts.items()},
+            {name: np.array(rows, bool) for name, rows in there.items()},
+        )
+
+    def _run(self, name: str, inputs: "Sequence[Frame | None]") -> Vector:
+        """(n, d); zeros where a step has no input."""
+        rows = np.zeros((len(inputs), self._base.streams[name].feature_size), np.float32)
+        given = [place for place, one in enumerate(inputs) if one is not None]
+        if given:
+            field = "frames" if self._base.streams[name].kind == "spatial" else "flow"
+            batch = np.stack([one for one in inputs if one is not None])
+            rows[given] = self._networks[name].run({field: batch})[0]
+        return rows
+
+    def _inputs(self, frames: Iterable[TimedFrame], mirrored: bool) -> "Iterator[_StepInputs]":
+        """What each network takes at each step."""
+        steps = Steps("clip", self._step_hz, GAP_S)
+        spatial = {n: self._base.spatial(n) for n in self._streams if n in self._base.appearances}
+        motions = {n: _Flow(self._base, n) for n in self._streams if n not in spatial}
+        for timed in frames:
+            due = steps.due(Grab(timed.pts_ns, timed.pts_ns, timed.discontinuity), timed.pts_ns)
+            if due is None:
+                continue
+            frame = timed.retrieve()
+            if mirrored:
+                frame = _mirrored(frame)
+            moment = steps.moment(due)
+            given: dict[str, Frame] = {
+                name: spatial_input(frame, _Appearance(stream.contract))
+                for name, stream in spatial.items()
+            }
+            for name, motion in motions.items():
+                stack = motion.stack_at(moment, frame)
+                if stack is not None:
+                    given[name] = stack
+            yield _StepInputs(timed.pts_ns, given)
+
+
+@dataclass(frozen=True, slots=True)
+class _StepInputs:
+    time_ns: int
+    streams: Mapping[str, Frame]
+
+
+class _Flow:
+    """The flow of one motion stream over a clip's steps."""
+
+    def __init__(self, base: Base, name: str) -> None:
+        contract = base.temporal(name).contract
+        self._fields = FlowSteps(flow.create(contract.method), _Motion(contract))
+        self._stack = FlowStack(contract.stack)
+        self._shape = (contract.stack, *contract.size, 2)
+
+    def stack_at(self, moment, frame: Frame) -> Frame | None:  # type: ignore[no-untyped-def]
+        self._fields.advance(moment)
+        field, span = self._fields.field(self._fields.gray(frame))
+        if not self._stack.push(moment.segment, moment.step_id, field, span):
+            return None
+        stack = np.empty(self._shape, np.uint8)
+        self._stack.write(stack)
+        return stack
+
+
+def _mirrored(frame: Frame) -> Frame:
+    """Left and right exchanged, as BGR."""
+    from pipeline.arrays import is_planar, picture_size
+    from pipeline.pictures import small_bgr
+
+    picture = small_bgr(frame, picture_size(frame.shape)) if is_planar(frame) else frame
+    return np.ascontiguousarray(picture[:, ::-1])
+
+
+def _in_batches(steps: "Iterator[_StepInputs]") -> "Iterator[list[_StepInputs]]":
+    batch: list[_StepInputs] = []
+    for one in steps:
+        batch.append(one)
+        if len(batch) == AT_ONCE:
+            yield batch
+            batch = []
+    if batch:
+        yield batch
+
+
+class Cache:
+    """Features on disk, by the content of the clip and of the network."""
+
+    def __init__(self, folder: Path, base: Base, step_hz: float) -> None:
+        self._folder = folder
+        self._base = base
+        self._step_hz = step_hz
+
+    def path(self, clip: Path, stream: str, mirrored: bool) -> Path:
+        about = f"{self._base.identity(stream)} {self._step_hz:g} {mirrored} {STEPS_FORMAT}"
+        with clip.open("rb") as file:
+            content = hashlib.file_digest(file, "sha256").hexdigest()
+        name = hashlib.sha256(f"{content} {about}".encode()).hexdigest()[:32]
+        return self._folder / name[:2] / f"{name}.npz"
+
+    def get(self, clip: Path, streams: Sequence[str], mirrored: bool) -> ClipFeatures | None:
+        """What is kept of a clip; None unless all streams are."""
+        rows, there, times = {}, {}, None
+        for name in streams:
+            try:
+                with np.load(self.path(clip, name, mirrored)) as kept:
+                    rows[name] = kept["features"].astype(np.float32)
+                    there[name], times = kept["present"], kept["times_ns"]
+            except (OSError, ValueError, KeyError, EOFError):
+                return None
+        assert times is not None
+        return ClipFeatures(clip, times, rows, there)
+
+    def put(self, features: ClipFeatures, mirrored: bool) -> None:
+        """Keep a clip's features; a full disk costs only time the next time."""
+        for name, rows in features.streams.items():
+            path = self.path(features.path, name, mirrored)
+            content = io.BytesIO()
+            np.savez_compressed(
+                content,
+                features=rows.astype(np.float16),
+                present=features.present[name],
+                times_ns=features.times_ns,
+            )
+            try:
+                path.parent.mkdir(parents=True, exist_ok=True)
+                aside = path.with_suffix(f".{os.getpid()}")
+                aside.write_bytes(content.getvalue())
+                aside.replace(path)
+            except OSError:
+                return
+
+
+@dataclass(frozen=True)
+class Job:
+    """What worker processes need: the base's folder, streams, steps a second, the cache."""
+
+    base: Path
+    streams: tuple[str, ...]
+    step_hz: float
+    cache: Path
+    mirrored: bool = False
+
+
+_worker: tuple[Job, Extractor, Cache] | None = None
+
+
+def _open(job: Job) -> tuple[Job, Extractor, Cache]:
+    global _worker
+    if _worker is None or _worker[0] != job:
+        base = Base.load(job.base)
+        cache = Cache(job.cache, base, job.step_hz)
+        _worker = (job, Extractor(base, job.streams, job.step_hz), cache)
+    return _worker
+
+
+def _extract(job: Job, path: Path) -> str | None:
+    """Fill the cache with a clip; returns why it can't be read, if so."""
+    _, extractor, cache = _open(job)
+    try:
+        cache.put(extractor.clip(path, job.mirrored), job.mirrored)
+    except SourceError as error:
+        return str(error)
+    return None
+
+
+def extracted(
+    job: Job, paths: Sequence[Path], workers: int
+) -> Iterator[tuple[Path, ClipFeatures | str]]:
+    """Features of clips as they become ready, or why a clip can't be read."""
+    base = Base.load(job.base)
+    cache = Cache(job.cache, base, job.step_hz)
+    missing = []
+    for path in paths:
+        kept = cache.get(path, job.streams, job.mirrored)
+        if kept is None:
+            missing.append(path)
+        else:
+            yield path, kept
+    if not missing:
+        return
+    # Spawned, not forked: onnxruntime's threads don't survive a fork.
+    with ProcessPoolExecutor(min(workers, len(missing)), get_context("spawn")) as pool:
+        tasks = {pool.submit(_extract, job, path): path for path in missing}
+        for done in as_completed(tasks):
+            path = tasks[done]
+            problem = done.result()
+            kept = None if problem else cache.get(path, job.streams, job.mirrored)
+            if kept is None:
+                yield path, problem or "its features could not be kept: is the disk full?"
+            else:
+                yield path, kept
+
+
+def seconds(features: ClipFeatures, step_hz: float) -> float:
+    return features.steps / step_hz
+
+
+def media_seconds(time_ns: int) -> float:
+    return time_ns / NS_PER_S
