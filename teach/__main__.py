@@ -1,7 +1,8 @@
 """``python -m teach``: a pack from clips, and whether it works."""
 
+import os
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated
@@ -9,7 +10,14 @@ from typing import Annotated
 import msgspec
 import typer
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TaskID,
+    TextColumn,
+    TimeRemainingColumn,
+)
 
 from pipeline.errors import TwoStreamError, needs_extra
 
@@ -19,20 +27,23 @@ PACKAGES = ("onnx", "sklearn", "scipy")
 app = typer.Typer(add_completion=False)
 
 
+Tick = Callable[[str, int, int], None]
+
+
 @contextmanager
-def _bar() -> Iterator["Tick"]:  # type: ignore[name-defined]  # noqa: F821
+def _bar() -> Iterator[Tick]:
     """A bar on standard error, if that is a terminal."""
     console = Console(stderr=True)
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
     with Progress(
         *columns, TimeRemainingColumn(), console=console, disable=not console.is_terminal
     ) as bar:
-        tasks: dict[str, int] = {}
+        tasks: dict[str, TaskID] = {}
 
         def tick(what: str, done: int, whole: int) -> None:
             if what not in tasks:
                 tasks[what] = bar.add_task(what, total=whole)
-            bar.update(tasks[what], completed=done, total=whole)  # type: ignore[arg-type]
+            bar.update(tasks[what], completed=done, total=whole)
 
         yield tick
 
@@ -99,13 +110,11 @@ def main(
         raise typer.Exit(EXIT_NOTHING_LEARNED)
 
 
-def _split(text: str | None) -> Sequence[str]:
+def _split(text: str | None) -> tuple[str, ...]:
     return tuple(part.strip() for part in (text or "").split(",") if part.strip())
 
 
 def _user_cache() -> Path:
-    import os
-
     home = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
     return Path(home).expanduser() / "two-stream" / "features"
 

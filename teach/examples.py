@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from pipeline.arrays import Vector
+from teach.arrays import Flags, Numbers
 from teach.base import Base
 from teach.features import ClipFeatures
 from teach.pooling import pooled, spans_of
@@ -45,14 +46,14 @@ class Rows:
 
     pooled: dict[str, list[Vector]]
     spans: tuple[int, ...]
-    labels: Vector
-    clips: Vector
-    whole: Vector
+    labels: Numbers
+    clips: Numbers
+    whole: Flags
 
     def __len__(self) -> int:
         return len(self.labels)
 
-    def only(self, rows: Vector) -> "Rows":
+    def only(self, rows: Flags) -> "Rows":
         return Rows(
             {name: [block[rows] for block in blocks] for name, blocks in self.pooled.items()},
             self.spans,
@@ -119,11 +120,11 @@ class Windows:
         if others:
             for number in range(CONTEXTS):
                 end = ends[-1 - number % min(2, len(ends))]
-                windows.append(Window(clip, end, others[random.integers(len(others))]))
+                windows.append(Window(clip, end, others[int(random.integers(len(others)))]))
                 labels.append(example.label)
         for cut in EARLY if quiet else ():
             end = max(1, round(steps * cut))
-            windows.append(Window(clip, end, quiet[random.integers(len(quiet))]))
+            windows.append(Window(clip, end, quiet[int(random.integers(len(quiet)))]))
             labels.append(rest)
         whole = np.zeros(len(windows), bool)
         whole[0] = True
@@ -137,7 +138,7 @@ class Windows:
         return self._rows(place, windows, [example.label] * len(windows), whole)
 
     def _rows(
-        self, place: int, windows: Sequence[Window], labels: Sequence[int], whole: Vector
+        self, place: int, windows: Sequence[Window], labels: Sequence[int], whole: Flags
     ) -> Rows:
         return Rows(
             self.pooled(windows),

@@ -17,17 +17,19 @@ import cv2
 import numpy as np
 
 from pipeline import flow
-from pipeline.arrays import Frame, Vector
-from pipeline.clock import NS_PER_S
+from pipeline.arrays import Frame, Vector, is_planar, picture_size
 from pipeline.errors import SourceError
 from pipeline.evaluate.recogniser import file_frames
 from pipeline.model.pack import SpatialContract, TemporalContract
 from pipeline.model.session import UnpackagedNetwork
+from pipeline.pictures import small_bgr
 from pipeline.sources.base import Grab
 from pipeline.steps.flow_fields import FlowStack, FlowSteps
 from pipeline.steps.follow import TimedFrame
 from pipeline.steps.preprocess import spatial_input
 from pipeline.steps.sampling import Steps
+from pipeline.transport.messages import Moment
+from teach.arrays import Flags, Times
 from teach.base import Base
 
 AT_ONCE = 16
@@ -46,9 +48,9 @@ class ClipFeatures:
     """
 
     path: Path
-    times_ns: Vector
+    times_ns: Times
     streams: Mapping[str, Vector]
-    present: Mapping[str, Vector]
+    present: Mapping[str, Flags]
 
     @property
     def steps(self) -> int:
@@ -158,7 +160,7 @@ class _Flow:
         self._stack = FlowStack(contract.stack)
         self._shape = (contract.stack, *contract.size, 2)
 
-    def stack_at(self, moment, frame: Frame) -> Frame | None:  # type: ignore[no-untyped-def]
+    def stack_at(self, moment: Moment, frame: Frame) -> Frame | None:
         self._fields.advance(moment)
         field, span = self._fields.field(self._fields.gray(frame))
         if not self._stack.push(moment.segment, moment.step_id, field, span):
@@ -170,9 +172,6 @@ class _Flow:
 
 def _mirrored(frame: Frame) -> Frame:
     """Left and right exchanged, as BGR."""
-    from pipeline.arrays import is_planar, picture_size
-    from pipeline.pictures import small_bgr
-
     picture = small_bgr(frame, picture_size(frame.shape)) if is_planar(frame) else frame
     return np.ascontiguousarray(picture[:, ::-1])
 
@@ -295,11 +294,3 @@ def extracted(
                 yield path, problem or "its features could not be kept: is the disk full?"
             else:
                 yield path, kept
-
-
-def seconds(features: ClipFeatures, step_hz: float) -> float:
-    return features.steps / step_hz
-
-
-def media_seconds(time_ns: int) -> float:
-    return time_ns / NS_PER_S

@@ -11,6 +11,7 @@ import numpy as np
 from sklearn.linear_model import LogisticRegression
 
 from pipeline.arrays import Vector
+from teach.arrays import Numbers
 from teach.base import Block
 
 LIMIT = 5.0
@@ -50,7 +51,8 @@ class Scaling:
     def apply(self, pooled: Sequence[Vector]) -> Vector:
         """(n, D)."""
         values = np.concatenate(pooled, axis=1)
-        return np.clip((values - self.mean) * self.scale, -self.limit, self.limit)
+        vectors: Vector = np.clip((values - self.mean) * self.scale, -self.limit, self.limit)
+        return vectors
 
 
 def _scale(around: Vector, block: Block) -> tuple[Vector, float]:
@@ -105,7 +107,7 @@ def softmax(logits: Vector) -> Vector:
 
 
 def regression(
-    vectors: Vector, numbers: Vector, weights: Vector, labels: int, strength: float = STRENGTH
+    vectors: Vector, numbers: Numbers, weights: Vector, labels: int, strength: float = STRENGTH
 ) -> tuple[Vector, Vector]:
     """Weights (D, C) and bias (C,) for labels 0…C-1; ``weights`` (n,) are the windows'.
 

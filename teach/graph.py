@@ -1,6 +1,7 @@
 """Writing ONNX graphs node by node."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -44,7 +45,7 @@ class Graph:
         self._constants[name] = tensor
         return name
 
-    def node(self, kind: str, *inputs: str | npt.ArrayLike, **attributes: object) -> str:
+    def node(self, kind: str, *inputs: str | npt.ArrayLike, **attributes: Any) -> str:
         """Add an operator with one output. Numbers and arrays become float constants."""
         names = [one if isinstance(one, str) else self.constant(one) for one in inputs]
         out = f"{kind.lower()}{len(self._nodes)}"

@@ -7,6 +7,7 @@ import numpy as np
 
 from pipeline.arrays import Vector
 from teach import verdict as verdicts
+from teach.arrays import Flags, Numbers
 from teach.base import Base
 from teach.examples import Example, Rows, Windows, joined
 from teach.fit import Head, Scaling, softmax
@@ -78,7 +79,7 @@ class Lesson:
 
     def trial(self, looks: Looks) -> Trial:
         """Fit without each fold, and predict it."""
-        folds = self.folds[self.rows.clips.astype(int)]
+        folds = self.folds[self.rows.clips]
         return left_out(
             self.base, looks, self.rows, folds, len(self.labels.names), self.labels.rest
         )
@@ -126,7 +127,7 @@ class Lesson:
         logits = head.logits([test.pooled[looks.appearance], test.pooled[looks.motion]])
         return Trial(looks, logits, {}).top1(test, self.labels.rest)
 
-    def _half(self) -> tuple[Vector, Vector] | None:
+    def _half(self) -> tuple[Numbers, Numbers] | None:
         """Places of examples to teach and to test; None where a label has too few."""
         folds = np.unique(self.folds)
         first = np.flatnonzero(np.isin(self.folds, folds[: len(folds) // 2]))
@@ -188,7 +189,7 @@ def judged(
     )
 
 
-def _vectors(lesson: Lesson, looks: Looks, rows: Vector) -> Vector:
+def _vectors(lesson: Lesson, looks: Looks, rows: Flags) -> Vector:
     """What the fused head sees of some rows, (n, D)."""
     parts = []
     for name, share in zip((looks.appearance, looks.motion), looks.shares, strict=True):

@@ -50,7 +50,8 @@ def _block(features: Vector, mask: Vector, block: Block) -> Vector:
     weight = there.astype(np.float32)
     if block.unit is not None:
         unit = features[:, :, block.unit : block.unit + 1]
-        values = values / np.maximum(_mean(unit, weight), FLOOR)[:, np.newaxis]
+        divisor: Vector = np.maximum(_mean(unit, weight), np.float32(FLOOR))
+        values = values / divisor[:, np.newaxis]
     present = mask
     if block.lag:
         values = values[:, block.lag :] - values[:, : -block.lag]
@@ -87,7 +88,8 @@ def _min_pool(values: Vector, weight: Vector, _present: Vector) -> Vector:
 
 
 def _where_any(values: Vector, weight: Vector) -> Vector:
-    return np.where(weight.any(1)[:, np.newaxis], values, 0.0)
+    some = weight.sum(1, keepdims=True) > 0
+    return np.where(some, values, np.float32(0.0))
 
 
 def _thirds_pool(values: Vector, weight: Vector, present: Vector) -> Vector:
@@ -95,7 +97,7 @@ def _thirds_pool(values: Vector, weight: Vector, present: Vector) -> Vector:
     parts = thirds(present) * weight[:, :, np.newaxis]  # (N, T, 3)
     counts = parts.sum(1)  # (N, 3)
     first, second, third = (_mean(values, parts[:, :, k]) for k in range(3))
-    any_first, any_second, any_third = (counts[:, k : k + 1] > 0 for k in range(3))
+    any_first, any_second, any_third = (counts[:, k, np.newaxis] > 0 for k in range(3))
     first = np.where(any_first, first, np.where(any_second, second, third))
     second = np.where(any_second, second, first)
     third = np.where(any_third, third, second)

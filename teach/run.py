@@ -149,7 +149,8 @@ def _no_motion(base: Base, name: str) -> Vector:
     contract = base.temporal(name).contract
     path = base.folder / base.streams[name].file
     flow = np.full((1, contract.stack, *contract.size, 2), STILL, np.uint8)
-    return UnpackagedNetwork(path, path.read_bytes()).run({"flow": flow})[0][0]
+    features: Vector = UnpackagedNetwork(path, path.read_bytes()).run({"flow": flow})[0][0]
+    return features
 
 
 def _window(examples: Sequence[Example], labels: Labels) -> int:

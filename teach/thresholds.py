@@ -7,6 +7,7 @@ import numpy as np
 
 from pipeline.arrays import Vector
 from pipeline.model.pack import Threshold
+from teach.arrays import Flags
 from teach.streams import Count, Labels, ScoredStream, counted
 
 STARTS = (0.4, 0.5, 0.6, 0.7, 0.8, 0.85, 0.9, 0.95)
@@ -107,7 +108,7 @@ def _best(
     return min(equals, key=lambda choice: (abs(choice[0] - middle[0]), abs(choice[1] - middle[1])))
 
 
-def calibration_error(scores: Vector, right: Vector, bins: int = 10) -> float:
+def calibration_error(scores: Vector, right: Flags, bins: int = 10) -> float:
     """Expected calibration error: how far the largest score lies from how often it is right, by
     bins of equal numbers (Naeini et al. 2015)."""
     top = scores.max(1)

@@ -10,6 +10,7 @@ import numpy as np
 
 from pipeline.arrays import Vector
 from pipeline.evaluate.protocol import stream_order
+from teach.arrays import Flags, Numbers
 from teach.base import Base
 from teach.examples import Example, Rows, Windows
 from teach.features import ClipFeatures
@@ -68,8 +69,8 @@ def fit_head(
             own, own_bias = regression(vectors, rows.labels, weights, labels)
         streams.append(
             StreamHead(
-                base.streams[name].blocks, rows.spans, scaling.mean, scaling.scale, scaling.limit, part, own,
-                own_bias,
+                base.streams[name].blocks, rows.spans, scaling.mean, scaling.scale, scaling.limit,
+                part, own, own_bias,
             )
         )  # fmt: skip
     return Head((streams[0], streams[1]), bias)
@@ -77,17 +78,18 @@ def fit_head(
 
 def row_weights(rows: Rows, labels: int, background: Sequence[int]) -> Vector:
     """Each label weighs the same, whatever the number and length of its clips."""
-    kinds = rows.clips.astype(int) * labels + rows.labels.astype(int)
-    weights = 1.0 / np.bincount(kinds)[kinds]
+    kinds = rows.clips * labels + rows.labels
+    weights: Vector = (1.0 / np.bincount(kinds)[kinds]).astype(np.float32)
     for label in range(labels):
         of_label = rows.labels == label
         if of_label.any():
             share = BACKGROUND_SHARE if label in background else 1.0
             weights[of_label] *= share / weights[of_label].sum()
-    return weights * (len(rows) / weights.sum())
+    weights *= len(rows) / weights.sum()
+    return weights
 
 
-def folds_of(groups: Sequence[str], labels: Sequence[int], most: int = FOLDS) -> Vector:
+def folds_of(groups: Sequence[str], labels: Sequence[int], most: int = FOLDS) -> Numbers:
     """A fold for each clip; groups stay together, labels are spread over the folds.
 
     There are as many folds as the label with the fewest groups allows, at least two.
@@ -139,15 +141,15 @@ class Trial:
         return float(np.sqrt(max(share * (1 - share), 1 / count) / count))
 
 
-def rightly(logits: Vector, labels: Vector, background: Sequence[int]) -> Vector:
+def rightly(logits: Vector, labels: Numbers, background: Sequence[int]) -> Flags:
     predicted = logits.argmax(1)
     both_rest = np.isin(predicted, background) & np.isin(labels, background)
-    right: Vector = (predicted == labels) | both_rest
+    right: Flags = (predicted == labels) | both_rest
     return right
 
 
 def left_out(
-    base: Base, looks: Looks, rows: Rows, folds: Vector, labels: int, background: Sequence[int]
+    base: Base, looks: Looks, rows: Rows, folds: Numbers, labels: int, background: Sequence[int]
 ) -> Trial:
     """``folds`` (n,) is each window's."""
     logits = np.zeros((len(rows), labels), np.float32)
@@ -161,7 +163,7 @@ def left_out(
     return Trial(looks, logits, heads)
 
 
-def temperature(logits: Vector, numbers: Vector, weights: Vector) -> float:
+def temperature(logits: Vector, numbers: Numbers, weights: Vector) -> float:
     """By what the logits are to be divided so that scores mean what they say: least mean
     negative log likelihood (Guo et al. 2017, "On Calibration of Modern Neural Networks")."""
     rows = np.arange(len(numbers))
@@ -176,7 +178,7 @@ def streams_of(
     windows: Windows,
     trial: Trial,
     examples: Sequence[Example],
-    folds: Vector,
+    folds: Numbers,
     rest: Sequence[int],
     heat: float,
     seed: int = 0,
@@ -234,7 +236,7 @@ def quiet_streams(
     windows: Windows,
     trial: Trial,
     examples: Sequence[Example],
-    folds: Vector,
+    folds: Numbers,
     rest: Sequence[int],
     heat: float,
 ) -> list[ScoredStream]:

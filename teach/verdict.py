@@ -6,6 +6,7 @@ import msgspec
 import numpy as np
 
 from pipeline.arrays import Vector
+from teach.arrays import Numbers
 from teach.examples import Example
 
 ENOUGH = 0.9
@@ -90,13 +91,13 @@ def extrapolated(half: float, whole: float) -> float:
     return float(min(1.0, max(whole, 1 - now * min(1.0, now / worse))))
 
 
-def confusion_of(predicted: Vector, labels: Vector, count: int) -> Vector:
+def confusion_of(predicted: Numbers, labels: Numbers, count: int) -> Numbers:
     table = np.zeros((count, count), int)
-    np.add.at(table, (labels.astype(int), predicted.astype(int)), 1)
+    np.add.at(table, (labels, predicted), 1)
     return table
 
 
-def confused_pairs(table: Vector, names: Sequence[str]) -> list[tuple[str, str, float]]:
+def confused_pairs(table: Numbers, names: Sequence[str]) -> list[tuple[str, str, float]]:
     """Pairs of labels whose clips are often taken for each other, the worst first."""
     found = []
     for a in range(len(names)):
@@ -109,7 +110,7 @@ def confused_pairs(table: Vector, names: Sequence[str]) -> list[tuple[str, str, 
     return sorted(found, key=lambda pair: -pair[2])
 
 
-def too_alike(vectors: Vector, labels: Vector, label: int) -> bool:
+def too_alike(vectors: Vector, labels: Numbers, label: int) -> bool:
     """Whether a label's examples hardly differ, by what the head sees of them (n, D)."""
     own = vectors[labels == label]
     others = vectors[labels != label]
@@ -127,7 +128,7 @@ def _distances(a: Vector, b: Vector) -> Vector:
 
 
 def odd_examples(
-    scores: Vector, labels: Vector, examples: Sequence[Example], names: Sequence[str]
+    scores: Vector, labels: Numbers, examples: Sequence[Example], names: Sequence[str]
 ) -> list[OddExample]:
     """Clips that are surely taken for another label, the surest first."""
     found = [
@@ -142,7 +143,7 @@ def odd_examples(
 
 
 def label_verdicts(
-    table: Vector,
+    table: Numbers,
     names: Sequence[str],
     rest: Sequence[int],
     takes: Sequence[int],
