@@ -1,10 +1,10 @@
 """How the wheel differs from a checkout: everything lies below one name, ``two_stream``.
 
-A checkout has ``pipeline/``, ``bridges/``, ``training/``, ``export/`` and ``run_stream.py`` at its
-top. They are imported by these names, and an editable install keeps that. Installed among other
-people's packages, such names would collide. So a build puts them below ``two_stream``, changes the
-imports to match, and adds the packs and example configs. All else about the project is in
-pyproject.toml.
+A checkout has ``pipeline/``, ``bridges/``, ``teach/``, ``training/``, ``export/`` and
+``run_stream.py`` at its top. They are imported by these names, and an editable install keeps that.
+Installed among other people's packages, such names would collide. So a build puts them below
+``two_stream``, changes the imports to match, and adds the packs and example configs. All else about
+the project is in pyproject.toml.
 """
 
 import ast
@@ -19,7 +19,7 @@ from setuptools.command.egg_info import egg_info
 from setuptools.errors import SetupError
 
 NAME = "two_stream"
-PACKAGES = ("pipeline", "bridges", "training", "export")
+PACKAGES = ("pipeline", "bridges", "teach", "training", "export")
 PROGRAM = "run_stream"
 DATA = {"models": ["*/*"], "configs": ["*.yaml", "schema.json", "train/*.yaml"]}
 """Folder → its files, as patterns. They lie beside ``pipeline`` in both layouts."""

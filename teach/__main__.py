@@ -19,8 +19,12 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
-from pipeline.errors import TwoStreamError, needs_extra
+from pipeline.config.paths import at_home, stray_address
+from pipeline.errors import EXIT_USAGE, TwoStreamError, needs_extra
+from pipeline.evaluate.clip_list import shown
+from pipeline.program import PROJECT
 
+BASE = PROJECT / "models" / "base"
 EXIT_NOTHING_LEARNED = 1
 PACKAGES = ("onnx", "sklearn", "scipy")
 
@@ -67,7 +71,9 @@ def main(
         str | None, typer.Option(help="teach only these, with commas between them")
     ] = None,
     root: Annotated[Path | None, typer.Option(help="folder of the list's paths")] = None,
-    base: Annotated[Path, typer.Option(help="folder of the base")] = Path("models/base"),
+    base: Annotated[
+        Path | None, typer.Option(help="folder of the base; default: the shipped one")
+    ] = None,
     looks: Annotated[
         str | None,
         typer.Option(help="networks to try, such as flow,hands+flow; default: all, the best wins"),
@@ -91,16 +97,20 @@ def main(
             from teach.clips import gathered
             from teach.run import Order, teach
             from teach.show import show
-        found = gathered(clips, background or (), rest or (), root, _split(labels))
+        found = gathered(
+            at_home(clips), [at_home(path) for path in background or ()], rest or (),
+            root and at_home(root), _split(labels),
+        )  # fmt: skip
         with _bar() as tick:
             order = Order(
-                found, out, base, cache or _user_cache(), _split(looks),
+                found, at_home(out), at_home(base or BASE), cache or _user_cache(), _split(looks),
                 false_alarms_per_day, name, tick=tick,
                 **({} if threads is None else {"workers": threads}),
             )  # fmt: skip
             result = teach(order)
     except TwoStreamError as error:
-        typer.echo(f"error: {error}", err=True)
+        for line in str(error).splitlines():
+            print(f"error: {shown(line)}", file=sys.stderr)
         raise typer.Exit(error.exit_code) from None
     if json:
         print(msgspec.json.encode(result.verdict).decode())
@@ -119,10 +129,13 @@ def _user_cache() -> Path:
     return Path(home).expanduser() / "two-stream" / "features"
 
 
-def cli(args: Sequence[str], name: str) -> None:
-    """``two-stream teach``."""
-    app(list(args), prog_name=name)
+def cli(arguments: Sequence[str], name: str | None = None) -> None:
+    """Run the command line; ``name`` is what usage lines call the program."""
+    if stray := stray_address(arguments, takes=("--source",)):
+        print(f"error: {stray}", file=sys.stderr)
+        raise SystemExit(EXIT_USAGE)
+    app(args=list(arguments), prog_name=name)
 
 
 if __name__ == "__main__":
-    cli(sys.argv[1:], "python -m teach")
+    cli(sys.argv[1:])

@@ -18,6 +18,7 @@ PROJECT = Path(__file__).resolve().parents[1]
 PACKAGES = (
     "pipeline",
     "bridges",
+    "teach",
     "training",
     "export",
     "two_stream",

@@ -33,8 +33,10 @@ from tests.training.tiny import tiny_config
 from two_stream.cli import COMMANDS
 
 BUILD = runpy.run_path(str(PROJECT / "setup.py"), run_name="setup")
-OURS = ("pipeline", "bridges", "training", "export", "run_stream")
-SHIPPED = python_files(PROJECT, ["two_stream", "pipeline", "bridges", "training", "export"])
+OURS = ("pipeline", "bridges", "teach", "training", "export", "run_stream")
+SHIPPED = python_files(
+    PROJECT, ["two_stream", "pipeline", "bridges", "teach", "training", "export"]
+)
 BUILD_S, INSTALL_S, EVENT_S = 200, 280, 180
 HELP_CPU_S = 0.3
 BINDING = (("run",), ("check",))
@@ -122,8 +124,8 @@ def test_no_text_names_a_module_by_its_place_in_the_checkout() -> None:
 
 def test_the_commands_are_those_that_were_promised() -> None:
     assert set(COMMANDS) == {
-        "run", "check", "subscribe", "evaluate", "backtest", "review", "train", "export", "keys",
-        "bridge",
+        "run", "check", "subscribe", "evaluate", "backtest", "review", "teach", "train", "export",
+        "keys", "bridge",
     }  # fmt: skip
 
 
@@ -244,7 +246,7 @@ for name in names:
     if name != "two_stream.export.people.tensorflowjs":
         importlib.import_module(name)
 ours = {name.partition(".")[0] for name in sys.modules}
-ours &= {"pipeline", "bridges", "training", "export"}
+ours &= {"pipeline", "bridges", "teach", "training", "export"}
 print(len(names), sorted(ours))
 """
     done = run(sys.executable, "-c", program, cwd=tmp_path, limit_s=200)
@@ -469,7 +471,7 @@ def test_a_wrong_command_is_refused_and_not_repeated(installed: Installed, away:
         done = installed.two_stream(wrong, "QXJZK", cwd=away, expect=2)
         assert re.fullmatch(r"error: expected a command first: run, .*\n", done.stderr)
         assert "QXJZK" not in done.stdout + done.stderr
-    for command in ("run", "check", "subscribe", "evaluate", "backtest", "review", "keys"):
+    for command in ("run", "check", "subscribe", "evaluate", "backtest", "review", "teach", "keys"):
         done = installed.two_stream(command, "rtsp://user:QXJZK@host/s", cwd=away, expect=2)
         assert "QXJZK" not in done.stdout + done.stderr
 

@@ -20,7 +20,8 @@ from tests.structure import (
 
 PIPELINE = sorted((PROJECT / "pipeline").rglob("*.py"))
 OURS = python_files(
-    PROJECT, ["pipeline", "bridges", "training", "export", "two_stream", "testbed", "benchmarks"]
+    PROJECT,
+    ["pipeline", "bridges", "teach", "training", "export", "two_stream", "testbed", "benchmarks"],
 )
 LONGEST_FUNCTION = 60
 LONGEST_CLASS = 250
@@ -45,6 +46,7 @@ def importers(package: str, paths: list[Path]) -> set[str]:
     [
         "torch",
         "bridges",
+        "teach",
         "training",
         "export",
         "two_stream",
@@ -169,6 +171,7 @@ PACKAGES = (
     ("bridges",),
     ("export",),
     ("training",),
+    ("teach",),
     ("pipeline",),
 )
 """The packages of the project from the top down."""

@@ -70,6 +70,17 @@ def main() -> None:
     """Train and evaluate two-stream models."""
 
 
+@app.command(
+    add_help_option=False,
+    context_settings={"allow_extra_args": True, "ignore_unknown_options": True},
+)
+def teach(context: typer.Context) -> None:
+    """Make a pack from a few clips of each action; needs no torch (two-stream teach)."""
+    from teach.__main__ import cli
+
+    cli(context.args, "python -m training teach")
+
+
 @app.command()
 def train(
     config: Annotated[Path, typer.Option(help="YAML file, as in configs/train")],

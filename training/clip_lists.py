@@ -100,7 +100,7 @@ def _with_folds(listing: Listing, wanted: ClipList) -> list[Entry]:
     count = min(wanted.folds, len({*groups}), max(Counter(labels).values()))
     folds = dict.fromkeys(groups, 0)
     if count > 1:
-        from sklearn.model_selection import StratifiedGroupKFold  # type: ignore[import-untyped]
+        from sklearn.model_selection import StratifiedGroupKFold
 
         split = StratifiedGroupKFold(count, shuffle=True, random_state=FOLD_SEED)
         with warnings.catch_warnings(category=UserWarning, action="ignore"):

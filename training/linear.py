@@ -246,7 +246,7 @@ def out_of_group(
     With a single group, from the head's own classifier.
     """
     # Imported here: it takes a second to load, and only late fusion needs it.
-    from sklearn.model_selection import StratifiedGroupKFold  # type: ignore[import-untyped]
+    from sklearn.model_selection import StratifiedGroupKFold
 
     own = torch.log_softmax(head.classify(states[:, -1]), -1).detach()
     parts = min(LEFT_OUT, len(set(groups)))

@@ -148,7 +148,7 @@ def figures(
     With several ``subjects``, each is an example of its clip's label, and a clip's score is that of
     its best subject. Clips without any features in a column are left out.
     """
-    from sklearn.metrics import roc_auc_score  # type: ignore[import-untyped]
+    from sklearn.metrics import roc_auc_score
 
     parts = [column_rows(table, column, subjects) for column in columns]
     each: list[list[Row]] = []
@@ -174,9 +174,9 @@ def _held_out(
     decay: float, seed: int,
 ) -> npt.NDArray[np.float64]:  # fmt: skip
     """The score of each clip (0: undecided) by a classifier that was fitted without its fold."""
-    from sklearn.linear_model import LogisticRegression  # type: ignore[import-untyped]
-    from sklearn.model_selection import StratifiedGroupKFold  # type: ignore[import-untyped]
-    from sklearn.preprocessing import StandardScaler  # type: ignore[import-untyped]
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.model_selection import StratifiedGroupKFold
+    from sklearn.preprocessing import StandardScaler
 
     scores = np.zeros(len(clips))
     splits = StratifiedGroupKFold(FOLDS, shuffle=True, random_state=seed)

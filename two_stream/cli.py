@@ -46,6 +46,12 @@ def _review() -> CommandLine:
     return cli
 
 
+def _teach() -> CommandLine:
+    from teach.__main__ import cli
+
+    return cli
+
+
 def _train() -> CommandLine:
     from training.__main__ import train_cli
 
@@ -87,6 +93,9 @@ COMMANDS = {
     ),
     "backtest": Command("what a pack would have said of the last days", _backtest),
     "review": Command("say of events whether they were right, and what was missed", _review),
+    "teach": Command(
+        "make a pack from a few clips of each action (needs two-stream[teach])", _teach
+    ),
     "train": Command("train networks on your clips (needs two-stream[training])", _train),
     "export": Command("write a checkpoint as a model pack (needs two-stream[export])", _export),
     "bridge": Command("bring events to a file, a webhook, people or a broker", _bridge),
