@@ -19,7 +19,7 @@ def test_a_padded_picture_keeps_its_shape(
         pytest.skip("planes have even sides")
     white = np.full((*shape, 3), 255, np.uint8)
     frame = cv2.cvtColor(white, cv2.COLOR_BGR2YUV_I420)[:, :, None] if planar else white
-    picture = padded_bgr(frame, (36, 48))
+    picture = padded_bgr(np.asarray(frame, np.uint8), (36, 48))
     assert picture.shape == (36, 48, 3)
     lit = picture[..., 0] > 200
     rows, columns = np.flatnonzero(lit.any(1)), np.flatnonzero(lit.any(0))
