@@ -9,7 +9,19 @@ import onnx
 import spox.opset.ai.onnx.v18 as op
 from spox import Var
 
-from export.base.ops import floats, joined, mean, most, numbers, part, run, shaped, step_in, total
+from export.base.ops import (
+    floats,
+    integers,
+    joined,
+    mean,
+    most,
+    numbers,
+    part,
+    run,
+    shaped,
+    step_in,
+    total,
+)
 from export.base.ops import widened as wide_at
 
 OVERLAP = 0.3
@@ -75,8 +87,7 @@ def shrunk(frames: Var, size: tuple[int, int], side: int) -> Var:
     small = op.transpose(mean(mean(cells, 4), 2), perm=[0, 3, 1, 2])
     above, left = (side - high // factor) // 2, (side - wide // factor) // 2
     below, right = side - high // factor - above, side - wide // factor - left
-    pads = np.int64([0, 0, above, left, 0, 0, below, right])
-    return op.pad(small, op.constant(value=pads))
+    return op.pad(small, integers(0, 0, above, left, 0, 0, below, right))
 
 
 def anchored(detector: Detector, frames: Var, size: tuple[int, int]) -> Anchored:
@@ -86,7 +97,7 @@ def anchored(detector: Detector, frames: Var, size: tuple[int, int]) -> Anchored
     centres = numbers(anchors(side, detector.strides) * side)
     scale = max(size) / side
     margin = numbers([(max(size) - size[1]) / 2, (max(size) - size[0]) / 2])
-    points = said["boxes"].unwrap_tensor().shape[-1] // 2 - 2  # type: ignore[operator, index, union-attr]
+    points = said["boxes"].unwrap_tensor().shape[-1] // 2 - 2
     middle = (part(said["boxes"], 0, 2) + centres) * scale - margin
     half = part(said["boxes"], 2, 4) * (scale / 2)
     count = len(anchors(side, detector.strides))

@@ -4,9 +4,9 @@ Numbers are float32. Inside ``with arithmetic():`` the signs + - * / work on the
 numbers.
 """
 
-from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager
-from typing import Any
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 
 import numpy as np
 import numpy.typing as npt
@@ -23,9 +23,15 @@ PRODUCER = "two-stream"
 _TINY = 1e-6
 
 
-def arithmetic() -> AbstractContextManager[Any]:
+@contextmanager
+def arithmetic() -> Iterator[None]:
     """Signs work on :class:`spox.Var` while this is open."""
-    return operator_overloading(op)
+    with warnings.catch_warnings():
+        # spox would rather have ndonnx used, whose arrays bring type promotion along. The graphs
+        # here are of float32 alone, and the version of spox is pinned.
+        warnings.simplefilter("ignore", DeprecationWarning)
+        with operator_overloading(op):
+            yield
 
 
 def numbers(values: npt.ArrayLike) -> Var:
@@ -135,7 +141,7 @@ def model_of(size: tuple[int, int], build: Callable[[Var], Var]) -> onnx.ModelPr
     frames = spox.argument(spox.Tensor(np.uint8, ("N", *size, 3)))
     with arithmetic():
         features = build(frames)
-    model = spox.build({FRAMES: frames}, {FEATURES: features})
+    model: onnx.ModelProto = spox.build({FRAMES: frames}, {FEATURES: features})
     model.ir_version = IR_VERSION
     model.producer_name = PRODUCER
     onnx.checker.check_model(model, full_check=True)
@@ -144,4 +150,5 @@ def model_of(size: tuple[int, int], build: Callable[[Var], Var]) -> onnx.ModelPr
 
 def run(network: onnx.ModelProto, picture: Var) -> dict[str, Var]:
     """The outputs of a network on ``picture``, by name."""
-    return spox.inline(network)(picture=picture)
+    said: dict[str, Var] = spox.inline(network)(picture=picture)
+    return said

@@ -10,6 +10,7 @@ from spox import Var
 
 from export.base.ops import (
     floats,
+    integers,
     joined,
     least,
     length,
@@ -83,7 +84,7 @@ def cut(frames: Var, region: Var, size: tuple[int, int], side: int) -> Var:
     grid = spots * numbers([2 / wide, 2 / high]) - 1.0
     # onnxruntime is three times as fast with the padding "zeros"; with spots held to the middles
     # of the outermost pixels it is the same as "border".
-    rim = np.float32([1 - 1 / wide, 1 - 1 / high])
+    rim = np.array([1 - 1 / wide, 1 - 1 / high])
     grid = op.max([op.min([grid, numbers(rim)]), numbers(-rim)])
     planes = floats(op.transpose(frames, perm=[0, 3, 1, 2]))
     return op.grid_sample(planes, grid, mode="bilinear", padding_mode="zeros")
@@ -112,4 +113,4 @@ def _axes(up: Var) -> Var:
 
 def _only(points: Var, which: int) -> Var:
     """One point of (..., n, 2)."""
-    return op.squeeze(picked(points, [which], -2), op.constant(value=np.int64([-2])))
+    return op.squeeze(picked(points, [which], -2), integers(-2))

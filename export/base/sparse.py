@@ -8,7 +8,7 @@ import tflite
 
 Ints = npt.NDArray[np.int64]
 
-_VECTORS = {1: tflite.Int32Vector, 2: tflite.Uint16Vector, 3: tflite.Uint8Vector}
+_VECTORS: dict[int, Any] = {1: tflite.Int32Vector, 2: tflite.Uint16Vector, 3: tflite.Uint8Vector}
 """By tflite's SparseIndexVector: how the indices of a level are stored."""
 
 
@@ -51,7 +51,7 @@ def _vector(level: Any, which: str) -> Ints:
     vector = _VECTORS[getattr(level, f"Array{which}Type")()]()
     table = getattr(level, f"Array{which}")()
     vector.Init(table.Bytes, table.Pos)
-    return vector.ValuesAsNumpy().astype(np.int64)  # type: ignore[no-any-return]
+    return np.asarray(vector.ValuesAsNumpy(), np.int64)
 
 
 def _within(

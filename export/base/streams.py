@@ -5,6 +5,7 @@ from pathlib import Path
 import onnx
 
 from export.base import body, hands, mediapipe
+from export.base.layout import Block
 from export.base.store import Stream
 
 PROVENANCE = (
@@ -36,7 +37,7 @@ def body_stream(folder: Path, options: body.BodyOptions | None = None) -> Stream
 
 def _stream(
     name: str, model: onnx.ModelProto, networks: str, size: tuple[int, int], features: int,
-    blocks: list[hands.Block],
+    blocks: list[Block],
 ) -> Stream:  # fmt: skip
     return Stream(
         name, model.SerializeToString(), f"MediaPipe {networks}", mediapipe.LICENCE,

@@ -73,7 +73,7 @@ class Converter:
     """One file on its way to ONNX: the nodes and constants so far."""
 
     def __init__(self, content: bytes, low: float) -> None:
-        self.file = tflite.Model.GetRootAs(content, 0)
+        self.file = tflite.Model.GetRootAs(content, 0)  # type: ignore[no-untyped-call,unused-ignore]
         self.graph = self.file.Subgraphs(0)
         self.low = low
         self.nodes: list[onnx.NodeProto] = []
@@ -294,7 +294,7 @@ def _max_pool(to: Converter, operator: Any, ins: list[int], out: int) -> None:
 def _resize(to: Converter, operator: Any, ins: list[int], out: int) -> None:
     options = _options(operator, tflite.ResizeBilinearOptions)
     (_, high, wide, _), (_, to_high, to_wide, _) = to.shape(ins[0]), to.shape(out)
-    scales = np.float32([1, 1, to_high / high, to_wide / wide])
+    scales = np.array([1, 1, to_high / high, to_wide / wide], np.float32)
     corners = "align_corners" if options.AlignCorners() else "asymmetric"
     to.node(
         "Resize", [f"t{ins[0]}", "", to.constant(f"s{out}", scales)], f"t{out}", mode="linear",
@@ -314,7 +314,7 @@ def _reshape(to: Converter, operator: Any, ins: list[int], out: int) -> None:
     if len(to.shape(ins[0])) == 4:
         to.node("Transpose", [source], f"t{out}_nhwc", perm=[0, 2, 3, 1])
         source = f"t{out}_nhwc"
-    target = np.int64([0, *shape[1:]])
+    target = np.array([0, *shape[1:]], np.int64)
     to.node("Reshape", [source, to.constant(f"r{out}", target)], f"t{out}")
 
 
@@ -327,7 +327,7 @@ def _concatenation(to: Converter, operator: Any, ins: list[int], out: int) -> No
 def _mean(to: Converter, operator: Any, ins: list[int], out: int) -> None:
     if sorted(to.weight(ins[1]).ravel().tolist()) != [1, 2]:
         raise ConversionError("a MEAN over anything but height and width isn't known")
-    axes = to.constant(f"a{out}", np.int64([2, 3]))
+    axes = to.constant(f"a{out}", np.array([2, 3], np.int64))
     keep = int(len(to.shape(out)) == 4)
     to.node("ReduceMean", [f"t{ins[0]}", axes], f"t{out}", keepdims=keep)
 

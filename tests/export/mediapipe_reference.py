@@ -27,7 +27,7 @@ def squared(frame: Array, side: int) -> Array:
     square = np.zeros((side, side, 3), np.float32)
     top, left = (side - high) // 2, (side - wide) // 2
     square[top : top + high, left : left + wide] = small
-    return square.transpose(2, 0, 1)[None]
+    return np.asarray(square.transpose(2, 0, 1)[None])
 
 
 def centres(side: int, layers: list[tuple[int, int]]) -> Array:
@@ -92,7 +92,8 @@ def sampled(frame: Array, region: tuple[float, float, float, float], side: int) 
     fx, fy = (px - x0)[..., None], (py - y0)[..., None]
     top = frame[y0, x0] * (1 - fx) + frame[y0, x1] * fx
     low = frame[y1, x0] * (1 - fx) + frame[y1, x1] * fx
-    return (top * (1 - fy) + low * fy).astype(np.float32).transpose(2, 0, 1)[None]
+    cut = top * (1 - fy) + low * fy
+    return np.asarray(cut.transpose(2, 0, 1)[None], np.float32)
 
 
 def placed(points: Array, region: tuple[float, float, float, float], side: int) -> Array:
