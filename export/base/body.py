@@ -17,7 +17,6 @@ from export.base.layout import Block, Layout
 from export.base.ops import (
     dot,
     floats,
-    integers,
     joined,
     least,
     length,
@@ -29,6 +28,7 @@ from export.base.ops import (
     picked,
     rows_where,
     run,
+    scattered,
     shaped,
     unit,
     widened,
@@ -86,10 +86,7 @@ def _features(frames: Var, detector: Detector, pose: onnx.ModelProto, options: B
     rows = rows_where(
         where, BODY.size, lambda: _rows(frames, places, score, where, pose, options.pose_score)
     )
-    shape = op.concat([part(op.shape(score), 0, 1), integers(BODY.size)], axis=0)
-    return op.scatter_nd(
-        op.constant_of_shape(shape, value=np.zeros(1, np.float32)), where, rows
-    )  # fmt: skip
+    return scattered(rows, where, part(op.shape(score), 0, 1), BODY.size)
 
 
 def _rows(

@@ -13,7 +13,6 @@ from export.base.ops import (
     floats,
     integers,
     joined,
-    mean,
     most,
     numbers,
     part,
@@ -84,7 +83,9 @@ def shrunk(frames: Var, size: tuple[int, int], side: int) -> Var:
     if rest or high % factor or wide % factor:
         raise ValueError(f"frames of {high}×{wide} don't shrink to {side} by a whole factor")
     cells = shaped(floats(frames), 0, high // factor, factor, wide // factor, factor, 3)
-    small = op.transpose(mean(mean(cells, 4), 2), perm=[0, 3, 1, 2])
+    # Both axes at once: onnxruntime takes twenty times as long for one after the other.
+    small = op.reduce_mean(cells, integers(2, 4), keepdims=0)
+    small = op.transpose(small, perm=[0, 3, 1, 2])
     above, left = (side - high // factor) // 2, (side - wide // factor) // 2
     below, right = side - high // factor - above, side - wide // factor - left
     return op.pad(small, integers(0, 0, above, left, 0, 0, below, right))

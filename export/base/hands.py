@@ -17,7 +17,6 @@ from export.base.layout import BLOCK, Block, Layout
 from export.base.ops import (
     dot,
     floats,
-    integers,
     joined,
     length,
     mean,
@@ -27,6 +26,7 @@ from export.base.ops import (
     picked,
     rows_where,
     run,
+    scattered,
     shaped,
     step_in,
     total,
@@ -67,8 +67,8 @@ class HandOptions:
     hand_score: float = 0.5
     same: float = 0.6
     """Hands whose regions overlap more (IoU) are one."""
-    looks: int = 1
-    """2: look again at the region of the first look's landmarks."""
+    twice: bool = True
+    """Look again at the region that the first look's landmarks make: fingers are seen better."""
 
 
 def hands(palm: onnx.ModelProto, hand: onnx.ModelProto, options: HandOptions) -> onnx.ModelProto:
@@ -87,9 +87,8 @@ def _features(
     likely = op.greater_or_equal(scores, numbers(options.palm_score))
     where = op.transpose(op.non_zero(likely), perm=[1, 0])  # (K, 2): picture, slot
     rows = rows_where(where, HAND.size + 4, lambda: _rows(frames, places, where, network, options))
-    slots = op.concat([op.shape(scores), integers(HAND.size + 4)], axis=0)
-    empty = op.constant_of_shape(slots, value=np.zeros(1, np.float32))
-    return _two(op.scatter_nd(empty, where, rows), options)
+    slots = scattered(rows, where, op.shape(scores), HAND.size + 4)
+    return _two(slots, options)
 
 
 def _rows(
@@ -98,7 +97,8 @@ def _rows(
     """Of the K palms ``where`` (K, 2): (K, HAND.size + 4)."""
     cuts = op.gather(frames, shaped(part(where, 0, 1), -1), axis=0)
     region = op.gather_nd(places, where)
-    for _ in range(options.looks - 1):
+    if options.twice:
+        # Of all cuts, hands or not: in a branch of its own the network would run half as fast.
         region = regions.hand_region(part(_look(cuts, region, network).points, 0, 2))
     return _row(_look(cuts, region, network), options.hand_score)
 

@@ -16,6 +16,7 @@ import spox.opset.ai.onnx.v18 as op
 from spox import Var
 from spox._future import operator_overloading
 
+from export.base.share import shared
 from export.base.tflite import IR_VERSION
 
 FRAMES, FEATURES = "frames", "features"
@@ -136,12 +137,18 @@ def rows_where(places: Var, size: int, build: Callable[[], Var]) -> Var:
     return rows
 
 
+def scattered(rows: Var, places: Var, shape: Var, size: int) -> Var:
+    """``rows`` (K, size) at ``places`` (K, ...) of zeros (*shape, size)."""
+    whole = op.concat([shape, integers(size)], axis=0)
+    return op.scatter_nd(op.constant_of_shape(whole, value=np.zeros(1, np.float32)), places, rows)
+
+
 def model_of(size: tuple[int, int], build: Callable[[Var], Var]) -> onnx.ModelProto:
     """The graph that ``build(frames)`` makes: ``frames`` (N, h, w, 3) uint8 to ``features``."""
     frames = spox.argument(spox.Tensor(np.uint8, ("N", *size, 3)))
     with arithmetic():
         features = build(frames)
-    model: onnx.ModelProto = spox.build({FRAMES: frames}, {FEATURES: features})
+    model = shared(spox.build({FRAMES: frames}, {FEATURES: features}))
     model.ir_version = IR_VERSION
     model.producer_name = PRODUCER
     onnx.checker.check_model(model, full_check=True)

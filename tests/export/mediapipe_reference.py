@@ -121,8 +121,8 @@ def palms(frame: Array, palm: Network, count: int, least: float) -> list[Any]:
     return regions
 
 
-def hand_box(points: Array) -> Array:
-    """The upright square about the region of 21 landmarks."""
+def hand_square(points: Array) -> tuple[float, float, float, float]:
+    """The region of 21 landmarks."""
     flat = points[:, :2]
     angle = turn(flat[0], ((flat[5] + flat[13]) / 2 + flat[9]) / 2)
     outline = flat[[0, 1, 2, 3, 5, 6, 9, 10, 13, 14, 17, 18]]
@@ -131,9 +131,14 @@ def hand_box(points: Array) -> Array:
     turned = (outline - middle) @ np.array([[c, -s], [s, c]])
     low, high = turned.min(0), turned.max(0)
     centre = middle + np.array([[c, -s], [s, c]]) @ ((low + high) / 2)
-    centre = centre + 0.1 * (high - low)[1] * np.array([s, -c])
-    half = (high - low).max()
-    return np.concatenate([centre - half, centre + half])
+    x, y = centre + 0.1 * (high - low)[1] * np.array([s, -c])
+    return x, y, 2 * float((high - low).max()), angle
+
+
+def hand_box(points: Array) -> Array:
+    """The upright square about the region of 21 landmarks."""
+    x, y, side, _ = hand_square(points)
+    return np.array([x - side / 2, y - side / 2, x + side / 2, y + side / 2])
 
 
 def bones(points: Array) -> float:
@@ -170,10 +175,12 @@ def hands(frame: Array, palm: Network, hand: Network, size: int, least: float = 
     """The features (2 × size,) of one frame."""
     seen: list[tuple[Array, Array]] = []
     for region in palms(frame, palm, 2, least):
-        said = hand(sampled(frame, region, 224))
+        for _ in range(2):
+            said = hand(sampled(frame, region, 224))
+            points = placed(said["landmarks"][0].reshape(21, 3).astype(np.float64), region, 224)
+            region = hand_square(points)
         if said["score"][0, 0] <= 0.5:
             continue
-        points = placed(said["landmarks"][0].reshape(21, 3).astype(np.float64), region, 224)
         if any(iou(hand_box(points), box) > 0.6 for box, _ in seen):
             continue
         world = said["world"][0].reshape(21, 3).astype(np.float64)
