@@ -62,7 +62,7 @@ class HandOptions:
 
     candidates: int = 2
     """Palms a picture that the hand network looks at."""
-    palm_score: float = 0.3
+    palm_score: float = 0.15
     """Low, since the hand network confirms."""
     hand_score: float = 0.5
     same: float = 0.6

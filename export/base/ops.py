@@ -13,8 +13,7 @@ import numpy.typing as npt
 import onnx
 import spox
 import spox.opset.ai.onnx.v18 as op
-from spox import Var
-from spox._future import operator_overloading
+from spox import Var, _future
 
 from export.base.share import shared
 from export.base.tflite import IR_VERSION
@@ -31,7 +30,7 @@ def arithmetic() -> Iterator[None]:
         # spox would rather have ndonnx used, whose arrays bring type promotion along. The graphs
         # here are of float32 alone, and the version of spox is pinned.
         warnings.simplefilter("ignore", DeprecationWarning)
-        with operator_overloading(op):
+        with _future.operator_overloading(op):
             yield
 
 

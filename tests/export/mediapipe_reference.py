@@ -171,7 +171,7 @@ def hand_numbers(points: Array, world: Array, right: float, inner: Array, height
     return np.concatenate([[1.0], inner, *map(np.asarray, rest), [bones(points) / height]])
 
 
-def hands(frame: Array, palm: Network, hand: Network, size: int, least: float = 0.3) -> Array:
+def hands(frame: Array, palm: Network, hand: Network, size: int, least: float = 0.15) -> Array:
     """The features (2 × size,) of one frame."""
     seen: list[tuple[Array, Array]] = []
     for region in palms(frame, palm, 2, least):
