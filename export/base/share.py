@@ -44,4 +44,5 @@ def _content(node: onnx.NodeProto) -> bytes:
     bare.CopyFrom(node)
     bare.name = ""
     del bare.output[:]
-    return bare.SerializeToString(deterministic=True)
+    content: bytes = bare.SerializeToString(deterministic=True)
+    return content
