@@ -1,0 +1,1 @@
+"""Appearance streams of the base: MediaPipe's networks as stateless ONNX graphs."""
