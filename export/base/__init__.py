@@ -1,0 +1,1 @@
+"""The base of taught packs: graphs whose features are there before anything is taught."""
