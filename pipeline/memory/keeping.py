@@ -37,14 +37,19 @@ def moving_share(fields: Iterable[QuantisedFlow], bound: float) -> float:
 
 
 class MotionGate:
-    """Tells motion from the noise of one camera, which it learns."""
+    """Tells motion from the noise of one camera, which it learns.
+
+    Motion goes on for two steps at least. A codec's key picture, which cameras send every second or
+    two, is sharper than the pictures before it: that looks like motion, and for one step only.
+    """
 
     def __init__(self) -> None:
-        self._noise = 0.0
+        self._noise = self._before = 0.0
 
     def moves(self, share: float) -> bool:
         """Whether a step in which this share of the cells moves shows motion."""
-        moves = share > max(LEAST_SHARE, OVER_NOISE * self._noise)
+        moves = min(share, self._before) > max(LEAST_SHARE, OVER_NOISE * self._noise)
+        self._before = share
         speed = FALL if share < self._noise else RISE
         self._noise = min(self._noise + speed * (share - self._noise), MOST_NOISE)
         return moves
