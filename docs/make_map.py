@@ -18,8 +18,8 @@ ROOMS = (
     "model",
 )  # fmt: skip
 PACKAGES = (
-    "two_stream", "bridges", "training", "training/flow", "export", "export/people", "testbed",
-    "benchmarks", "benchmarks/peers",
+    "two_stream", "bridges", "training", "training/flow", "export", "export/base", "export/people",
+    "testbed", "benchmarks", "benchmarks/peers",
 )  # fmt: skip
 
 
