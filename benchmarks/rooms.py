@@ -12,7 +12,7 @@ from testbed.video_files import write_video
 FPS, SIZE, NOISE = 10, (240, 320), 1.0
 KEY_S = 2
 """A key picture so often, as cameras send them."""
-PAUSE_S = {"busy": 2.0, "quiet": 600.0}
+PAUSE_S = {"busy": 2.0, "quiet": 1200.0}
 """Room → how long nothing moves between two clips."""
 CLIPS = ("gestures/*/*.mp4", "falls/other/*.mp4")
 """Gestures, and people who go on with their day."""
