@@ -81,6 +81,9 @@ BENCHMARKS = {
     ),
     "packs": Benchmark("What a second pack at each camera costs: on one base, and with its own."),
     "evidence": Benchmark("What clips and pictures of events cost, and how soon they are there."),
+    "memory": Benchmark(
+        "A week's memory of many cameras: bytes and events a day, minutes of a back-test."
+    ),
     "peers": Benchmark(
         "The number of cameras that other projects' loops carry, with the same networks and flow.",
         picture="the figures",

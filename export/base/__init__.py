@@ -1,1 +1,1 @@
-"""Appearance streams of the base: MediaPipe's networks as stateless ONNX graphs."""
+"""The base of taught packs: graphs whose features are there before anything is taught."""

@@ -16,6 +16,8 @@ MOST_NOISE = 0.01
 """Noise makes no more than this share of the cells move. A crowded street is no noise."""
 OVER_NOISE = 3.0
 """Motion is so many times the camera's own noise."""
+STEPS, OF_STEPS = 3, 6
+"""So many of the newest steps move where there is motion."""
 FALL, RISE = 0.1, 0.002
 """How fast the noise is learned, a step: at once downwards, in minutes upwards."""
 
@@ -37,14 +39,22 @@ def moving_share(fields: Iterable[QuantisedFlow], bound: float) -> float:
 
 
 class MotionGate:
-    """Tells motion from the noise of one camera, which it learns."""
+    """Tells motion from the noise of one camera, which it learns.
+
+    A codec's key picture, which cameras send every second or two, is sharper than the pictures
+    before it. That looks like motion, for a step or two; so motion is three steps of the last six.
+    They need not follow each other, as some cameras send each picture twice.
+    """
 
     def __init__(self) -> None:
         self._noise = 0.0
+        self._newest: deque[float] = deque([0.0] * OF_STEPS, maxlen=OF_STEPS)
 
     def moves(self, share: float) -> bool:
         """Whether a step in which this share of the cells moves shows motion."""
-        moves = share > max(LEAST_SHARE, OVER_NOISE * self._noise)
+        self._newest.append(share)
+        lasting = sorted(self._newest)[-STEPS]
+        moves = lasting > max(LEAST_SHARE, OVER_NOISE * self._noise)
         speed = FALL if share < self._noise else RISE
         self._noise = min(self._noise + speed * (share - self._noise), MOST_NOISE)
         return moves

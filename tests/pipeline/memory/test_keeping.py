@@ -33,12 +33,26 @@ def test_noise_is_learned_and_a_hand_is_seen_over_it(noise: float) -> None:
     chance = np.random.default_rng(3)
     seen = [gate.moves(noise * chance.uniform(0.5, 1.3)) for _ in range(6000)]
     assert not any(seen[3000:])
-    assert gate.moves(max(0.003, 4 * noise))
+    hand = max(0.003, 4 * noise)
+    assert any(gate.moves(hand) for _ in range(3))
 
 
 def test_a_crowded_street_never_becomes_noise() -> None:
     gate = MotionGate()
+    assert not any(gate.moves(0.05) for _ in range(2))
     assert all(gate.moves(0.05) for _ in range(100_000))
+
+
+@pytest.mark.parametrize("every", [10, 20, 40])
+@pytest.mark.parametrize("lasts", [1, 2])
+def test_key_pictures_are_no_motion(every: int, lasts: int) -> None:
+    gate = MotionGate()
+    assert not any(gate.moves(0.05 if number % every < lasts else 0.0) for number in range(6000))
+
+
+def test_motion_that_comes_in_each_other_picture_is_motion() -> None:
+    gate = MotionGate()
+    assert all([gate.moves(0.05 * (number % 2)) for number in range(6000)][5:])
 
 
 @given(st.lists(st.booleans(), max_size=200), st.integers(0, 12), st.integers(0, 12))
