@@ -5,7 +5,7 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import msgspec
 import typer
@@ -23,6 +23,9 @@ from pipeline.config.paths import at_home, stray_address
 from pipeline.errors import EXIT_USAGE, TwoStreamError, needs_extra
 from pipeline.evaluate.clip_list import shown
 from pipeline.program import PROJECT
+
+if TYPE_CHECKING:
+    from teach.page import PageWriter
 
 BASE = PROJECT / "models" / "base"
 EXIT_NOTHING_LEARNED = 1
@@ -86,6 +89,10 @@ def main(
         Path | None, typer.Option(help="folder for what the networks saw; default: the user's")
     ] = None,
     threads: Annotated[int | None, typer.Option(min=1, help="processes; default: CPUs")] = None,
+    report: Annotated[
+        Path | None,
+        typer.Option(help="folder for a page of the verdict with pictures; needs the extra report"),
+    ] = None,
     json: Annotated[bool, typer.Option("--json", help="the verdict as JSON")] = False,
 ) -> None:
     """Teach actions from a few clips of each, and say how well it works.
@@ -97,6 +104,7 @@ def main(
             from teach.clips import gathered
             from teach.run import Order, teach
             from teach.show import show
+        write = None if report is None else _page_writer(at_home(report))
         found = gathered(
             at_home(clips), [at_home(path) for path in background or ()], rest or (),
             root and at_home(root), _split(labels),
@@ -108,6 +116,7 @@ def main(
                 **({} if threads is None else {"workers": threads}),
             )  # fmt: skip
             result = teach(order)
+        page = None if write is None else write(result, found)
     except TwoStreamError as error:
         for line in str(error).splitlines():
             print(f"error: {shown(line)}", file=sys.stderr)
@@ -116,8 +125,17 @@ def main(
         print(msgspec.json.encode(result.verdict).decode())
     else:
         show(result, out)
+        if page is not None:
+            print(f"The page: {page}")
     if result.pack is None:
         raise typer.Exit(EXIT_NOTHING_LEARNED)
+
+
+def _page_writer(folder: Path) -> "PageWriter":
+    """What writes the page; raises :class:`MissingPackageError` and :class:`TeachError`."""
+    from teach.page import writer
+
+    return writer(folder)
 
 
 def _split(text: str | None) -> tuple[str, ...]:
