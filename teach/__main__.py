@@ -5,7 +5,7 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import msgspec
 import typer
@@ -61,7 +61,9 @@ def main(
         Path,
         typer.Option(help="folder of class folders, or a CSV list (path,label[,group][,fold])"),
     ],
-    out: Annotated[Path, typer.Option(help="folder of the pack; an older version is replaced")],
+    out: Annotated[
+        Path | None, typer.Option(help="folder of the pack; an older version is replaced")
+    ] = None,
     background: Annotated[
         list[Path] | None,
         typer.Option(help="video, or folder of videos, that shows none of the actions"),
@@ -94,11 +96,27 @@ def main(
         typer.Option(help="folder for a page of the verdict with pictures; needs the extra report"),
     ] = None,
     json: Annotated[bool, typer.Option("--json", help="the verdict as JSON")] = False,
+    record: Annotated[
+        str | None,
+        typer.Option(metavar="LABEL", help="record examples of it into --clips, teach nothing"),
+    ] = None,
+    source: Annotated[
+        str, typer.Option(help="with --record: webcam number, address, file or demo")
+    ] = "0",
+    count: Annotated[int, typer.Option(min=1, help="with --record: examples")] = 5,
+    seconds: Annotated[
+        float, typer.Option(min=0.5, max=60, help="with --record: of each example")
+    ] = 3.0,
+    yes: Annotated[bool, typer.Option("--yes", help="with --record: keep all, ask nothing")] = False,
 ) -> None:
     """Teach actions from a few clips of each, and say how well it works.
 
     Exit status 1: nothing was learned, so no pack was written.
     """
+    if record is not None:
+        _record(record, at_home(clips), source, count, seconds, yes)
+    if out is None:
+        raise typer.BadParameter("missing; it names the folder of the pack", param_hint="--out")
     try:
         with needs_extra("teach", PACKAGES):
             from teach.clips import gathered
@@ -118,9 +136,7 @@ def main(
             result = teach(order)
         page = None if write is None else write(result, found)
     except TwoStreamError as error:
-        for line in str(error).splitlines():
-            print(f"error: {shown(line)}", file=sys.stderr)
-        raise typer.Exit(error.exit_code) from None
+        raise _failed(error) from None
     if json:
         print(msgspec.json.encode(result.verdict).decode())
     else:
@@ -129,6 +145,27 @@ def main(
             print(f"The page: {page}")
     if result.pack is None:
         raise typer.Exit(EXIT_NOTHING_LEARNED)
+
+
+def _record(
+    label: str, clips: Path, source: str, count: int, seconds: float, yes: bool
+) -> NoReturn:
+    """Record, and end the program."""
+    try:
+        with needs_extra("teach", PACKAGES):
+            from teach.record import Plan
+            from teach.record_command import record
+        status = record(Plan(label, clips, count, seconds), source, yes)
+    except TwoStreamError as error:
+        raise _failed(error) from None
+    raise typer.Exit(status)
+
+
+def _failed(error: TwoStreamError) -> typer.Exit:
+    """Say what is wrong; returns what ends the program."""
+    for line in str(error).splitlines():
+        print(f"error: {shown(line)}", file=sys.stderr)
+    return typer.Exit(error.exit_code)
 
 
 def _page_writer(folder: Path) -> "PageWriter":
