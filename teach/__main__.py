@@ -107,7 +107,9 @@ def main(
     seconds: Annotated[
         float, typer.Option(min=0.5, max=60, help="with --record: of each example")
     ] = 3.0,
-    yes: Annotated[bool, typer.Option("--yes", help="with --record: keep all, ask nothing")] = False,
+    yes: Annotated[
+        bool, typer.Option("--yes", help="with --record: keep all, ask nothing")
+    ] = False,
 ) -> None:
     """Teach actions from a few clips of each, and say how well it works.
 

@@ -44,7 +44,8 @@ def record(plan: Plan, source: str, yes: bool) -> int:
 def _summary(recorder: Recorder, stage: Terminal) -> None:
     kept = recorder.kept
     if kept.examples:
+        count, folder = len(kept.examples), kept.examples[0].parent
         quiet = f", and {len(kept.background)} of background" if kept.background else ""
-        stage.say(f"{len(kept.examples)} examples are in {kept.examples[0].parent}{quiet}.")
+        stage.say(f"{count} {'example is' if count == 1 else 'examples are'} in {folder}{quiet}.")
     else:
         stage.say("Nothing was kept.")
