@@ -34,7 +34,7 @@ def blocks_size(picture: tuple[int, int], columns: int, rows: int) -> tuple[int,
 
 
 def half_blocks(picture: Frame) -> Text:
-    """A picture (2 r, c, 3) uint8 BGR as r rows of c letters, each of an upper and a lower pixel."""
+    """A picture (2 r, c, 3) uint8 BGR as r rows of c letters, each for two pixels."""
     text = Text(no_wrap=True, end="")
     for upper, lower in zip(picture[::2], picture[1::2], strict=True):
         for above, below in zip(upper.tolist(), lower.tolist(), strict=True):

@@ -78,7 +78,7 @@ def pictures(path: Path) -> list[tuple[float, Frame]]:
     with av.open(str(path)) as container:
         assert container.streams.video[0].codec_context.name == "h264"
         return [
-            (float(frame.time or 0), frame.to_ndarray(format="bgr24"))
+            (float(frame.time or 0), np.asarray(frame.to_ndarray(format="bgr24"), np.uint8))
             for frame in container.decode(video=0)
         ]
 
