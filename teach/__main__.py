@@ -5,7 +5,7 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, NoReturn
+from typing import TYPE_CHECKING, Annotated
 
 import msgspec
 import typer
@@ -23,6 +23,7 @@ from pipeline.config.paths import at_home, stray_address
 from pipeline.errors import EXIT_USAGE, TwoStreamError, needs_extra
 from pipeline.evaluate.clip_list import shown
 from pipeline.program import PROJECT
+from teach.record_command import RECORD, record_app
 
 if TYPE_CHECKING:
     from teach.page import PageWriter
@@ -55,23 +56,36 @@ def _bar() -> Iterator[Tick]:
         yield tick
 
 
+BackgroundOption = Annotated[
+    list[Path] | None,
+    typer.Option(help="video, or folder of videos, that shows none of the actions"),
+]
+RestOption = Annotated[
+    list[str] | None,
+    typer.Option(help="label of no action; default: background, normal, nothing and the like"),
+]
+LooksOption = Annotated[
+    str | None,
+    typer.Option(help="networks to try, such as flow,hands+flow; default: all, the best wins"),
+]
+CacheOption = Annotated[
+    Path | None, typer.Option(help="folder for what the networks saw; default: the user's")
+]
+ReportOption = Annotated[
+    Path | None,
+    typer.Option(help="folder for a page of the verdict with pictures; needs the extra report"),
+]
+
+
 @app.command()
 def main(
     clips: Annotated[
         Path,
         typer.Option(help="folder of class folders, or a CSV list (path,label[,group][,fold])"),
     ],
-    out: Annotated[
-        Path | None, typer.Option(help="folder of the pack; an older version is replaced")
-    ] = None,
-    background: Annotated[
-        list[Path] | None,
-        typer.Option(help="video, or folder of videos, that shows none of the actions"),
-    ] = None,
-    rest: Annotated[
-        list[str] | None,
-        typer.Option(help="label of no action; default: background, normal, nothing and the like"),
-    ] = None,
+    out: Annotated[Path, typer.Option(help="folder of the pack; an older version is replaced")],
+    background: BackgroundOption = None,
+    rest: RestOption = None,
     labels: Annotated[
         str | None, typer.Option(help="teach only these, with commas between them")
     ] = None,
@@ -79,46 +93,22 @@ def main(
     base: Annotated[
         Path | None, typer.Option(help="folder of the base; default: the shipped one")
     ] = None,
-    looks: Annotated[
-        str | None,
-        typer.Option(help="networks to try, such as flow,hands+flow; default: all, the best wins"),
-    ] = None,
+    looks: LooksOption = None,
     false_alarms_per_day: Annotated[
         float, typer.Option(min=0, help="false events a day to allow")
     ] = 1.0,
     name: Annotated[str, typer.Option(help="the pack's name; default: that of its folder")] = "",
-    cache: Annotated[
-        Path | None, typer.Option(help="folder for what the networks saw; default: the user's")
-    ] = None,
+    cache: CacheOption = None,
     threads: Annotated[int | None, typer.Option(min=1, help="processes; default: CPUs")] = None,
-    report: Annotated[
-        Path | None,
-        typer.Option(help="folder for a page of the verdict with pictures; needs the extra report"),
-    ] = None,
+    report: ReportOption = None,
     json: Annotated[bool, typer.Option("--json", help="the verdict as JSON")] = False,
-    record: Annotated[
-        str | None,
-        typer.Option(metavar="LABEL", help="record examples of it into --clips, teach nothing"),
-    ] = None,
-    source: Annotated[
-        str, typer.Option(help="with --record: webcam number, address, file or demo")
-    ] = "0",
-    count: Annotated[int, typer.Option(min=1, help="with --record: examples")] = 5,
-    seconds: Annotated[
-        float, typer.Option(min=0.5, max=60, help="with --record: of each example")
-    ] = 3.0,
-    yes: Annotated[
-        bool, typer.Option("--yes", help="with --record: keep all, ask nothing")
-    ] = False,
 ) -> None:
     """Teach actions from a few clips of each, and say how well it works.
 
     Exit status 1: nothing was learned, so no pack was written.
+
+    With --record LABEL it records examples instead; that has a --help of its own.
     """
-    if record is not None:
-        _record(record, at_home(clips), source, count, seconds, yes)
-    if out is None:
-        raise typer.BadParameter("missing; it names the folder of the pack", param_hint="--out")
     try:
         with needs_extra("teach", PACKAGES):
             from teach.clips import gathered
@@ -138,36 +128,15 @@ def main(
             result = teach(order)
         page = None if write is None else write(result, found)
     except TwoStreamError as error:
-        raise _failed(error) from None
+        for line in str(error).splitlines():
+            print(f"error: {shown(line)}", file=sys.stderr)
+        raise typer.Exit(error.exit_code) from None
     if json:
         print(msgspec.json.encode(result.verdict).decode())
     else:
-        show(result, out)
-        if page is not None:
-            print(f"The page: {page}")
+        show(result, out, page)
     if result.pack is None:
         raise typer.Exit(EXIT_NOTHING_LEARNED)
-
-
-def _record(
-    label: str, clips: Path, source: str, count: int, seconds: float, yes: bool
-) -> NoReturn:
-    """Record, and end the program."""
-    try:
-        with needs_extra("teach", PACKAGES):
-            from teach.record import Plan
-            from teach.record_command import record
-        status = record(Plan(label, clips, count, seconds), source, yes)
-    except TwoStreamError as error:
-        raise _failed(error) from None
-    raise typer.Exit(status)
-
-
-def _failed(error: TwoStreamError) -> typer.Exit:
-    """Say what is wrong; returns what ends the program."""
-    for line in str(error).splitlines():
-        print(f"error: {shown(line)}", file=sys.stderr)
-    return typer.Exit(error.exit_code)
 
 
 def _page_writer(folder: Path) -> "PageWriter":
@@ -191,7 +160,8 @@ def cli(arguments: Sequence[str], name: str | None = None) -> None:
     if stray := stray_address(arguments, takes=("--source",)):
         print(f"error: {stray}", file=sys.stderr)
         raise SystemExit(EXIT_USAGE)
-    app(args=list(arguments), prog_name=name)
+    recording = any(word.partition("=")[0] == RECORD for word in arguments)
+    (record_app if recording else app)(args=list(arguments), prog_name=name)
 
 
 if __name__ == "__main__":

@@ -1,6 +1,7 @@
 """The page of a verdict: what it shows, that it loads nothing else, that names can't harm it."""
 
 import re
+from functools import partial
 from pathlib import Path
 
 import msgspec
@@ -158,7 +159,7 @@ class TestFilms:
     @staticmethod
     def timed(count: int) -> list[TimedFrame]:
         frames = enumerate(grays(count))
-        return [TimedFrame(k * 100, lambda frame=frame: frame) for k, frame in frames]
+        return [TimedFrame(k * 100, partial(np.asarray, frame)) for k, frame in frames]
 
     @pytest.mark.parametrize("count", [1, 3, 100, FILM_KEPT, 5 * FILM_KEPT])
     def test_reach_from_the_first_picture_to_the_last(self, count: int) -> None:
