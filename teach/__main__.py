@@ -5,7 +5,7 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import msgspec
 import typer
@@ -23,6 +23,10 @@ from pipeline.config.paths import at_home, stray_address
 from pipeline.errors import EXIT_USAGE, TwoStreamError, needs_extra
 from pipeline.evaluate.clip_list import shown
 from pipeline.program import PROJECT
+from teach.record_command import RECORD, record_app
+
+if TYPE_CHECKING:
+    from teach.page import PageWriter
 
 BASE = PROJECT / "models" / "base"
 EXIT_NOTHING_LEARNED = 1
@@ -52,6 +56,27 @@ def _bar() -> Iterator[Tick]:
         yield tick
 
 
+BackgroundOption = Annotated[
+    list[Path] | None,
+    typer.Option(help="video, or folder of videos, that shows none of the actions"),
+]
+RestOption = Annotated[
+    list[str] | None,
+    typer.Option(help="label of no action; default: background, normal, nothing and the like"),
+]
+LooksOption = Annotated[
+    str | None,
+    typer.Option(help="networks to try, such as flow,hands+flow; default: all, the best wins"),
+]
+CacheOption = Annotated[
+    Path | None, typer.Option(help="folder for what the networks saw; default: the user's")
+]
+ReportOption = Annotated[
+    Path | None,
+    typer.Option(help="folder for a page of the verdict with pictures; needs the extra report"),
+]
+
+
 @app.command()
 def main(
     clips: Annotated[
@@ -59,14 +84,8 @@ def main(
         typer.Option(help="folder of class folders, or a CSV list (path,label[,group][,fold])"),
     ],
     out: Annotated[Path, typer.Option(help="folder of the pack; an older version is replaced")],
-    background: Annotated[
-        list[Path] | None,
-        typer.Option(help="video, or folder of videos, that shows none of the actions"),
-    ] = None,
-    rest: Annotated[
-        list[str] | None,
-        typer.Option(help="label of no action; default: background, normal, nothing and the like"),
-    ] = None,
+    background: BackgroundOption = None,
+    rest: RestOption = None,
     labels: Annotated[
         str | None, typer.Option(help="teach only these, with commas between them")
     ] = None,
@@ -74,29 +93,28 @@ def main(
     base: Annotated[
         Path | None, typer.Option(help="folder of the base; default: the shipped one")
     ] = None,
-    looks: Annotated[
-        str | None,
-        typer.Option(help="networks to try, such as flow,hands+flow; default: all, the best wins"),
-    ] = None,
+    looks: LooksOption = None,
     false_alarms_per_day: Annotated[
         float, typer.Option(min=0, help="false events a day to allow")
     ] = 1.0,
     name: Annotated[str, typer.Option(help="the pack's name; default: that of its folder")] = "",
-    cache: Annotated[
-        Path | None, typer.Option(help="folder for what the networks saw; default: the user's")
-    ] = None,
+    cache: CacheOption = None,
     threads: Annotated[int | None, typer.Option(min=1, help="processes; default: CPUs")] = None,
+    report: ReportOption = None,
     json: Annotated[bool, typer.Option("--json", help="the verdict as JSON")] = False,
 ) -> None:
     """Teach actions from a few clips of each, and say how well it works.
 
     Exit status 1: nothing was learned, so no pack was written.
+
+    With --record LABEL it records examples instead; that has a --help of its own.
     """
     try:
         with needs_extra("teach", PACKAGES):
             from teach.clips import gathered
             from teach.run import Order, teach
             from teach.show import show
+        write = None if report is None else _page_writer(at_home(report))
         found = gathered(
             at_home(clips), [at_home(path) for path in background or ()], rest or (),
             root and at_home(root), _split(labels),
@@ -108,6 +126,7 @@ def main(
                 **({} if threads is None else {"workers": threads}),
             )  # fmt: skip
             result = teach(order)
+        page = None if write is None else write(result, found)
     except TwoStreamError as error:
         for line in str(error).splitlines():
             print(f"error: {shown(line)}", file=sys.stderr)
@@ -115,9 +134,16 @@ def main(
     if json:
         print(msgspec.json.encode(result.verdict).decode())
     else:
-        show(result, out)
+        show(result, out, page)
     if result.pack is None:
         raise typer.Exit(EXIT_NOTHING_LEARNED)
+
+
+def _page_writer(folder: Path) -> "PageWriter":
+    """What writes the page; raises :class:`MissingPackageError` and :class:`TeachError`."""
+    from teach.page import writer
+
+    return writer(folder)
 
 
 def _split(text: str | None) -> tuple[str, ...]:
@@ -134,7 +160,8 @@ def cli(arguments: Sequence[str], name: str | None = None) -> None:
     if stray := stray_address(arguments, takes=("--source",)):
         print(f"error: {stray}", file=sys.stderr)
         raise SystemExit(EXIT_USAGE)
-    app(args=list(arguments), prog_name=name)
+    recording = any(word.partition("=")[0] == RECORD for word in arguments)
+    (record_app if recording else app)(args=list(arguments), prog_name=name)
 
 
 if __name__ == "__main__":

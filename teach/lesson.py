@@ -186,6 +186,7 @@ def judged(
         with_half=None if half is None else round(half, 4),
         with_twice=None if half is None else round(verdicts.extrapolated(half, top1), 4),
         warnings=[],
+        told=verdicts.told(scores, numbers, examples, labels.names),
     )
 
 

@@ -11,8 +11,10 @@ from teach.verdict import Verdict
 MOST_SHOWN = 5
 
 
-def show(result: Result, out: Path, console: Console | None = None) -> None:
-    """Print a verdict: what to expect, label by label, and what to do next."""
+def show(
+    result: Result, out: Path, page: Path | None = None, console: Console | None = None
+) -> None:
+    """Print a verdict: what to expect, label by label, what to do next, and where the page is."""
     console = console or Console(highlight=False)
     verdict = result.verdict
     for line in _headline(verdict):
@@ -20,6 +22,8 @@ def show(result: Result, out: Path, console: Console | None = None) -> None:
     console.print(_table(verdict))
     for line in [*_problems(verdict), *_more(verdict), *_unread(result)]:
         console.print(line, soft_wrap=True)
+    if page is not None:
+        console.print(f"With pictures: {page}", soft_wrap=True)
     if result.pack is not None:
         contract = result.pack.contract
         console.print(f"\n{contract.name} {contract.version} is in {out}. Try it:", soft_wrap=True)

@@ -44,6 +44,18 @@ class OddExample(msgspec.Struct, frozen=True):
     score: float
 
 
+class Told(msgspec.Struct, frozen=True):
+    """What a clip was taken for when it was left out."""
+
+    path: str
+    label: str
+    said: str
+    score: float
+    """Of ``said``."""
+    true_score: float
+    """Of ``label``."""
+
+
 class Verdict(msgspec.Struct, frozen=True):
     """What to expect of a taught pack."""
 
@@ -77,6 +89,8 @@ class Verdict(msgspec.Struct, frozen=True):
     with_twice: float | None
     """Top-1 to expect with twice as many clips, by the curve through both."""
     warnings: list[str]
+    told: list[Told] = []
+    """Every clip."""
 
 
 def chance_of(labels: Sequence[int]) -> float:
@@ -140,6 +154,19 @@ def odd_examples(
         if row.argmax() != label and row.max() >= SURE
     ]  # fmt: skip
     return sorted(found, key=lambda one: -one.score)
+
+
+def told(
+    scores: Vector, labels: Numbers, examples: Sequence[Example], names: Sequence[str]
+) -> list[Told]:
+    """What each clip was taken for, by (n, C) scores."""
+    return [
+        Told(
+            str(example.clip.path), names[int(label)], names[int(row.argmax())],
+            round(float(row.max()), 3), round(float(row[int(label)]), 3),
+        )
+        for row, label, example in zip(scores, labels, examples, strict=True)
+    ]  # fmt: skip
 
 
 def label_verdicts(

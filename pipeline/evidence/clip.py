@@ -139,28 +139,52 @@ def _encoded(
     paint: Paint | None,
 ) -> Clip:
     """Decode, paint over if need be, and encode."""
-    stream: av.VideoStream | None = None
-    first_ns = last_ns = 0
+    encoder = Encoder(container)
     for time_ns, frame in decoded(form, pieces):
-        if paint is not None:
-            frame = paint(frame, time_ns)
-        image = _av_frame(frame)
-        if stream is None:
-            stream = _h264(container, image.width, image.height)
-            first_ns = time_ns
-        elif time_ns <= last_ns:
-            continue
-        last_ns = time_ns
-        image.pts, image.time_base = _ticks(time_ns - first_ns), _MILLI
-        container.mux(stream.encode(image))
-    if stream is None:
+        encoder.add(time_ns, frame if paint is None else paint(frame, time_ns))
+    if encoder.size is None:
         raise NoClip("no picture could be decoded")
-    container.mux(stream.encode(None))
-    return Clip(first_ns, last_ns, "h264", True, (stream.height, stream.width))
+    encoder.finish()
+    return Clip(encoder.first_ns, encoder.last_ns, "h264", True, encoder.size)
 
 
-def _h264(container: av.container.OutputContainer, width: int, height: int) -> av.VideoStream:
-    stream = container.add_stream("libx264", rate=30, options={"preset": "veryfast", "crf": "26"})
+class Encoder:
+    """Encodes pictures to H.264 into a container, each at its time."""
+
+    def __init__(self, container: av.container.OutputContainer, crf: int = 26) -> None:
+        """``crf`` is libx264's: 18 looks like the original, 28 is small."""
+        self._container, self._crf = container, crf
+        self._stream: av.VideoStream | None = None
+        self.first_ns = self.last_ns = 0
+
+    @property
+    def size(self) -> tuple[int, int] | None:
+        """(height, width) of the clip; None before the first picture."""
+        return None if self._stream is None else (self._stream.height, self._stream.width)
+
+    def add(self, time_ns: int, frame: Frame) -> None:
+        """Encode a picture; one that isn't later than the last is left out."""
+        image = _av_frame(frame)
+        if self._stream is None:
+            self._stream = _h264(self._container, image.width, image.height, self._crf)
+            self.first_ns = time_ns
+        elif time_ns <= self.last_ns:
+            return
+        self.last_ns = time_ns
+        image.pts, image.time_base = _ticks(time_ns - self.first_ns), _MILLI
+        self._container.mux(self._stream.encode(image))
+
+    def finish(self) -> None:
+        """Write what the encoder still holds."""
+        if self._stream is not None:
+            self._container.mux(self._stream.encode(None))
+
+
+def _h264(
+    container: av.container.OutputContainer, width: int, height: int, crf: int
+) -> av.VideoStream:
+    options = {"preset": "veryfast", "crf": str(crf)}
+    stream = container.add_stream("libx264", rate=30, options=options)
     stream.width, stream.height = width - width % 2, height - height % 2
     stream.pix_fmt = "yuv420p"
     stream.time_base = stream.codec_context.time_base = _MILLI

@@ -38,11 +38,18 @@ def write(evaluation: Evaluation, folder: Path) -> Path:
 
     Raises :class:`EvaluationError` when they can't be written.
     """
-    text = render(evaluation)
+    return write_page(folder, render(evaluation), msgspec.json.encode(evaluation.report))
+
+
+def write_page(folder: Path, text: str, data: bytes) -> Path:
+    """Write a page, and as JSON what is on it, into the existing ``folder``; returns the page.
+
+    Raises :class:`EvaluationError` when they can't be written.
+    """
     page = folder / PAGE
     try:
         page.write_text(text, "utf-8")
-        (folder / DATA).write_bytes(msgspec.json.encode(evaluation.report))
+        (folder / DATA).write_bytes(data)
     except OSError as error:
         raise EvaluationError(f"--report {folder}: {error.strerror}") from None
     return page
@@ -50,16 +57,8 @@ def write(evaluation: Evaluation, folder: Path) -> Path:
 
 def render(evaluation: Evaluation) -> str:
     """The page as HTML; labels, paths and other data in it are escaped."""
-    environment = jinja2.Environment(
-        loader=jinja2.PackageLoader(__name__, "."),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters |= {"percent": _percent, "number": _number, "svg": Markup}
     contract = evaluation.pack.contract
-    return environment.get_template("page.html.jinja").render(
+    return template(__name__, "page.html.jinja").render(
         report=evaluation.report,
         contract=contract,
         thresholds={
@@ -69,13 +68,29 @@ def render(evaluation: Evaluation) -> str:
         },
         charts=_charts(evaluation),
         galleries=_galleries(evaluation),
-        style=Markup((Path(__file__).parent / "page.css").read_text("utf-8")),
         key=_key(),
         bins=BINS,
         most_labels=charts.MOST_LABELS,
         late_s=LATE_NS / NS_PER_S,
         pause_s=PAUSE_S,
     )
+
+
+def template(package: str, name: str) -> jinja2.Template:
+    """A page's template in the folder of ``package``, with this page's filters and its ``style``.
+
+    What it is given is escaped, but for what goes through the filter ``svg``.
+    """
+    environment = jinja2.Environment(
+        loader=jinja2.PackageLoader(package, "."),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters |= {"percent": _percent, "number": _number, "svg": Markup}
+    style = Markup((Path(__file__).parent / "page.css").read_text("utf-8"))
+    return environment.get_template(name, globals={"style": style})
 
 
 def _charts(evaluation: Evaluation) -> dict[str, Markup]:
@@ -85,7 +100,7 @@ def _charts(evaluation: Evaluation) -> dict[str, Markup]:
     if (clip := report.clip) is not None:
         fused = clip.scores["fused"]
         rows = fused.labels.items()
-        drawn["confusion"] = charts.confusion(fused, labels)
+        drawn["confusion"] = charts.confusion(fused.confusion, labels)
         drawn["labels"] = charts.label_bars(
             {label: (row.clips, row.recall, row.precision, row.f1) for label, row in rows}
         )

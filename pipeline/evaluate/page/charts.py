@@ -97,12 +97,12 @@ def _svg(figure: Figure) -> str:
     return text.replace("<svg ", '<svg aria-hidden="true" ', 1)
 
 
-def confusion(figures: ScoreFigures, labels: Sequence[str]) -> str:
+def confusion(table: Sequence[Sequence[int]], labels: Sequence[str]) -> str:
     """Rows are true labels; a cell is darker the larger its share of the row.
 
     Above :data:`MOST_LABELS` the labels and counts are left out.
     """
-    counts = np.array(figures.confusion)  # (C, C)
+    counts = np.array(table)  # (C, C)
     named = len(labels) <= MOST_LABELS
     rows = np.maximum(counts.sum(axis=1), 1)
     size = max(2.6, min(0.36 * len(labels) + 1.1, WIDE))
@@ -159,6 +159,52 @@ def label_bars(rates: Rates) -> str:
         axes.set_yticks(range(len(rows)), names)
         axes.set_xticks([0, 0.5, 1], ["0", "50 %", "100 %"])
         axes.set(xlim=(0, 1.12), ylim=(len(rows) - 0.4, -1.3))
+        axes.grid(axis="x")
+        axes.tick_params(axis="y", length=0)
+        axes.spines[["left", "bottom"]].set_visible(False)
+        return _svg(figure)
+
+
+def curve(points: Sequence[tuple[str, float, bool]], floor: float) -> str:
+    """Shares told right, in order: (name, share, whether it was measured).
+
+    What is only expected is hollow, and its line dashed. ``floor`` is the share of who guesses.
+    """
+    with _style():
+        figure = _figure(HALF, 2.9)
+        axes = figure.add_subplot()
+        axes.axhline(floor, color=INKS["muted"], lw=0.9, ls=(0, (4, 3)))
+        axes.text(len(points) - 0.6, floor, "guessing", ha="right", va="bottom")
+        for (left, right), ends in zip(pairwise(points), pairwise(range(len(points))), strict=True):
+            dash: Dash = "-" if right[2] else (0, (4, 3))
+            axes.plot(ends, (left[1], right[1]), color=INKS["right"], lw=1.6, ls=dash)
+        for place, (_, share, measured) in enumerate(points):
+            face = INKS["right"] if measured else INKS["panel"]
+            axes.plot(place, share, "o", ms=6, mfc=face, mec=INKS["right"], mew=1.4)
+            axes.text(place, share - 0.05, f"{100 * share:.0f} %", ha="center", va="top")
+        axes.set_xticks(range(len(points)), [name for name, _, _ in points])
+        axes.set_yticks([0, 0.5, 1], ["0", "50 %", "100 %"])
+        axes.set(xlim=(-0.4, len(points) - 0.6), ylim=(0, 1.06))
+        axes.tick_params(axis="x", labelcolor=INKS["ink"])
+        axes.grid(axis="y")
+        return _svg(figure)
+
+
+def bars(shares: Mapping[str, float], chosen: str, error: float, floor: float) -> str:
+    """Shares by name as bars, of which one is ``chosen``, with the standard ``error`` of that."""
+    with _style():
+        figure = _figure(HALF, 0.32 * len(shares) + 0.7)
+        axes = figure.add_subplot()
+        axes.axvline(floor, color=INKS["muted"], lw=0.9, ls=(0, (4, 3)))
+        for place, (name, share) in enumerate(shares.items()):
+            axes.barh(place, share, 0.55, color=INKS["right" if name == chosen else "faint"])
+            if name == chosen:
+                ends = (share - error, min(1.0, share + error))
+                axes.hlines(place, *ends, color=INKS["ink"], lw=1.2)
+            axes.text(1.03, place, f"{100 * share:.0f}", va="center")
+        axes.set_yticks(range(len(shares)), list(shares))
+        axes.set_xticks([0, 0.5, 1], ["0", "50 %", "100 %"])
+        axes.set(xlim=(0, 1.12), ylim=(len(shares) - 0.5, -0.5))
         axes.grid(axis="x")
         axes.tick_params(axis="y", length=0)
         axes.spines[["left", "bottom"]].set_visible(False)

@@ -24,6 +24,9 @@ CELLS = 8
 CELL_AREA = 160 * 120
 """Pixels of a frame in a strip, for any aspect ratio."""
 
+FILM_KEPT = 16 * CELLS
+"""Pictures of a file that are kept at most, to choose a film's from."""
+
 _LINE = 140
 """Gray of the lines between cells, visible on a light and on a dark page."""
 _JPEG = (cv2.IMWRITE_JPEG_QUALITY, 80)
@@ -100,6 +103,42 @@ def cut(
         _strip(_nearest(cells, span), contract) if cells else None
         for cells, span in zip(found, spans, strict=True)
     ]
+
+
+@dataclass(frozen=True, slots=True)
+class Film:
+    """A row of pictures from the first to the last of a file, as a JPEG; all cells are equal."""
+
+    uri: str
+    width: int
+    height: int
+    times_ns: tuple[int, ...]
+
+
+def film(frames: Iterable[TimedFrame], longest_ns: int) -> Film | None:
+    """:data:`CELLS` pictures of a file, or of its first ``longest_ns``; None without a frame.
+
+    How long a file is shows only at its end. So every frame is kept until there are
+    :data:`FILM_KEPT`; then each second one goes, and from there on each second one is left out.
+    """
+    kept: list[tuple[int, Frame]] = []
+    apart = 1
+    for number, timed in enumerate(frames):
+        if timed.pts_ns > longest_ns:
+            break
+        if number % apart:
+            continue
+        kept.append((timed.pts_ns, _thumbnail(timed.retrieve())))
+        if len(kept) == FILM_KEPT:
+            kept, apart = kept[::2], 2 * apart
+    if not kept:
+        return None
+    chosen = [kept[round(place)] for place in np.linspace(0, len(kept) - 1, CELLS)]
+    height, width = chosen[0][1].shape[:2]
+    cells = [_lined(np.asarray(cv2.resize(one, (width, height)), np.uint8)) for _, one in chosen]
+    picture = np.hstack(cells)
+    times = tuple(time_ns for time_ns, _ in chosen)
+    return Film(jpeg_uri(picture), picture.shape[1], picture.shape[0], times)
 
 
 def _nearest(cells: Sequence[_Cell], span: Span) -> list[_Cell]:

@@ -214,7 +214,7 @@ def test_many_labels_and_hours_stay_drawable(evaluation: Evaluation) -> None:
     assert clip is not None
     assert stream is not None
     many = msgspec.structs.replace(clip.scores["fused"], confusion=np.eye(400, dtype=int).tolist())
-    assert "label" not in charts.confusion(many, list(rates))
+    assert "label" not in charts.confusion(many.confusion, list(rates))
     long = charts.timeline(msgspec.structs.replace(stream, stream_s=7 * 3600.0))
     assert long.count(" min<") == charts.MOST_ROWS
 
