@@ -25,6 +25,8 @@ EARLY = (0.15, 0.3)
 LEAST_STEPS = 3
 STRIDE = 3
 """Windows of the background overlap by all but this part of a window."""
+BEGINNINGS = (2, 4, 8, 16)
+"""Steps of windows at the beginning of a clip of the background."""
 MOST_WINDOWS = 400
 """Of one background clip; more of one place teach little."""
 
@@ -124,8 +126,9 @@ class Windows:
                 labels.append(example.label)
         for cut in EARLY if quiet else ():
             end = max(1, round(steps * cut))
-            windows.append(Window(clip, end, quiet[int(random.integers(len(quiet)))]))
-            labels.append(rest)
+            before = quiet[int(random.integers(len(quiet)))]
+            windows += [Window(clip, end, before), Window(clip, end)]
+            labels += [rest, rest]
         whole = np.zeros(len(windows), bool)
         whole[0] = True
         return self._rows(place, windows, labels, whole)
@@ -153,6 +156,8 @@ class Windows:
         ends = list(range(clip.steps, min(self._length, clip.steps) - 1, -stride))
         if len(ends) > MOST_WINDOWS:
             ends = [ends[int(k)] for k in np.linspace(0, len(ends) - 1, MOST_WINDOWS)]
+        # A window that has just begun holds few steps, and is no action either.
+        ends += [end for end in BEGINNINGS if end < min(self._length, clip.steps)]
         return [Window(clip, end) for end in ends]
 
     def pooled(self, windows: Sequence[Window]) -> dict[str, list[Vector]]:
