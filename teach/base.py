@@ -24,8 +24,11 @@ from pipeline.model.pack import (
 
 BASE_FILE = "base.json"
 
-Pool = Literal["mean", "std", "max", "min", "thirds", "swing"]
-WIDTHS: Mapping[Pool, int] = {"mean": 1, "std": 1, "max": 1, "min": 1, "thirds": 3, "swing": 2}
+Pool = Literal["mean", "std", "max", "min", "thirds", "swing", "stroke"]
+STROKE_POINTS = 12
+WIDTHS: Mapping[Pool, int] = {
+    "mean": 1, "std": 1, "max": 1, "min": 1, "thirds": 3, "swing": 2, "stroke": STROKE_POINTS + 2
+}  # fmt: skip
 """How many numbers each pool makes of one feature."""
 Share = Annotated[float, Field(gt=0, le=1)]
 
@@ -52,6 +55,12 @@ class Block(_Part):
         default="each", description="standardise each pooled value, or the block as a whole"
     )
     weight: Share = Field(default=1.0, description="its share of the stream's squared length")
+
+    @model_validator(mode="after")
+    def _strokes_are_of_two(self) -> Self:
+        if "stroke" in self.pools and self.size != 2:
+            raise ValueError(f"block {self.name}: a stroke is of two features, vx and vy")
+        return self
 
     @property
     def width(self) -> int:

@@ -20,7 +20,7 @@ CUTS = (1.0, 0.85, 0.7)
 """Parts of an action after which a window ends."""
 CONTEXTS = 3
 """Windows of each action clip that begin with the end of another clip."""
-EARLY = (0.15, 0.3)
+EARLY = (0.15,)
 """Parts of an action after which nobody can tell yet: such windows count as background."""
 LEAST_STEPS = 3
 STRIDE = 3

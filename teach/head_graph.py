@@ -7,10 +7,18 @@ import numpy as np
 import onnx
 
 from pipeline.arrays import Vector
-from teach.base import Block, Pool
+from teach.base import STROKE_POINTS, Block, Pool
 from teach.fit import Head, StreamHead
 from teach.graph import Graph
-from teach.pooling import ABSENT, FLOOR, SWING_FLOOR
+from teach.pooling import (
+    ABSENT,
+    FLOOR,
+    LEAST_MOVING,
+    MOVES,
+    SMALLEST_STROKE,
+    STROKE_FLOOR,
+    SWING_FLOOR,
+)
 
 HALF = 0.5
 
@@ -109,6 +117,8 @@ class _Pooling:
             return self._thirds(values, weight, present)
         if pool == "swing":
             return self._swing(values, weight)
+        if pool == "stroke":
+            return self._stroke(values, weight)
         return self._extreme(pool, values, weight)
 
     def _mean(self, values: str, weight: str) -> str:
@@ -151,6 +161,81 @@ class _Pooling:
             sides.append(self._where_any(log, weight))
         return graph.node("Concat", *sides, axis=1)
 
+    def _stroke(self, values: str, weight: str) -> str:
+        graph = self._graph
+        moved = graph.node("Mul", values, graph.node("Unsqueeze", weight, graph.integers(2)))
+        speed = graph.node("ReduceL2", moved, axes=[2], keepdims=0)
+        fastest = graph.node("ReduceMax", speed, axes=[1], keepdims=1)
+        fast = graph.node("Greater", speed, graph.node("Mul", fastest, MOVES))
+        on = graph.node("And", fast, graph.node("Greater", speed, 0.0))
+        steps = graph.node("Sub", self._counted(speed, reverse=0), 1.0)
+        first = graph.node(
+            "ReduceMin", self._where(on, steps, graph.constant(ABSENT)), axes=[1], keepdims=1
+        )
+        last = graph.node(
+            "ReduceMax", self._where(on, steps, graph.constant(-1.0)), axes=[1], keepdims=1
+        )
+        length = graph.node("Sub", last, first)
+        points = self._points(moved, steps, first, length)
+        end = graph.node("Sub", self._row(points, -1), self._row(points, 0))
+        mean = graph.node("ReduceMean", points, axes=[1], keepdims=1)
+        points = graph.node("Sub", points, mean)
+        reach = graph.node("ReduceMax", graph.node("Abs", points), axes=[1, 2], keepdims=0)
+        size = graph.node("Unsqueeze", graph.node("Max", reach, SMALLEST_STROKE), graph.integers(1))
+        flat = graph.node("Reshape", points, graph.integers(-1, 2 * STROKE_POINTS))
+        square = graph.node("Mul", size, size)
+        pooled = graph.node(
+            "Concat",
+            graph.node("Div", flat, size),
+            graph.node("Div", end, size),
+            graph.node("Log", graph.node("Add", size, STROKE_FLOOR)),
+            graph.node("Div", self._turn(moved, steps, first, last), square),
+            axis=1,
+        )
+        moving = graph.total(graph.node("Cast", on, to=1), 1)
+        return self._where(graph.node("Greater", moving, LEAST_MOVING - HALF), pooled, "")
+
+    def _points(self, moved: str, steps: str, first: str, length: str) -> str:
+        """Twelve points (N, 12, 2) of the path, by weights that fall off within a step."""
+        graph = self._graph
+        parts = np.linspace(0, 1, STROKE_POINTS, dtype=np.float32)
+        places = graph.node("Add", first, graph.node("Mul", length, parts))
+        away = graph.node(
+            "Sub",
+            graph.node("Unsqueeze", places, graph.integers(2)),
+            graph.node("Unsqueeze", steps, graph.integers(1)),
+        )
+        near = graph.node("Relu", graph.node("Sub", 1.0, graph.node("Abs", away)))
+        path = graph.node("CumSum", moved, graph.constant(1, np.int64))
+        return graph.node("MatMul", near, path)
+
+    def _turn(self, moved: str, steps: str, first: str, last: str) -> str:
+        """The sum (N, 1) of cross products of velocities that follow each other."""
+        graph = self._graph
+        now, after = graph.part(moved, 0, -1, 1), graph.part(moved, 1, 0, 1)
+        products = [
+            graph.node("Mul", graph.part(now, a, a + 1, 2), graph.part(after, b, b + 1, 2))
+            for a, b in ((0, 1), (1, 0))
+        ]
+        cross = graph.node("Squeeze", graph.node("Sub", *products), graph.integers(2))
+        places = graph.part(steps, 0, -1, 1)
+        inside = graph.node(
+            "And",
+            graph.node("GreaterOrEqual", places, first),
+            graph.node("Less", places, last),
+        )
+        return graph.total(graph.node("Mul", cross, graph.node("Cast", inside, to=1)), 1)
+
+    def _row(self, points: str, place: int) -> str:
+        row = self._graph.part(points, place, place + 1 or 0, 1)
+        return self._graph.node("Squeeze", row, self._graph.integers(1))
+
+    def _counted(self, like: str, reverse: int) -> str:
+        """1, 2, … T for each row of ``like`` (N, T), or backwards: T is known when it comes."""
+        graph = self._graph
+        ones = graph.node("Add", graph.node("Mul", like, 0.0), 1.0)
+        return graph.node("CumSum", ones, graph.constant(1, np.int64), reverse=reverse)
+
     def _thirds(self, values: str, weight: str, present: str) -> str:
         graph = self._graph
         means, anys = [], []
@@ -166,9 +251,7 @@ class _Pooling:
     def _places(self, present: str) -> list[str]:
         """To which third each step belongs, three times (N, T), 0 or 1."""
         graph = self._graph
-        # Ages T, T - 1, … 1: the window's length is known only when it comes.
-        ones = graph.node("Add", graph.node("Mul", present, 0.0), 1.0)
-        age = graph.node("CumSum", ones, graph.constant(1, np.int64), reverse=1)
+        age = self._counted(present, reverse=1)  # T, T - 1, … 1
         oldest = graph.node("ReduceMax", graph.node("Mul", present, age), axes=[1], keepdims=1)
         place = graph.node("Div", graph.node("Sub", oldest, age), graph.node("Max", oldest, 1.0))
         bounds: list[Vector | float] = [0.0, 1 / 3 - FLOOR, 2 / 3 - FLOOR]

@@ -10,10 +10,14 @@ from collections.abc import Callable, Mapping, Sequence
 import numpy as np
 
 from pipeline.arrays import Vector
-from teach.base import Block, Pool
+from teach.base import STROKE_POINTS, Block, Pool
 
 FLOOR = 1e-6
 LEAST_SPAN = 8
+MOVES = 0.25
+"""A step moves that is this part as fast as the fastest of the window."""
+LEAST_MOVING = 3
+SMALLEST_STROKE, STROKE_FLOOR = 1e-3, 0.01
 SWING_FLOOR = 0.1
 """Under which a swing is no swing: the logarithm is of it plus this."""
 ABSENT = 1e6
@@ -34,12 +38,11 @@ def pooled(
 
 
 def spans_of(length: int) -> tuple[int, ...]:
-    """The whole window, its newer half, and the newer half of that.
+    """The whole window and its newer half.
 
     A window is as long as the longest action. What came before a short one must not blur it.
     """
-    halves = (length, round(length / 2), round(length / 4))
-    return tuple(dict.fromkeys(span for span in halves if span == length or span >= LEAST_SPAN))
+    return tuple(dict.fromkeys((length, max(min(length, LEAST_SPAN), round(length / 2)))))
 
 
 def _block(features: Vector, mask: Vector, block: Block) -> Vector:
@@ -134,6 +137,38 @@ def _swing_pool(values: Vector, weight: Vector, _present: Vector) -> Vector:
     )
 
 
+def _stroke_pool(values: Vector, weight: Vector, _present: Vector) -> Vector:
+    """The path (N, T, 2 velocities) as it was drawn: twelve points of it, equally far apart in
+    time, between the first and the last step that moves. Centred, and scaled to reach 1.
+
+    Then where it ends from where it began, the logarithm of its size, and how it turns. Zeros where
+    fewer than three steps move.
+    """
+    moved = values * weight[:, :, np.newaxis]
+    speed = np.sqrt((moved**2).sum(2))
+    on = (speed > MOVES * speed.max(1, keepdims=True)) & (speed > 0)
+    steps = np.arange(values.shape[1], dtype=np.float32)
+    first = np.where(on, steps, np.float32(ABSENT)).min(1, keepdims=True)
+    last = np.where(on, steps, np.float32(-1)).max(1, keepdims=True)
+    some = on.sum(1, keepdims=True) >= LEAST_MOVING
+    places = first + (last - first) * np.linspace(0, 1, STROKE_POINTS, dtype=np.float32)
+    near = np.maximum(1 - np.abs(places[:, :, np.newaxis] - steps), 0)  # (N, 12, T)
+    points = near @ moved.cumsum(1)
+    end = points[:, -1] - points[:, 0]
+    points = points - points.mean(1, keepdims=True)
+    size = np.maximum(np.abs(points).max((1, 2))[:, np.newaxis], np.float32(SMALLEST_STROKE))
+    cross = moved[:, :-1, 0] * moved[:, 1:, 1] - moved[:, :-1, 1] * moved[:, 1:, 0]
+    inside = (steps[:-1] >= first) & (steps[:-1] < last)
+    turn = (cross * inside).sum(1, keepdims=True)
+    parts = [
+        points.reshape(len(points), -1) / size[:, :1],
+        end / size,
+        np.log(size + np.float32(STROKE_FLOOR)),
+        turn / size**2,
+    ]
+    return np.where(some, np.concatenate(parts, axis=1), np.float32(0))
+
+
 _POOLS: Mapping[Pool, Callable[[Vector, Vector, Vector], Vector]] = {
     "mean": _mean_pool,
     "std": _std_pool,
@@ -141,4 +176,5 @@ _POOLS: Mapping[Pool, Callable[[Vector, Vector, Vector], Vector]] = {
     "min": _min_pool,
     "thirds": _thirds_pool,
     "swing": _swing_pool,
+    "stroke": _stroke_pool,
 }

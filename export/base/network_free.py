@@ -63,8 +63,16 @@ def streams() -> dict[str, tuple[onnx.ModelProto, dict[str, Any]]]:
                 "bound": flow_statistics.BOUND,
                 "feature_size": flow_statistics.FEATURE_SIZE,
                 "blocks": [
-                    block("mass", 0, mass, ["mean", "std", "max", "min", "thirds"], "each", 0.75),
-                    block("grid", mass, grid, ["mean", "max", "min", "std"], "each", 0.25),
+                    block("mass", 0, mass, ["mean", "std", "max", "min", "thirds"], "each", 0.4),
+                    block(
+                        "stroke",
+                        flow_statistics.MASS.index("velocity_x"),
+                        2,
+                        ["stroke"],
+                        "each",
+                        0.4,
+                    ),
+                    block("grid", mass, grid, ["mean", "max", "min", "std"], "each", 0.4),
                 ],
             },
         ),

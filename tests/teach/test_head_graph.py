@@ -20,7 +20,10 @@ SPATIAL = (
         pools=("mean", "std", "max", "min", "thirds", "swing"), scaling="block", weight=0.5,
     ),
 )  # fmt: skip
-TEMPORAL = (Block(name="of two", start=1, size=2, valid=0, pools=("swing", "thirds")),)
+TEMPORAL = (
+    Block(name="of two", start=1, size=2, valid=0, pools=("swing", "thirds", "stroke")),
+    Block(name="path", start=1, size=2, pools=("stroke",)),
+)
 
 
 def stream(blocks: tuple[Block, ...], random: np.random.Generator) -> StreamHead:
