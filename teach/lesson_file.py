@@ -5,6 +5,7 @@ pack. The features are in half precision, as in the memory of a running program.
 """
 
 import io
+import struct
 import zipfile
 import zlib
 from collections.abc import Sequence
@@ -27,6 +28,11 @@ from teach.trial import Looks
 
 LESSON_FILE = "lesson.npz"
 FORMAT = 1
+_DAMAGE = (
+    ValueError, KeyError, EOFError, OverflowError, MemoryError, RuntimeError, SyntaxError,
+    struct.error, zlib.error, zipfile.BadZipFile, msgspec.MsgspecError,
+)  # fmt: skip
+"""What a damaged file raises; pydantic's errors are ValueErrors."""
 _LARGEST = float(np.finfo(np.float16).max)
 
 
@@ -125,8 +131,7 @@ def load(pack: ModelPack) -> KeptLesson:
         ) from None
     except OSError as error:
         raise TeachError(f"{path}: can't be read: {error.strerror or error}") from None
-    except (ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error) as error:
-        # pydantic's and msgspec's errors are ValueErrors.
+    except _DAMAGE as error:
         reason = str(error).splitlines()[0] if str(error) else "it ends too early"
         raise TeachError(f"{path}: damaged ({reason}); {again}") from None
 
