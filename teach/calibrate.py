@@ -98,9 +98,10 @@ def calibrate(order: CalibrateOrder) -> Calibrated:
     groups = {one.group for one in learned}
     own = [one for one in kept.examples if one.group not in groups]
     order.tick("fitting", 0, 1)
-    made = refitted(kept, before, order.out, [*own, *learned], whole, order.false_a_day)
+    allowed = kept.false_a_day if order.false_a_day is None else order.false_a_day
+    made = refitted(kept, before, order.out, [*own, *learned], whole, allowed)
     order.tick("fitting", 1, 1)
-    found = _calibrated(before, kept, made, got, footage)
+    found = _calibrated(before, kept, made, got, footage, allowed)
     if order.switch:
         switch(folder, found.after)
         return msgspec.structs.replace(found, folder=str(order.pack))
@@ -120,7 +121,12 @@ def _check_enough(got: _Found, kept: KeptLesson) -> None:
 
 
 def _calibrated(
-    before: ModelPack, kept: KeptLesson, made: Refitted, got: _Found, footage: Footage
+    before: ModelPack,
+    kept: KeptLesson,
+    made: Refitted,
+    got: _Found,
+    footage: Footage,
+    allowed: float,
 ) -> Calibrated:
     contract = before.contract
     limits = {label: contract.threshold(label) for label in contract.actions}
@@ -134,7 +140,7 @@ def _calibrated(
         minutes=round(footage.steps / kept.labels.step_hz / 60, 1),
         hours=round(got.hours, 2),
         false_before=footage.false(kept.labels, limits),
-        false_after=_false_left_out(made, kept.false_a_day),
+        false_after=_false_left_out(made, allowed),
         actions=seen.shown,
         found_before=then.found,
         found_after=seen.found,
@@ -198,6 +204,7 @@ def _of_memory(order: CalibrateOrder, kept: KeptLesson, pack: ModelPack) -> _Fou
         for first, last in _between(actions, around_ns, first_ns, span.last_ns)
         for _, piece in recall.pieces(first, last)
     ]
+    warnings += place.overruled(pack.contract.actions)
     hours = (span.last_ns - first_ns) / NS_PER_S / 3600
     return _Found(pieces, hours, order.camera, warnings)
 

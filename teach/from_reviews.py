@@ -90,10 +90,7 @@ def learn(order: ReviewOrder) -> Learned:
     made = refitted(kept, before, order.out, examples)
     order.tick("fitting", 1, 1)
     seen = effect(found, before.contract.actions, *_said(place, before, made.pack, found, warnings))
-    if overruled := place.overruled(before.contract.actions):
-        warnings.append(
-            f"events.thresholds of the config replaces the pack's own for {', '.join(overruled)}"
-        )
+    warnings += place.overruled(before.contract.actions)
     result = _learned(order, before, made, found, known, forgotten, seen, warnings)
     if order.switch:
         switch(folder, made.pack.contract.version)

@@ -1,6 +1,5 @@
 """The place where a pack works: its config, with the memory, the log and the reviews."""
 
-import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -110,10 +109,12 @@ class Place:
             partial(filter_of, self.config, camera), span_ns, starts=(),
         ).said  # fmt: skip
 
-    def overruled(self, labels: Sequence[str]) -> list[str]:
-        """Labels whose thresholds the config sets, so that the pack's own don't count."""
-        return [label for label in labels if label in self.config.events.thresholds]
-
-
-def warn(line: str) -> None:
-    print(f"warning: {line}", file=sys.stderr)
+    def overruled(self, actions: Sequence[str]) -> list[str]:
+        """A warning where the config sets thresholds, so that the pack's own don't count."""
+        set_here = [label for label in actions if label in self.config.events.thresholds]
+        if not set_here:
+            return []
+        return [
+            "events.thresholds of the config replaces those that were fitted for "
+            f"{', '.join(set_here)}"
+        ]

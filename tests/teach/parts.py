@@ -71,7 +71,7 @@ def clip(what: str, seed: int, steps: int = STEPS) -> ClipFeatures:
     motion = np.array(MOTIONS[what]) + rng.normal(0, 0.4, (steps, tiny_pack.D))
     return ClipFeatures(
         Path(f"/home/ann/{what}_{seed}.mp4"),
-        np.arange(steps) * 100_000_000,
+        np.array([100_000_000 * step for step in range(steps)]),
         {
             "still": rng.uniform(0, 0.2, (steps, tiny_pack.D))
             .astype(np.float16)

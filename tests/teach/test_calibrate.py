@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from pipeline.clock import NS_PER_S, from_isoformat, isoformat
@@ -14,6 +15,7 @@ from teach.commands import calibrate_cli
 from teach.lesson_file import load
 from teach.pack import TeachError
 from testbed.remembered import remember
+from testbed.video_files import write_video
 from tests.teach.parts import LOOKS, clip, pack
 
 pytestmark = pytest.mark.slow
@@ -103,3 +105,14 @@ def test_the_command_prints_before_and_after(
         calibrate_cli([*words[:-1], "dor"], "two-stream calibrate")
     assert ended.value.code == 2
     assert "the memory has door" in capsys.readouterr().err
+
+
+def test_footage_may_be_a_file(tmp_path: Path) -> None:
+    made = pack(tmp_path)
+    video = tmp_path / "quiet.mp4"
+    rng = np.random.default_rng(0)
+    picture = rng.integers(0, 255, (120, 160, 3), np.uint8)
+    write_video(video, (np.roll(picture, 2 * (n // 40 % 2) * n, 1) for n in range(400)), fps=10)
+    found = calibrate(CalibrateOrder(made.folder, files=(video,)))
+    assert (found.where, found.minutes) == ("quiet.mp4", 0.7)
+    assert found.false_after <= found.false_before
