@@ -14,7 +14,7 @@ from pipeline.errors import EXIT_USAGE, TwoStreamError, needs_extra
 from pipeline.evaluate.clip_list import shown
 from pipeline.program import PROJECT
 from teach.bar import PACKAGES, bar
-from teach.commands import other
+from teach.commands import OTHER_WAYS, other
 
 if TYPE_CHECKING:
     from teach.page import PageWriter
@@ -45,7 +45,7 @@ ReportOption = Annotated[
 ]
 
 
-@app.command()
+@app.command(epilog=OTHER_WAYS)
 def main(
     clips: Annotated[
         Path,

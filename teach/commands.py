@@ -116,6 +116,10 @@ def calibrate(
 
 OTHERS = {"--from-reviews": reviews_app, "--back-to": back_app}
 """Options of ``two-stream teach`` that make it another command."""
+OTHER_WAYS = (
+    "With --from-reviews a pack learns what people said of its events. With --back-to VERSION "
+    "another version of it is used. Add --help to see their options."
+)
 
 
 def other(arguments: Sequence[str]) -> typer.Typer | None:
