@@ -5,7 +5,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import msgspec
-import numpy as np
 
 from pipeline.backtest.judging import Said
 from pipeline.clock import NS_PER_S
@@ -17,11 +16,10 @@ from teach.bar import Tick
 from teach.before_after import Effect, effect
 from teach.corrections import NAMED, Correction, corrections, groups_of, typical_steps
 from teach.examples import Example
-from teach.fit import softmax
+from teach.left_out import Recalls, Share, left_out
 from teach.lesson_file import KeptLesson, load
 from teach.pack import TeachError
 from teach.place import Place
-from teach.recall import Recall
 from teach.refit import Refitted, refitted
 from teach.verdict import Verdict
 from teach.versions import switch
@@ -39,13 +37,6 @@ class ReviewOrder:
     out: Path | None = None
     switch: bool = False
     tick: Tick = lambda _what, _done, _all: None
-
-
-class Share(msgspec.Struct, frozen=True):
-    """So many events of so many are said."""
-
-    said: int
-    of: int
 
 
 class Learned(msgspec.Struct, frozen=True):
@@ -83,15 +74,19 @@ def learn(order: ReviewOrder) -> Learned:
     reviews = place.reviews()
     found, unknown = _corrections(kept, place, reviews)
     warnings = _unknown(unknown, kept)
-    order.tick("remembering", 0, len(found))
-    examples, known, forgotten = _examples(kept, place, before, found, order.tick, warnings)
+    recalls = Recalls(place, before, kept.looks, warnings)
+    examples, known, forgotten = _examples(kept, found, recalls, order.tick)
     _check_any(known, found, before)
     order.tick("fitting", 0, 1)
     made = refitted(kept, before, order.out, examples)
     order.tick("fitting", 1, 1)
     seen = effect(found, before.contract.actions, *_said(place, before, made.pack, found, warnings))
     warnings += place.overruled(before.contract.actions)
-    result = _learned(order, before, made, found, known, forgotten, seen, warnings)
+    own = {one.name for one in kept.examples}
+    result = _learned(
+        before, made, (len(known), len(known - own), forgotten), seen,
+        left_out(made, found, recalls), warnings,
+    )  # fmt: skip
     if order.switch:
         switch(folder, made.pack.contract.version)
         return msgspec.structs.replace(result, folder=str(order.pack))
@@ -125,45 +120,28 @@ def _unknown(unknown: dict[str, int], kept: KeptLesson) -> list[str]:
 
 
 def _examples(
-    kept: KeptLesson,
-    place: Place,
-    pack: ModelPack,
-    found: Sequence[Correction],
-    tick: Tick,
-    warnings: list[str],
-) -> tuple[list[Example], set[str], list[Correction]]:
-    """All examples, the names of those that are reviews, and corrections that aren't remembered.
+    kept: KeptLesson, found: Sequence[Correction], recalls: Recalls, tick: Tick
+) -> tuple[list[Example], set[str], int]:
+    """All examples, the names of those that are reviews, and how many aren't remembered.
 
     What the lesson has of a review stays, though the memory may have forgotten it since.
     """
     wanted = {one.name: one.label for one in found}
-    own = [
+    examples = [
         one
         for one in kept.examples
         if not one.name.startswith(NAMED) or wanted.get(one.name) == one.label
     ]
-    there = {one.name for one in own}
-    forgotten, more = [], []
-    recalls: dict[str, Recall | None] = {}
+    there = {one.name for one in examples}
+    forgotten = 0
     for number, (one, group) in enumerate(zip(found, groups_of(found), strict=True), 1):
-        camera = one.review.camera
         if one.name not in there:
-            try:
-                if camera not in recalls:
-                    recalls[camera] = place.recall(camera, pack, kept.looks)
-            except FeatureMemoryError as error:
-                recalls[camera] = None
-                warnings.append(str(error))
-            recall = recalls[camera]
-            clip = (
-                None if recall is None else recall.clip(one.first_ns, one.last_ns, one.at.subject)
-            )
+            clip = recalls.clip(one, one.first_ns, one.last_ns)
             if clip is None:
-                forgotten.append(one)
+                forgotten += 1
             else:
-                more.append(Example(clip, one.label, group, one.name))
+                examples.append(Example(clip, one.label, group, one.name))
         tick("remembering", number, len(found))
-    examples = [*own, *more]
     return examples, {one.name for one in examples if one.name in wanted}, forgotten
 
 
@@ -204,57 +182,28 @@ def _said(
 
 
 def _learned(
-    order: ReviewOrder,
     before: ModelPack,
     made: Refitted,
-    found: Sequence[Correction],
-    known: set[str],
-    forgotten: Sequence[Correction],
+    reviews: tuple[int, int, int],
     seen: Effect,
+    left: dict[str, Share],
     warnings: list[str],
 ) -> Learned:
+    """``reviews``: those that are examples, those that are new, those that are forgotten."""
     old, verdict = before.contract, made.verdict
-    own = {one.name for one in load(before).examples}
     top1 = old.metrics.get("top1", {})
     return Learned(
         pack=old.name,
         before=old.version,
         after=made.pack.contract.version,
         folder=str(made.pack.folder),
-        examples=len(known),
-        new_examples=len(known - own),
-        forgotten=len(forgotten),
+        examples=reviews[0],
+        new_examples=reviews[1],
+        forgotten=reviews[2],
         effect=seen,
-        left_out=left_out(made, found),
+        left_out=left,
         top1=(top1.get("fused") if isinstance(top1, dict) else None, verdict.top1),
         event_f1=(old.metrics.get("event_f1"), verdict.event_f1),
         verdict=verdict,
         warnings=warnings,
     )
-
-
-def left_out(made: Refitted, found: Sequence[Correction]) -> dict[str, Share]:
-    """Of the reviews that are examples: what a head says that was fitted without their moment.
-
-    An event counts as said if any window of the example reaches its label's start.
-    """
-    lesson, outcome = made.lesson, made.outcome
-    scores = softmax(outcome.trial.logits / outcome.heat)
-    limits = np.array([made.pack.contract.threshold(name).start for name in lesson.labels.names])
-    by_name = {one.name: place for place, one in enumerate(lesson.examples)}
-    counts: dict[str, Share] = {}
-    for one in found:
-        place = by_name.get(one.name)
-        if place is None:
-            continue
-        own = scores[lesson.rows.clips == place]
-        said = (own >= limits).any(0)
-        if one.label in lesson.labels.rest:
-            label = one.review.said or ""
-            numbers = [lesson.labels.names.index(label)] if label in lesson.labels.names else []
-            hit = bool(said[numbers].any())
-        else:
-            hit = bool(said[one.label])
-        count = counts.get(one.review.verdict, Share(0, 0))
-        counts[one.review.verdict] = Share(count.said + hit, count.of + 1)
-    return counts
