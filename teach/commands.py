@@ -1,5 +1,6 @@
 """The commands that change a pack which is in use: reviews, background, and back again."""
 
+import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -8,6 +9,7 @@ from typing import Annotated
 import msgspec
 import typer
 
+from pipeline.config.paths import at_home, stray_address
 from pipeline.errors import EXIT_USAGE, TwoStreamError, needs_extra
 from teach.bar import PACKAGES, bar
 
@@ -56,11 +58,11 @@ def from_reviews(
         with needs_extra("teach", PACKAGES):
             from teach.from_reviews import ReviewOrder, learn
             from teach.show_versions import show_learned
-        found = learn(ReviewOrder(config, pack, out, switch, tick))
+        found = learn(ReviewOrder(config, at_home(pack), out and at_home(out), switch, tick))
     if as_json:
         print(msgspec.json.encode(found).decode())
     else:
-        show_learned(found, str(pack))
+        show_learned(found, str(at_home(pack)))
 
 
 @back_app.command()
@@ -72,7 +74,7 @@ def back_to(
     with _told():
         from teach.versions import switch
 
-        now = switch(pack.resolve(), version)
+        now = switch(at_home(pack).resolve(), version)
     typer.echo(f"{pack}: is {now.contract.name} {now.contract.version} now", err=True)
 
 
@@ -104,14 +106,14 @@ def calibrate(
             from teach.calibrate import calibrate as run
             from teach.show_versions import show_calibrated
         order = CalibrateOrder(
-            pack, config, camera, hours, tuple(background or ()), out, switch,
-            false_alarms_per_day, tick,
+            at_home(pack), config, camera, hours, tuple(at_home(one) for one in background or ()),
+            out and at_home(out), switch, false_alarms_per_day, tick,
         )  # fmt: skip
         found = run(order)
     if as_json:
         print(msgspec.json.encode(found).decode())
     else:
-        show_calibrated(found, str(pack))
+        show_calibrated(found, str(at_home(pack)))
 
 
 OTHERS = {"--from-reviews": reviews_app, "--back-to": back_app}
@@ -130,6 +132,9 @@ def other(arguments: Sequence[str]) -> typer.Typer | None:
     return None
 
 
-def calibrate_cli(arguments: Sequence[str], name: str) -> None:
-    """``two-stream calibrate``."""
+def calibrate_cli(arguments: Sequence[str], name: str | None = None) -> None:
+    """Run ``two-stream calibrate``; ``name`` is what usage lines call the program."""
+    if stray := stray_address(arguments, takes=()):
+        print(f"error: {stray}", file=sys.stderr)
+        raise SystemExit(EXIT_USAGE)
     calibrate_app(list(arguments), prog_name=name)

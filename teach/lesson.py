@@ -116,7 +116,7 @@ class Lesson:
         place = next(place for place, one in enumerate(self.examples) if one.group == group)
         return int(self.folds[place])
 
-    def _quiet(self) -> tuple[list[Example], Vector]:
+    def _quiet(self) -> tuple[list[Example], Numbers]:
         """Background to count false events in, and its folds: no moment of it twice."""
         groups = {one.group for one in self.footage}
         places = [place for place, one in enumerate(self.examples) if one.group not in groups]
