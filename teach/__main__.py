@@ -74,8 +74,6 @@ def main(
     """Teach actions from a few clips of each, and say how well it works.
 
     Exit status 1: nothing was learned, so no pack was written.
-
-    With --record LABEL it records examples instead; that has a --help of its own.
     """
     try:
         with needs_extra("teach", PACKAGES):

@@ -12,6 +12,7 @@ import typer
 from pipeline.config.paths import at_home, stray_address
 from pipeline.errors import EXIT_USAGE, TwoStreamError, needs_extra
 from teach.bar import PACKAGES, bar
+from teach.record_command import RECORD, record_app
 
 reviews_app = typer.Typer(add_completion=False)
 back_app = typer.Typer(add_completion=False)
@@ -116,11 +117,12 @@ def calibrate(
         show_calibrated(found, str(at_home(pack)))
 
 
-OTHERS = {"--from-reviews": reviews_app, "--back-to": back_app}
+OTHERS = {"--from-reviews": reviews_app, "--back-to": back_app, RECORD: record_app}
 """Options of ``two-stream teach`` that make it another command."""
 OTHER_WAYS = (
-    "With --from-reviews a pack learns what people said of its events. With --back-to VERSION "
-    "another version of it is used. Add --help to see their options."
+    "With --record LABEL it records examples. With --from-reviews a pack learns what people said "
+    "of its events. With --back-to VERSION another version of it is used. Add --help to see their "
+    "options."
 )
 
 
