@@ -109,6 +109,7 @@ EXTRAS = {
     "dev": ("psutil", "av"),
     "report": ("matplotlib",),
     "training": ("torch",),
+    "teach": ("sklearn", "scipy"),
     "peers": ("imagezmq", "vidgear"),
     "mqtt": ("paho",),
 }

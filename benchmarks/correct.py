@@ -169,13 +169,13 @@ def counts(said: Sequence[Said], shown: Sequence[Shown]) -> tuple[int, int, int]
 
 
 def measure(
+    clips: Annotated[Path, typer.Option(help="list or folder of clips, with groups")],
     base: Annotated[Path, typer.Option(help="folder of the base")] = Path("models/base"),
-    clips: Annotated[Path, typer.Option(help="list of clips, with groups")] = Path(
-        "shared/data/gestures.csv"
-    ),
     labels: Annotated[str, typer.Option(help="the pack's; others must give no event")] = LABELS,
     looks: Annotated[str, typer.Option(help="networks to try, as of teach; empty: all")] = "",
-    cache: Annotated[Path, typer.Option(help="what the networks saw")] = Path("features"),
+    cache: Annotated[
+        Path | None, typer.Option(help="folder for what the networks saw; default: for this run")
+    ] = None,
     seeds: Annotated[int, typer.Option(min=1, help="choices of clips")] = 3,
 ) -> list[CorrectResult]:
     """Teach, and correct three times; the figures are of a stream that is never corrected."""
@@ -183,9 +183,11 @@ def measure(
         {"round": n, "reviews": 0, "actions": 0, "found": 0, "false": 0, "minutes": 0.0}
         for n in range(DAYS + 1)
     ]
-    for seed in range(seeds):
-        with scratch_folder() as folder:
-            world = World(folder, clips, base, cache, labels.split(","))
+    with scratch_folder() as scratch:
+        for seed in range(seeds):
+            folder = scratch / str(seed)
+            folder.mkdir()
+            world = World(folder, clips, base, cache or scratch / "cache", labels.split(","))
             for result, one in zip(rounds, _rounds(world, clips, seed, looks), strict=True):
                 reviews, (actions, found, false), minutes = one
                 result["reviews"] += reviews
