@@ -35,13 +35,13 @@ def span_s(one: Correction) -> tuple[float, float]:
 def test_a_right_event_reaches_back_by_the_length_of_its_action() -> None:
     found = only(review("right", "left", "left"))
     assert found.label == 1
-    assert span_s(found) == (-2.0, 0.5)
+    assert span_s(found) == (-2.0, 1.2)
 
 
 def test_another_label_counts_with_its_own_length() -> None:
     found = only(review("other", "up", "left"))
     assert found.label == 2
-    assert span_s(found) == (-3.0, 0.75)
+    assert span_s(found) == (-3.0, 1.8)
 
 
 def test_what_was_wrong_is_background_by_whole_windows() -> None:
