@@ -15,7 +15,7 @@ NAMED = "review "
 """How the names of such examples begin; the review's key follows."""
 BACK, AFTER = 1.0, 0.6
 """A clip reaches from so many lengths of an action before an event's start to so many after it: an
-event starts before the action is over. On gestures 0.6 was better than 0, 0.25 and 1."""
+event starts before the action is over. On gestures 0.6 was no worse than 0, 0.25 and 1."""
 ONE_MOMENT_NS = 10 * NS_PER_S
 """Reviews of one camera that lie nearer belong to one group: they are left out together."""
 
