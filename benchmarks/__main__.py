@@ -58,6 +58,7 @@ BENCHMARKS = {
         "Four RTSP cameras for hours, with one fault after another.",
         picture="memory and files over time",
     ),
+    "correct": Benchmark("What reviews do: false events and recall after each round of teaching."),
     "relay": Benchmark("Hours of a camera behind a bad relay: steps lost, events right, drift."),
     "fuzz": Benchmark("Damaged input for the decoders and for every socket of a running program."),
     "floor": Benchmark("The least CPU that a camera-second costs: the bare work in one thread."),
@@ -108,6 +109,7 @@ EXTRAS = {
     "dev": ("psutil", "av"),
     "report": ("matplotlib",),
     "training": ("torch",),
+    "teach": ("sklearn", "scipy"),
     "peers": ("imagezmq", "vidgear"),
     "mqtt": ("paho",),
 }

@@ -2,59 +2,27 @@
 
 import os
 import sys
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import msgspec
 import typer
-from rich.console import Console
-from rich.progress import (
-    BarColumn,
-    MofNCompleteColumn,
-    Progress,
-    TaskID,
-    TextColumn,
-    TimeRemainingColumn,
-)
 
 from pipeline.config.paths import at_home, stray_address
 from pipeline.errors import EXIT_USAGE, TwoStreamError, needs_extra
 from pipeline.evaluate.clip_list import shown
 from pipeline.program import PROJECT
-from teach.record_command import RECORD, record_app
+from teach.bar import PACKAGES, bar
+from teach.commands import OTHER_WAYS, other
 
 if TYPE_CHECKING:
     from teach.page import PageWriter
 
 BASE = PROJECT / "models" / "base"
 EXIT_NOTHING_LEARNED = 1
-PACKAGES = ("onnx", "sklearn", "scipy")
 
 app = typer.Typer(add_completion=False)
-
-
-Tick = Callable[[str, int, int], None]
-
-
-@contextmanager
-def _bar() -> Iterator[Tick]:
-    """A bar on standard error, if that is a terminal."""
-    console = Console(stderr=True)
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
-    with Progress(
-        *columns, TimeRemainingColumn(), console=console, disable=not console.is_terminal
-    ) as bar:
-        tasks: dict[str, TaskID] = {}
-
-        def tick(what: str, done: int, whole: int) -> None:
-            if what not in tasks:
-                tasks[what] = bar.add_task(what, total=whole)
-            bar.update(tasks[what], completed=done, total=whole)
-
-        yield tick
-
 
 BackgroundOption = Annotated[
     list[Path] | None,
@@ -77,7 +45,7 @@ ReportOption = Annotated[
 ]
 
 
-@app.command()
+@app.command(epilog=OTHER_WAYS)
 def main(
     clips: Annotated[
         Path,
@@ -106,8 +74,6 @@ def main(
     """Teach actions from a few clips of each, and say how well it works.
 
     Exit status 1: nothing was learned, so no pack was written.
-
-    With --record LABEL it records examples instead; that has a --help of its own.
     """
     try:
         with needs_extra("teach", PACKAGES):
@@ -119,7 +85,7 @@ def main(
             at_home(clips), [at_home(path) for path in background or ()], rest or (),
             root and at_home(root), _split(labels),
         )  # fmt: skip
-        with _bar() as tick:
+        with bar() as tick:
             order = Order(
                 found, at_home(out), at_home(base or BASE), cache or _user_cache(), _split(looks),
                 false_alarms_per_day, name, tick=tick,
@@ -160,8 +126,7 @@ def cli(arguments: Sequence[str], name: str | None = None) -> None:
     if stray := stray_address(arguments, takes=("--source",)):
         print(f"error: {stray}", file=sys.stderr)
         raise SystemExit(EXIT_USAGE)
-    recording = any(word.partition("=")[0] == RECORD for word in arguments)
-    (record_app if recording else app)(args=list(arguments), prog_name=name)
+    (other(arguments) or app)(args=list(arguments), prog_name=name)
 
 
 if __name__ == "__main__":

@@ -167,6 +167,23 @@ class Base:
                 )
         return cls(folder, content)
 
+    def in_pack(self, files: Mapping[str, str]) -> bytes:
+        """``base.json`` of the streams that a pack takes; ``files`` are theirs in the pack."""
+        streams = {
+            name: self.streams[name].model_copy(update={"file": file})
+            for name, file in files.items()
+        }
+        content = _File(
+            schema_version=1, name=self.name, version=self.version, licence=self.licence,
+            provenance=self.provenance, streams=streams,
+        )  # fmt: skip
+        return content.model_dump_json().encode()
+
+    @classmethod
+    def of_pack(cls, folder: Path, content: bytes) -> "Base":
+        """The base of a pack's own networks, from :meth:`in_pack`; raises ValueError."""
+        return cls(folder, _File.model_validate_json(content))
+
     def spatial(self, name: str) -> SpatialStream:
         stream = self.streams[name]
         assert isinstance(stream, SpatialStream)

@@ -52,9 +52,15 @@ class Lesson:
         streams: Sequence[str],
         length: int,
         folds: Sequence[int] | None = None,
+        footage: Sequence[Example] = (),
     ) -> None:
-        """``folds`` are the examples' own; by default groups are spread over some."""
+        """``folds`` are the examples' own; by default groups are spread over some.
+
+        ``footage`` is background that thresholds are fitted to, but not the head. Its groups are
+        those of examples of the background: of the parts of it that are worth learning.
+        """
         self.base, self.examples, self.labels, self.length = base, examples, labels, length
+        self.footage, self.given_folds = tuple(footage), folds
         self.windows = Windows(base, streams, length)
         self.rows = self._rows()
         self.folds = (
@@ -101,10 +107,22 @@ class Lesson:
         weights = row_weights(self.rows, len(self.labels.names), self.labels.rest)
         heat = temperature(trial.logits, self.rows.labels, weights)
         streams = streams_of(self.windows, trial, self.examples, self.folds, self.labels.rest, heat)
-        quiet = quiet_streams(
-            self.windows, trial, self.examples, self.folds, self.labels.rest, heat
-        )
-        return Outcome(trial, heat, fit(streams, quiet, self.labels, false_a_day))
+        quiet, folds = self._quiet()
+        scored = quiet_streams(self.windows, trial, quiet, folds, self.labels.rest, heat)
+        return Outcome(trial, heat, fit(streams, scored, self.labels, false_a_day))
+
+    def fold_of(self, group: str) -> int:
+        """In which fold a group's clips are."""
+        place = next(place for place, one in enumerate(self.examples) if one.group == group)
+        return int(self.folds[place])
+
+    def _quiet(self) -> tuple[list[Example], Numbers]:
+        """Background to count false events in, and its folds: no moment of it twice."""
+        groups = {one.group for one in self.footage}
+        places = [place for place, one in enumerate(self.examples) if one.group not in groups]
+        own = [self.examples[place] for place in places]
+        folds = [self.fold_of(one.group) for one in self.footage]
+        return [*own, *self.footage], np.array([*self.folds[places], *folds])
 
     def head(self, looks: Looks) -> Head:
         """The head of the pack, fitted to everything."""

@@ -20,6 +20,7 @@ from pipeline.model.pack import (
     ModelPack,
     Parity,
     Threshold,
+    ViewName,
     file_sha256,
     first_problem,
     network_file,
@@ -58,6 +59,7 @@ class Taught:
     limits: tuple[str, ...] = ()
     provenance: str = "Taught on the user's own clips."
     licence: str = "the user's own; the networks are under Apache-2.0"
+    view: ViewName = "frame"
 
 
 def cooled(head: Head, heat: float) -> Head:
@@ -72,11 +74,17 @@ def cooled(head: Head, heat: float) -> Head:
     return Head((streams[0], streams[1]), head.bias / np.float32(heat))
 
 
-def write(taught: Taught, folder: Path, sample: Sequence[ClipFeatures], card: str) -> ModelPack:
+def write(
+    taught: Taught,
+    folder: Path,
+    sample: Sequence[ClipFeatures],
+    card: str,
+    more: Mapping[str, bytes] | None = None,
+) -> ModelPack:
     """Write a pack and load it. It replaces the folder's pack at once, or not at all.
 
-    ``sample`` are clips on which the pack must score as the head that was fitted. Raises
-    :class:`TeachError`.
+    ``sample`` are clips on which the pack must score as the head that was fitted. ``more`` are
+    files that lie beside the pack's own, by name. Raises :class:`TeachError`.
     """
     sizes = tuple(
         taught.base.streams[name].feature_size
@@ -95,6 +103,8 @@ def write(taught: Taught, folder: Path, sample: Sequence[ClipFeatures], card: st
             ) from None
         made = _written(Path(scratch) / "pack", graphs, contract)
         (made.folder / CARD_FILE).write_text(card, "utf-8")
+        for name, content in (more or {}).items():
+            (made.folder / name).write_bytes(content)
         _put_in_place(made.folder, folder)
     return ModelPack.load(folder)
 
@@ -157,6 +167,7 @@ def _contract(taught: Taught, parity: Parity) -> Contract:
         f"Motion: {temporal.provenance}",
         labels=taught.labels.names,
         background=taught.labels.background,
+        view=taught.view,
         step_hz=taught.labels.step_hz,
         window=taught.window,
         feature_size=spatial.feature_size,

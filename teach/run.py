@@ -17,6 +17,7 @@ from teach.clips import Clips
 from teach.examples import Example, still
 from teach.features import ClipFeatures, Job, extracted
 from teach.lesson import Lesson, Outcome, judged
+from teach.lesson_file import LESSON_FILE, encoded
 from teach.pack import Taught, TeachError, cooled, write
 from teach.streams import Labels
 from teach.trial import Looks
@@ -172,14 +173,16 @@ def _pack(lesson: Lesson, outcome: Outcome, verdict: Verdict, order: Order) -> M
         labels=lesson.labels,
         window=lesson.length,
         thresholds=outcome.fitted.thresholds,
-        metrics=_metrics(verdict),
+        metrics=metrics_of(verdict),
     )
     sample = [one.clip for one in lesson.examples[:: max(1, len(lesson.examples) // PARITY_CLIPS)]]
     card = card_of(name, taught.version, verdict, taught.provenance)
-    return write(taught, order.out, sample, card)
+    kept = {LESSON_FILE: encoded(lesson, looks, order.false_a_day)}
+    return write(taught, order.out, sample, card, kept)
 
 
-def _metrics(verdict: Verdict) -> dict[str, object]:
+def metrics_of(verdict: Verdict) -> dict[str, object]:
+    """What a contract says of how good the pack is."""
     return {
         "protocol": "clip: groups of clips left out in turn",
         "clips": sum(one.clips for one in verdict.labels),

@@ -73,7 +73,11 @@ def starts(scores: Vector, labels: Labels, thresholds: Mapping[str, Threshold]) 
     """The events that start: label, and twice the step at which it was known."""
     rules = EventRules(labels.names, labels.background, thresholds, 1e6, labels.step_hz)
     found = []
+    least = min(thresholds[labels.names[n]].start for n in labels.actions)
+    low = scores[:, list(labels.actions)].max(1, initial=0.0) < least
     for step, row in enumerate(scores):
+        if low[step] and step and low[step - 1] and not rules.active:
+            continue  # nothing can change, and most of a day is quiet
         now_ns = round(step * NS_PER_S / labels.step_hz)
         for change in rules.push(StepTime(now_ns, None, now_ns), row.tolist()):
             if change.type == "start":

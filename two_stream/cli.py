@@ -52,6 +52,12 @@ def _teach() -> CommandLine:
     return cli
 
 
+def _calibrate() -> CommandLine:
+    from teach.commands import calibrate_cli
+
+    return calibrate_cli
+
+
 def _train() -> CommandLine:
     from training.__main__ import train_cli
 
@@ -96,6 +102,7 @@ COMMANDS = {
     "teach": Command(
         "make a pack from a few clips of each action (needs two-stream[teach])", _teach
     ),
+    "calibrate": Command("teach a pack a camera's own background", _calibrate),
     "train": Command("train networks on your clips (needs two-stream[training])", _train),
     "export": Command("write a checkpoint as a model pack (needs two-stream[export])", _export),
     "bridge": Command("bring events to a file, a webhook, people or a broker", _bridge),

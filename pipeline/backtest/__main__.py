@@ -13,23 +13,21 @@ import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from pipeline import topology
 from pipeline.backtest.compare import Logged, compared, logged
 from pipeline.backtest.report import BacktestReport, report, show
 from pipeline.backtest.run import CameraTest, Tick, check_networks, run_camera
+from pipeline.backtest.setting import every_of, filter_of
 from pipeline.clock import SYSTEM_CLOCK
 from pipeline.config import Config, load
 from pipeline.config.paths import at_home, stray_address
-from pipeline.config.rules import rules_of
 from pipeline.config.spans import moment_ns
 from pipeline.config.suggestion import did_you_mean
 from pipeline.decision.decisions import thresholds
-from pipeline.decision.rule_filter import RuleFilter, RuleFilters
 from pipeline.errors import EXIT_USAGE, FeatureMemoryError, TwoStreamError
 from pipeline.memory.store import MemoryReader
 from pipeline.model.pack import ModelPack
 from pipeline.model.session import Network
-from pipeline.model.watch import Watch, watches
+from pipeline.model.watch import Watch
 from pipeline.public.log_reader import LogReader
 
 EVER_NS = 1 << 62
@@ -84,8 +82,8 @@ def _test(
     limits = thresholds(tested.contract, config.events.thresholds)
     with progress(_steps(memory, watched)) as tick, ThreadPoolExecutor(jobs) as pool:
         tests = list(pool.map(lambda name: run_camera(
-            memory, name, watched[name], network.run, limits, partial(_filter, config, name), span,
-            tick,
+            memory, name, watched[name], network.run, limits, partial(filter_of, config, name),
+            span, tick,
         ), watched))  # fmt: skip
     log = _log(config)
     before = [] if log is None else _logged(log, tests, tested.contract.actions, span)
@@ -101,7 +99,7 @@ def _watches(
     """The pack at each camera that is to be tested. Of all cameras, those that can be are."""
     found, reasons = {}, []
     for name in _cameras(memory, asked):
-        watch = Watch(tested, _every(config, name, tested), config.flow.method)
+        watch = Watch(tested, every_of(config, name, tested), config.flow.method)
         try:
             check_networks(memory, name, watch)
         except FeatureMemoryError as error:
@@ -113,22 +111,6 @@ def _watches(
     for reason in reasons:
         print(f"warning: {reason}", file=sys.stderr)
     return found
-
-
-def _every(config: Config, camera: str, tested: ModelPack) -> int:
-    """One in how many of the camera's steps the pack would take, beside those of the config."""
-    if camera not in config.cameras:
-        return 1
-    there = [watch.pack for watch in topology.watched(config, [camera])[camera]]
-    others = [pack for pack in there if pack.sha256 != tested.sha256]
-    beside = watches([tested, *others], where=f"camera {camera}")
-    fastest = max(watch.pack.contract.step_hz for watch in beside)
-    if fastest > max(pack.contract.step_hz for pack in there):
-        raise FeatureMemoryError(
-            f"camera {camera}: {tested.contract.name} takes {fastest:g} steps a second; fewer are "
-            "remembered"
-        )
-    return next(watch.every for watch in beside if watch.pack.sha256 == tested.sha256)
 
 
 def _log(config: Config) -> LogReader | None:
@@ -154,13 +136,6 @@ def _cameras(memory: MemoryReader, asked: Sequence[str]) -> list[str]:
 
 def _steps(memory: MemoryReader, names: Iterable[str]) -> int:
     return sum(kept.steps for name in names if (kept := memory.kept(name)) is not None)
-
-
-def _filter(config: Config, camera: str) -> RuleFilter | None:
-    if camera not in config.cameras:
-        return None  # it has been taken out of the config since
-    zones = {camera: config.cameras[camera].zones}
-    return RuleFilters({camera: rules_of(config, camera)}, 0, False, zones=zones).new(camera)
 
 
 def _logged(
