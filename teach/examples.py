@@ -43,14 +43,18 @@ class Example:
 
 @dataclass(frozen=True)
 class Rows:
-    """Pooled windows of clips, by stream and block. ``clips`` (n,) are the examples' places;
-    ``whole`` (n,) marks windows that end with the clip and hold nothing but it."""
+    """Pooled windows of clips, by stream and block.
+
+    ``clips`` (n,) are the examples' places. ``whole`` (n,) marks windows that end with the clip and
+    hold nothing but it, ``early`` (n,) those that end too early to tell.
+    """
 
     pooled: dict[str, list[Vector]]
     spans: tuple[int, ...]
     labels: Numbers
     clips: Numbers
     whole: Flags
+    early: Flags
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -62,6 +66,7 @@ class Rows:
             self.labels[rows],
             self.clips[rows],
             self.whole[rows],
+            self.early[rows],
         )
 
 
@@ -79,6 +84,7 @@ def joined(parts: Sequence[Rows]) -> Rows:
         np.concatenate([part.labels for part in parts]),
         np.concatenate([part.clips for part in parts]),
         np.concatenate([part.whole for part in parts]),
+        np.concatenate([part.early for part in parts]),
     )
 
 
@@ -129,26 +135,27 @@ class Windows:
             before = quiet[int(random.integers(len(quiet)))]
             windows += [Window(clip, end, before), Window(clip, end)]
             labels += [rest, rest]
-        whole = np.zeros(len(windows), bool)
-        whole[0] = True
-        return self._rows(place, windows, labels, whole)
+        return self._rows(place, windows, labels, np.array(labels) != example.label)
 
     def of_rest(self, place: int, example: Example) -> Rows:
         """Pooled windows of a clip of the background."""
         windows = self._of_rest(example.clip)
-        whole = np.zeros(len(windows), bool)
-        whole[0] = True
-        return self._rows(place, windows, [example.label] * len(windows), whole)
+        labels = [example.label] * len(windows)
+        return self._rows(place, windows, labels, np.zeros(len(windows), bool))
 
     def _rows(
-        self, place: int, windows: Sequence[Window], labels: Sequence[int], whole: Flags
+        self, place: int, windows: Sequence[Window], labels: Sequence[int], early: Flags
     ) -> Rows:
+        """The first window is the whole clip's."""
+        whole = np.zeros(len(windows), bool)
+        whole[0] = True
         return Rows(
             self.pooled(windows),
             self._spans,
             np.array(labels),
             np.full(len(windows), place),
             whole,
+            early,
         )
 
     def _of_rest(self, clip: ClipFeatures) -> list[Window]:
@@ -209,12 +216,14 @@ class Windows:
 
 
 def still(clip: ClipFeatures, steps: int, no_motion: Mapping[str, Vector]) -> ClipFeatures:
-    """A clip whose first picture stands still. ``no_motion`` has the motion streams' features."""
+    """A clip in which nothing happens, as long as ``steps``.
+
+    ``no_motion`` has the features of streams when nothing moves and nobody is there. Other streams
+    see the clip's first picture all the time.
+    """
     rows, there = {}, {}
     for name, features in clip.streams.items():
         rows[name] = np.repeat(no_motion.get(name, features[0])[np.newaxis], steps, axis=0)
         there[name] = np.ones(steps, bool)
-        if name in no_motion:
-            there[name][0] = False  # there is no flow before the second picture
     times = clip.times_ns[0] + np.arange(steps, dtype=np.int64)
     return ClipFeatures(clip.path, times, rows, there)

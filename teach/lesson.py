@@ -1,5 +1,6 @@
 """A lesson: examples as windows, trials of several pairs of networks, and what they amount to."""
 
+import copy
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -11,7 +12,7 @@ from teach.arrays import Flags, Numbers
 from teach.base import Base
 from teach.examples import Example, Rows, Windows, joined
 from teach.fit import Head, Scaling, softmax
-from teach.streams import Labels, total
+from teach.streams import Count, Labels, total
 from teach.thresholds import Fitted, calibration_error, fit
 from teach.trial import (
     Looks,
@@ -53,16 +54,19 @@ class Lesson:
         length: int,
         folds: Sequence[int] | None = None,
         footage: Sequence[Example] = (),
+        early: bool = True,
     ) -> None:
         """``folds`` are the examples' own; by default groups are spread over some.
 
         ``footage`` is background that thresholds are fitted to, but not the head. Its groups are
         those of examples of the background: of the parts of it that are worth learning.
+        ``early``: windows that end early in an action count as background.
         """
         self.base, self.examples, self.labels, self.length = base, examples, labels, length
-        self.footage, self.given_folds = tuple(footage), folds
+        self.footage, self.given_folds, self.early = tuple(footage), folds, early
         self.windows = Windows(base, streams, length)
-        self.rows = self._rows()
+        rows = self._rows()
+        self.rows = rows if early else rows.only(~rows.early)
         self.folds = (
             np.array(folds)
             if folds is not None
@@ -82,6 +86,15 @@ class Lesson:
                 for place, one in enumerate(self.examples)
             ]
         )
+
+    def without_early(self) -> "Lesson":
+        """The same without windows that end too early to tell.
+
+        A sign that is held still is there from its first steps on, and such windows would deny it.
+        """
+        other = copy.copy(self)
+        other.early, other.rows = False, self.rows.only(~self.rows.early)
+        return other
 
     def trial(self, looks: Looks) -> Trial:
         """Fit without each fold, and predict it."""
@@ -124,6 +137,11 @@ class Lesson:
         folds = [self.fold_of(one.group) for one in self.footage]
         return [*own, *self.footage], np.array([*self.folds[places], *folds])
 
+    def worth(self, outcome: Outcome) -> float:
+        """Clips told right and F1 of events count alike; events in the background are false."""
+        events = total(outcome.fitted.counts) + Count(false=outcome.fitted.quiet.false)
+        return self.top1(outcome.trial) + events.f1
+
     def head(self, looks: Looks) -> Head:
         """The head of the pack, fitted to everything."""
         return fit_head(
@@ -156,6 +174,18 @@ class Lesson:
             }:
                 return None
         return first, second
+
+
+def decided(lesson: Lesson, trial: Trial, false_a_day: float) -> tuple[Lesson, Outcome]:
+    """With or without early windows: what tells clips and events better that were left out."""
+    outcome = lesson.outcome(trial, false_a_day)
+    if not lesson.rows.early.any():
+        return lesson, outcome
+    other = lesson.without_early()
+    without = other.outcome(other.trial(trial.looks), false_a_day)
+    if other.worth(without) > lesson.worth(outcome):
+        return other, without
+    return lesson, outcome
 
 
 def judged(

@@ -54,6 +54,7 @@ class _About(msgspec.Struct, frozen=True):
     window: int
     false_a_day: float
     examples: list[_Example]
+    early: bool = True
 
 
 @dataclass(frozen=True)
@@ -67,13 +68,16 @@ class KeptLesson:
     examples: tuple[Example, ...]
     folds: tuple[int, ...] | None
     false_a_day: float
+    early: bool = True
 
     def lesson(self, examples: Sequence[Example], footage: Sequence[Example] = ()) -> Lesson:
         """A lesson of these examples. Those that the pack knows keep their folds, if they had
         their own; others are spread over them by their groups."""
         streams = (self.looks.appearance, self.looks.motion)
         folds = None if self.folds is None else self._folds(examples, self.folds)
-        return Lesson(self.base, examples, self.labels, streams, self.window, folds, footage)
+        return Lesson(
+            self.base, examples, self.labels, streams, self.window, folds, footage, self.early
+        )  # fmt: skip
 
     def _folds(self, examples: Sequence[Example], own: Sequence[int]) -> list[int]:
         known = {one.group: fold for one, fold in zip(self.examples, own, strict=True)}
@@ -102,6 +106,7 @@ def encoded(lesson: Lesson, looks: Looks, false_a_day: float) -> bytes:
             )
             for place, one in enumerate(examples)
         ],
+        lesson.early,
     )  # fmt: skip
     files = {looks.appearance: network_file("spatial"), looks.motion: network_file("temporal")}
     arrays: dict[str, Vector] = {
@@ -172,4 +177,5 @@ def _decoded(folder: Path, arrays: np.lib.npyio.NpzFile) -> KeptLesson:
         tuple(examples),
         folds if folds and len(folds) == len(examples) else None,
         about.false_a_day,
+        about.early,
     )

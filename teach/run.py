@@ -16,7 +16,7 @@ from teach.card import card_of
 from teach.clips import Clips
 from teach.examples import Example, still
 from teach.features import ClipFeatures, Job, extracted
-from teach.lesson import Lesson, Outcome, judged
+from teach.lesson import Lesson, Outcome, decided, judged
 from teach.lesson_file import LESSON_FILE, encoded
 from teach.pack import Taught, TeachError, cooled, write
 from teach.streams import Labels
@@ -94,8 +94,8 @@ def teach(order: Order) -> Result:
         trials.append(lesson.trial(looks))
     best = lesson.best(trials)
     order.tick("thresholds", 0, 1)
-    outcome = lesson.outcome(best, order.false_a_day)
     accuracies = {one.looks.name: lesson.top1(one) for one in trials}
+    lesson, outcome = decided(lesson, best, order.false_a_day)
     verdict = judged(lesson, outcome, accuracies, order.clips.twice)
     order.tick("thresholds", 1, 1)
     pack = _pack(lesson, outcome, verdict, order) if verdict.works else None
@@ -137,16 +137,27 @@ def _given_folds(entries: Sequence[Entry]) -> list[int] | None:
 
 
 def _with_rest(base: Base, examples: list[Example], streams: Sequence[str]) -> list[Example]:
-    """Without any background: each clip's first picture, standing still, is some."""
-    rest = {name: _no_motion(base, name) for name in streams if name in base.motions}
+    """Without any background: a scene in which nothing moves, and nobody is, is some.
+
+    A hand or a body that holds still isn't: it may be the very sign that is taught.
+    """
+    rest = {name: _nothing(base, name) for name in streams if _knows_nothing(base, name)}
     return examples + [
         Example(still(one.clip, STILL_STEPS, rest), 0, one.group, f"{one.name} (still)")
         for one in examples
     ]
 
 
-def _no_motion(base: Base, name: str) -> Vector:
-    """The features (d,) of a picture in which nothing moves."""
+def _knows_nothing(base: Base, name: str) -> bool:
+    """Whether a stream has features of nothing: it sees motion, or says when nobody is there."""
+    blocks = base.streams[name].blocks
+    return name in base.motions or all(block.valid is not None for block in blocks)
+
+
+def _nothing(base: Base, name: str) -> Vector:
+    """The features (d,) of a picture in which nothing moves, or nobody is."""
+    if name in base.appearances:
+        return np.zeros(base.streams[name].feature_size, np.float32)
     contract = base.temporal(name).contract
     path = base.folder / base.streams[name].file
     flow = np.full((1, contract.stack, *contract.size, 2), STILL, np.uint8)
