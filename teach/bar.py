@@ -13,7 +13,7 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
-PACKAGES = ("onnx", "sklearn", "scipy")
+PACKAGES = ("onnx", "sklearn")
 
 Tick = Callable[[str, int, int], None]
 """What is being done, how much of it is done, and how much there is."""

@@ -12,17 +12,17 @@ from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass
 from multiprocessing import get_context
 from pathlib import Path
+from zipfile import BadZipFile
 
 import cv2
 import numpy as np
 
 from pipeline import flow
-from pipeline.arrays import Frame, Vector, is_planar, picture_size
+from pipeline.arrays import Frame, Vector
 from pipeline.errors import SourceError
 from pipeline.evaluate.recogniser import file_frames
 from pipeline.model.pack import SpatialContract, TemporalContract
 from pipeline.model.session import UnpackagedNetwork
-from pipeline.pictures import small_bgr
 from pipeline.sources.base import Grab
 from pipeline.steps.flow_fields import FlowStack, FlowSteps
 from pipeline.steps.follow import TimedFrame
@@ -92,14 +92,16 @@ class Extractor:
             for name in self._streams
         }
 
-    def clip(self, path: Path, mirrored: bool = False) -> ClipFeatures:
-        """Features of a whole file; raises :class:`SourceError` if it can't be read."""
+    def clip(self, path: Path, streams: Sequence[str] = ()) -> ClipFeatures:
+        """Features of a whole file by some streams, or by all; raises :class:`SourceError` if it
+        can't be read."""
+        names = tuple(streams) or self._streams
         times: list[int] = []
-        parts: dict[str, list[Vector]] = {name: [] for name in self._streams}
-        there: dict[str, list[bool]] = {name: [] for name in self._streams}
-        for inputs in _in_batches(self._inputs(file_frames(path), mirrored)):
+        parts: dict[str, list[Vector]] = {name: [] for name in names}
+        there: dict[str, list[bool]] = {name: [] for name in names}
+        for inputs in _in_batches(self._inputs(file_frames(path), names)):
             times += [one.time_ns for one in inputs]
-            for name in self._streams:
+            for name in names:
                 there[name] += [name in one.streams for one in inputs]
                 parts[name].append(self._run(name, [one.streams.get(name) for one in inputs]))
         if not times:
@@ -121,18 +123,18 @@ class Extractor:
             rows[given] = self._networks[name].run({field: batch})[0]
         return rows
 
-    def _inputs(self, frames: Iterable[TimedFrame], mirrored: bool) -> "Iterator[_StepInputs]":
+    def _inputs(
+        self, frames: Iterable[TimedFrame], names: Sequence[str]
+    ) -> "Iterator[_StepInputs]":
         """What each network takes at each step."""
         steps = Steps("clip", self._step_hz, GAP_S)
-        spatial = {n: self._base.spatial(n) for n in self._streams if n in self._base.appearances}
-        motions = {n: _Flow(self._base, n) for n in self._streams if n not in spatial}
+        spatial = {n: self._base.spatial(n) for n in names if n in self._base.appearances}
+        motions = {n: _Flow(self._base, n) for n in names if n not in spatial}
         for timed in frames:
             due = steps.due(Grab(timed.pts_ns, timed.pts_ns, timed.discontinuity), timed.pts_ns)
             if due is None:
                 continue
             frame = timed.retrieve()
-            if mirrored:
-                frame = _mirrored(frame)
             moment = steps.moment(due)
             given: dict[str, Frame] = {
                 name: spatial_input(frame, _Appearance(stream.contract))
@@ -170,12 +172,6 @@ class _Flow:
         return stack
 
 
-def _mirrored(frame: Frame) -> Frame:
-    """Left and right exchanged, as BGR."""
-    picture = small_bgr(frame, picture_size(frame.shape)) if is_planar(frame) else frame
-    return np.ascontiguousarray(picture[:, ::-1])
-
-
 def _in_batches(steps: "Iterator[_StepInputs]") -> "Iterator[list[_StepInputs]]":
     batch: list[_StepInputs] = []
     for one in steps:
@@ -195,30 +191,29 @@ class Cache:
         self._base = base
         self._step_hz = step_hz
 
-    def path(self, clip: Path, stream: str, mirrored: bool) -> Path:
-        about = f"{self._base.identity(stream)} {self._step_hz:g} {mirrored} {STEPS_FORMAT}"
+    def path(self, clip: Path, stream: str) -> Path:
+        about = f"{self._base.identity(stream)} {self._step_hz:g} {STEPS_FORMAT}"
         with clip.open("rb") as file:
             content = hashlib.file_digest(file, "sha256").hexdigest()
         name = hashlib.sha256(f"{content} {about}".encode()).hexdigest()[:32]
         return self._folder / name[:2] / f"{name}.npz"
 
-    def get(self, clip: Path, streams: Sequence[str], mirrored: bool) -> ClipFeatures | None:
-        """What is kept of a clip; None unless all streams are."""
+    def get(self, clip: Path, streams: Sequence[str]) -> ClipFeatures | None:
+        """What is kept of a clip by those of the streams that are kept; None: of none."""
         rows, there, times = {}, {}, None
         for name in streams:
             try:
-                with np.load(self.path(clip, name, mirrored)) as kept:
+                with np.load(self.path(clip, name), allow_pickle=False) as kept:
                     rows[name] = kept["features"].astype(np.float32)
                     there[name], times = kept["present"], kept["times_ns"]
-            except (OSError, ValueError, KeyError, EOFError):
-                return None
-        assert times is not None
-        return ClipFeatures(clip, times, rows, there)
+            except (OSError, ValueError, KeyError, EOFError, BadZipFile):
+                continue  # missing or damaged: it is computed again
+        return None if times is None else ClipFeatures(clip, times, rows, there)
 
-    def put(self, features: ClipFeatures, mirrored: bool) -> None:
+    def put(self, features: ClipFeatures) -> None:
         """Keep a clip's features; a full disk costs only time the next time."""
         for name, rows in features.streams.items():
-            path = self.path(features.path, name, mirrored)
+            path = self.path(features.path, name)
             content = io.BytesIO()
             np.savez_compressed(
                 content,
@@ -243,7 +238,6 @@ class Job:
     streams: tuple[str, ...]
     step_hz: float
     cache: Path
-    mirrored: bool = False
 
 
 _worker: tuple[Job, Extractor, Cache] | None = None
@@ -258,11 +252,11 @@ def _open(job: Job) -> tuple[Job, Extractor, Cache]:
     return _worker
 
 
-def _extract(job: Job, path: Path) -> str | None:
+def _extract(job: Job, path: Path, streams: Sequence[str]) -> str | None:
     """Fill the cache with a clip; returns why it can't be read, if so."""
     _, extractor, cache = _open(job)
     try:
-        cache.put(extractor.clip(path, job.mirrored), job.mirrored)
+        cache.put(extractor.clip(path, streams))
     except SourceError as error:
         return str(error)
     return None
@@ -274,23 +268,24 @@ def extracted(
     """Features of clips as they become ready, or why a clip can't be read."""
     base = Base.load(job.base)
     cache = Cache(job.cache, base, job.step_hz)
-    missing = []
+    missing: dict[Path, list[str]] = {}
     for path in paths:
-        kept = cache.get(path, job.streams, job.mirrored)
-        if kept is None:
-            missing.append(path)
+        kept = cache.get(path, job.streams)
+        lacks = [name for name in job.streams if kept is None or name not in kept.streams]
+        if kept is None or lacks:
+            missing[path] = lacks
         else:
             yield path, kept
     if not missing:
         return
     # Spawned, not forked: onnxruntime's threads don't survive a fork.
     with ProcessPoolExecutor(min(workers, len(missing)), get_context("spawn")) as pool:
-        tasks = {pool.submit(_extract, job, path): path for path in missing}
+        tasks = {pool.submit(_extract, job, *one): one[0] for one in missing.items()}
         for done in as_completed(tasks):
             path = tasks[done]
             problem = done.result()
-            kept = None if problem else cache.get(path, job.streams, job.mirrored)
-            if kept is None:
+            kept = None if problem else cache.get(path, job.streams)
+            if kept is None or len(kept.streams) < len(job.streams):
                 yield path, problem or "its features could not be kept: is the disk full?"
             else:
                 yield path, kept

@@ -21,7 +21,7 @@ class Graph:
     def __init__(self, name: str) -> None:
         self._name = name
         self._nodes: list[onnx.NodeProto] = []
-        self._constants: dict[str, onnx.TensorProto] = {}
+        self._constants: dict[bytes, onnx.TensorProto] = {}
         self._inputs: list[onnx.ValueInfoProto] = []
         self._outputs: list[onnx.ValueInfoProto] = []
 
@@ -34,16 +34,13 @@ class Graph:
         self._outputs.append(helper.make_tensor_value_info(name, TensorProto.FLOAT, shape))
 
     def constant(self, value: npt.ArrayLike, dtype: npt.DTypeLike = np.float32) -> str:
+        """A constant; equal ones are kept once."""
         array = np.asarray(value, dtype)
         content = f"{array.dtype}{array.shape}".encode() + array.tobytes()
-        name = f"c{len(self._constants)}"
-        for known, tensor in self._constants.items():
-            if tensor.doc_string == str(hash(content)):
-                return known
-        tensor = numpy_helper.from_array(array, name)
-        tensor.doc_string = str(hash(content))
-        self._constants[name] = tensor
-        return name
+        if content not in self._constants:
+            name = f"constant{len(self._constants)}"
+            self._constants[content] = numpy_helper.from_array(array, name)
+        return self._constants[content].name
 
     def node(self, kind: str, *inputs: str | npt.ArrayLike, **attributes: Any) -> str:
         """Add an operator with one output. Numbers and arrays become float constants."""
@@ -67,8 +64,6 @@ class Graph:
 
     def model(self) -> onnx.ModelProto:
         """The graph as a model, checked. Raises onnx's errors for a graph that isn't valid."""
-        for tensor in self._constants.values():
-            tensor.ClearField("doc_string")
         graph = helper.make_graph(
             self._nodes, self._name, self._inputs, self._outputs, list(self._constants.values())
         )

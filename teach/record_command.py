@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 RECORD = "--record"
 """The option that makes ``two-stream teach`` this command."""
 EXIT_INTERRUPTED = 130
-PACKAGES = ("onnx", "sklearn", "scipy")
+PACKAGES = ("onnx", "sklearn")
 
 record_app = typer.Typer(add_completion=False)
 

@@ -86,13 +86,15 @@ def test_wrong_events_go_and_right_ones_stay(camera: Camera) -> None:
     reviews = camera.review()
     wrong = sum(one.verdict == "wrong" for one in reviews)
     right = sum(one.verdict == "right" for one in reviews)
-    assert (wrong, right) == (4, 4)
+    assert wrong >= 3
+    assert right >= 3
     found = learn(ReviewOrder(camera.config, camera.pack))
     effect = found.effect
-    assert (effect.wrong.before, effect.wrong.after, effect.wrong.of) == (4, 0, 4)
-    assert (effect.right.before, effect.right.after, effect.right.of) == (4, 4, 4)
-    assert (found.examples, found.new_examples, found.forgotten) == (8, 8, 0)
-    assert found.left_out["right"].of == 4
+    assert (effect.wrong.before, effect.wrong.after, effect.wrong.of) == (wrong, 0, wrong)
+    assert (effect.right.before, effect.right.after, effect.right.of) == (right, right, right)
+    taught = wrong + right
+    assert (found.examples, found.new_examples, found.forgotten) == (taught, taught, 0)
+    assert found.left_out["right"].of == right
     assert not effect.worse
     assert not effect.new
     # Nothing has changed in the pack's place.
@@ -101,11 +103,11 @@ def test_wrong_events_go_and_right_ones_stay(camera: Camera) -> None:
 
 
 def test_hard_windows_end_while_the_wrong_event_went_on(camera: Camera) -> None:
-    camera.review()
+    wrong = sum(one.verdict == "wrong" for one in camera.review())
     found = learn(ReviewOrder(camera.config, camera.pack))
     kept = load(ModelPack.load(Path(found.folder)))
     hard = [one for one in kept.examples if one.name.startswith("review") and one.label == 0]
-    assert len(hard) == 4
+    assert len(hard) == wrong >= 3
     for one in hard:
         review = next(r for r in camera.reviews.all() if one.name.endswith(r.key))
         first_whole = one.clip.times_ns[kept.window - 1]
@@ -114,17 +116,17 @@ def test_hard_windows_end_while_the_wrong_event_went_on(camera: Camera) -> None:
 
 
 def test_the_same_reviews_are_learned_once_and_outlive_the_memory(camera: Camera) -> None:
-    camera.review()
+    reviews = camera.review()
     learn(ReviewOrder(camera.config, camera.pack, switch=True))
     again = learn(ReviewOrder(camera.config, camera.pack, switch=True))
-    assert (again.examples, again.new_examples) == (8, 0)
+    assert (again.examples, again.new_examples) == (len(reviews), 0)
     # Withdrawn reviews aren't taught any more.
     first = camera.reviews.all()[0]
     camera.reviews.add(
         [Review(camera="door", verdict="withdrawn", said=first.said, start_time=first.start_time,
                 end_time=first.end_time, event=first.event, by="ann", time=first.time)]
     )  # fmt: skip
-    assert learn(ReviewOrder(camera.config, camera.pack)).examples == 7
+    assert learn(ReviewOrder(camera.config, camera.pack)).examples == len(reviews) - 1
 
 
 def test_what_was_missed_is_an_example(camera: Camera) -> None:
