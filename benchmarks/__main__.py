@@ -109,7 +109,7 @@ EXTRAS = {
     "dev": ("psutil", "av"),
     "report": ("matplotlib",),
     "training": ("torch",),
-    "teach": ("sklearn"),
+    "teach": ("sklearn",),
     "peers": ("imagezmq", "vidgear"),
     "mqtt": ("paho",),
 }
