@@ -58,6 +58,9 @@ BENCHMARKS = {
         "Four RTSP cameras for hours, with one fault after another.",
         picture="memory and files over time",
     ),
+    "few_shot": Benchmark(
+        "Clips told right by a head that was taught three, five, ten, twenty of each label."
+    ),
     "correct": Benchmark("What reviews do: false events and recall after each round of teaching."),
     "relay": Benchmark("Hours of a camera behind a bad relay: steps lost, events right, drift."),
     "fuzz": Benchmark("Damaged input for the decoders and for every socket of a running program."),

@@ -78,16 +78,7 @@ def teach(order: Order) -> Result:
 
     Raises :class:`TeachError`, and :class:`pipeline.errors.PackError` for a broken base.
     """
-    base = Base.load(order.base)
-    tried = candidates(base, order.looks)
-    streams = tuple(dict.fromkeys(n for looks in tried for n in (looks.appearance, looks.motion)))
-    job = Job(order.base, streams, STEP_HZ, order.cache)
-    examples, folds, unreadable = _examples(order, job)
-    labels = Labels(order.clips.labels, order.clips.rest, STEP_HZ)
-    if not any(one.label in labels.rest for one in examples):
-        examples, folds = _with_rest(base, examples, streams), None
-    length = _window(examples, labels)
-    lesson = Lesson(base, examples, labels, streams, length, folds)
+    lesson, tried, unreadable = prepared(order)
     trials = []
     for place, looks in enumerate(tried):
         order.tick("trying", place, len(tried))
@@ -100,6 +91,24 @@ def teach(order: Order) -> Result:
     order.tick("thresholds", 1, 1)
     pack = _pack(lesson, outcome, verdict, order) if verdict.works else None
     return Result(verdict, pack, unreadable)
+
+
+def prepared(order: Order) -> tuple[Lesson, list[Looks], dict[str, str]]:
+    """The clips as windows, the pairs of networks to try, and clips that can't be read.
+
+    Raises as :func:`teach`.
+    """
+    base = Base.load(order.base)
+    tried = candidates(base, order.looks)
+    streams = tuple(dict.fromkeys(n for looks in tried for n in (looks.appearance, looks.motion)))
+    job = Job(order.base, streams, STEP_HZ, order.cache)
+    examples, folds, unreadable = _examples(order, job)
+    labels = Labels(order.clips.labels, order.clips.rest, STEP_HZ)
+    if not any(one.label in labels.rest for one in examples):
+        examples, folds = _with_rest(base, examples, streams), None
+    length = _window(examples, labels)
+    lesson = Lesson(base, examples, labels, streams, length, folds)
+    return lesson, tried, unreadable
 
 
 def _examples(order: Order, job: Job) -> tuple[list[Example], list[int] | None, dict[str, str]]:
