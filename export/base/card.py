@@ -53,7 +53,7 @@ def model_card(base: Mapping[str, Any]) -> str:
         f"{command('export')} base --out models/base",
         "```",
         "",
-        "This writes `hands` and `body`; the other streams stay as they are.",
+        "This writes all streams.",
     ]
     return "\n".join(lines) + "\n"
 

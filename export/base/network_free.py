@@ -1,4 +1,4 @@
-"""``python -m export.base.network_free --out models/base``: the streams that have no weights.
+"""The streams of the base that have no weights: their files, and their entries in base.json.
 
 It writes ``flow.onnx`` and ``still.onnx``, and their entries in ``base.json``. Other entries stay.
 """
@@ -7,10 +7,9 @@ import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
 import onnx
-import typer
 
 from export.base import flow_statistics, still
 
@@ -25,6 +24,10 @@ HEAD = {
     "provenance": "of each stream its own",
 }
 """What a new ``base.json`` says of the whole base."""
+
+
+THIRD = round(1 / 3, 4)
+"""The three blocks of flow weigh the same."""
 
 
 def block(
@@ -63,16 +66,16 @@ def streams() -> dict[str, tuple[onnx.ModelProto, dict[str, Any]]]:
                 "bound": flow_statistics.BOUND,
                 "feature_size": flow_statistics.FEATURE_SIZE,
                 "blocks": [
-                    block("mass", 0, mass, ["mean", "std", "max", "min", "thirds"], "each", 0.4),
+                    block("mass", 0, mass, ["mean", "std", "max", "min", "thirds"], "each", THIRD),
                     block(
                         "stroke",
                         flow_statistics.MASS.index("velocity_x"),
                         2,
                         ["stroke"],
                         "each",
-                        0.4,
+                        THIRD,
                     ),
-                    block("grid", mass, grid, ["mean", "max", "min", "std"], "each", 0.4),
+                    block("grid", mass, grid, ["mean", "max", "min", "std"], "each", THIRD),
                 ],
             },
         ),
@@ -108,13 +111,3 @@ def write(folder: Path) -> list[Path]:
         written.append(file)
     path.write_text(json.dumps(base, indent=2, ensure_ascii=False) + "\n")
     return written
-
-
-def main(out: Annotated[Path, typer.Option(help="folder of the base")]) -> None:
-    """Write the streams of the base that have no weights."""
-    for path in write(out):
-        typer.echo(f"{path}: {path.stat().st_size / 1000:.0f} kB")
-
-
-if __name__ == "__main__":
-    typer.run(main)

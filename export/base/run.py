@@ -1,11 +1,12 @@
 """One run of the command: get the wheel, convert, build the graphs, write them and base.json."""
 
+import json
 import logging
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
-from export.base import mediapipe
+from export.base import mediapipe, network_free
 from export.base.card import CARD_FILE, model_card
 from export.base.store import BASE_FILE, Stream, with_streams, written
 from export.base.streams import body_stream, hands_stream
@@ -35,6 +36,8 @@ def run(order: Order) -> list[Stream]:
         (order.out / stream.file).write_bytes(stream.content)
         log.info("%s: %d KB", order.out / stream.file, len(stream.content) // 1000)
     (order.out / BASE_FILE).write_text(written(base), "utf-8")
+    network_free.write(order.out)
+    base = json.loads((order.out / BASE_FILE).read_text("utf-8"))
     (order.out / CARD_FILE).write_text(model_card(base), "utf-8")
     return streams
 
