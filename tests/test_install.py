@@ -124,8 +124,8 @@ def test_no_text_names_a_module_by_its_place_in_the_checkout() -> None:
 
 def test_the_commands_are_those_that_were_promised() -> None:
     assert set(COMMANDS) == {
-        "run", "check", "subscribe", "evaluate", "backtest", "review", "teach", "calibrate", "train",
-        "export", "keys", "bridge",
+        "run", "check", "subscribe", "evaluate", "backtest", "review", "teach",
+        "calibrate", "train", "export", "keys", "bridge",
     }  # fmt: skip
 
 
