@@ -78,7 +78,7 @@ def teach(context: typer.Context) -> None:
     """Make a pack from a few clips of each action; needs no torch (two-stream teach)."""
     from teach.__main__ import cli
 
-    cli(context.args, "python -m training teach")
+    cli(context.args, context.command_path)
 
 
 @app.command()
