@@ -1,5 +1,6 @@
 """Writes a taught pack: the base's networks, the fitted head, the contract and a card."""
 
+import re
 import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -10,7 +11,7 @@ import onnx
 from pydantic import ValidationError
 
 from pipeline.arrays import Vector
-from pipeline.errors import PackError, TwoStreamError
+from pipeline.errors import PackError, TwoStreamError, os_reason
 from pipeline.model.pack import (
     CONTRACT_FILE,
     METADATA_KEY,
@@ -91,22 +92,56 @@ def write(
         for name in (taught.looks.appearance, taught.looks.motion)
     )
     graphs = _graphs(taught, (sizes[0], sizes[1]))
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}-") as scratch:
-        trial = _written(Path(scratch) / "trial", graphs, _contract(taught, _parity(0.0, 0)))
-        worst = largest_difference(taught, trial, sample)
-        try:
-            contract = _contract(taught, _parity(worst, len(sample)))
-        except ValidationError as error:
-            raise TeachError(
-                f"the pack doesn't score as the head that was fitted: {first_problem(error)}"
-            ) from None
-        made = _written(Path(scratch) / "pack", graphs, contract)
-        (made.folder / CARD_FILE).write_text(card, "utf-8")
-        for name, content in (more or {}).items():
-            (made.folder / name).write_bytes(content)
-        _put_in_place(made.folder, folder)
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}-") as scratch:
+            made = _checked(taught, Path(scratch), graphs, sample)
+            (made.folder / CARD_FILE).write_text(card, "utf-8")
+            for name, content in (more or {}).items():
+                (made.folder / name).write_bytes(content)
+            _put_in_place(made.folder, folder)
+    except OSError as error:
+        raise TeachError(f"{folder}: can't be written: {os_reason(error)}") from None
     return ModelPack.load(folder)
+
+
+def _checked(
+    taught: Taught,
+    scratch: Path,
+    graphs: Mapping[str, onnx.ModelProto],
+    sample: Sequence[ClipFeatures],
+) -> ModelPack:
+    """The pack in ``scratch``, which scores as the head that was fitted."""
+    trial = _written(scratch / "trial", graphs, _contract(taught, _parity(0.0, 0)))
+    worst = largest_difference(taught, trial, sample)
+    try:
+        contract = _contract(taught, _parity(worst, len(sample)))
+    except ValidationError as error:
+        raise TeachError(
+            f"the pack doesn't score as the head that was fitted: {first_problem(error)}"
+        ) from None
+    return _written(scratch / "pack", graphs, contract)
+
+
+def check_writable(folder: Path, what: str) -> None:
+    """Raise :class:`TeachError`, which begins with ``what``, unless files can be written there.
+
+    The folder is made if it isn't there.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise TeachError(f"{what}: can't be written: {os_reason(error)}") from None
+
+
+def check_name(name: str) -> None:
+    """Raise :class:`TeachError` for a name that a pack can't have."""
+    if not re.fullmatch(r"[a-z0-9][a-z0-9_-]*", name):
+        raise TeachError(
+            f"--name {name!r}: expected small letters a to z, figures, - and _, such as 'door-1'"
+        )
 
 
 def _put_in_place(made: Path, folder: Path) -> None:

@@ -18,7 +18,7 @@ from teach.examples import Example, still
 from teach.features import ClipFeatures, Job, extracted
 from teach.lesson import Lesson, Outcome, decided, judged
 from teach.lesson_file import LESSON_FILE, encoded
-from teach.pack import Taught, TeachError, cooled, write
+from teach.pack import Taught, TeachError, check_name, check_writable, cooled, write
 from teach.streams import Labels
 from teach.trial import Looks
 from teach.verdict import Verdict
@@ -50,6 +50,10 @@ class Order:
     workers: int = field(default_factory=lambda: max(1, min(4, os.cpu_count() or 1)))
     tick: Tick = lambda _what, _done, _all: None
 
+    @property
+    def pack_name(self) -> str:
+        return self.name or _name_of(self.out)
+
 
 @dataclass(frozen=True)
 class Result:
@@ -78,6 +82,10 @@ def teach(order: Order) -> Result:
 
     Raises :class:`TeachError`, and :class:`pipeline.errors.PackError` for a broken base.
     """
+    # What is wrong with the order is said before minutes of work.
+    check_name(order.pack_name)
+    next_version(order.out, order.pack_name)
+    check_writable(order.out.parent, f"--out {order.out}")
     lesson, tried, unreadable = prepared(order)
     trials = []
     for place, looks in enumerate(tried):
@@ -100,6 +108,7 @@ def prepared(order: Order) -> tuple[Lesson, list[Looks], dict[str, str]]:
     """
     base = Base.load(order.base)
     tried = candidates(base, order.looks)
+    check_writable(order.cache, f"--cache {order.cache}")
     streams = tuple(dict.fromkeys(n for looks in tried for n in (looks.appearance, looks.motion)))
     job = Job(order.base, streams, STEP_HZ, order.cache)
     examples, folds, unreadable = _examples(order, job)
@@ -183,7 +192,7 @@ def _window(examples: Sequence[Example], labels: Labels) -> int:
 
 def _pack(lesson: Lesson, outcome: Outcome, verdict: Verdict, order: Order) -> ModelPack:
     looks = outcome.trial.looks
-    name = order.name or _name_of(order.out)
+    name = order.pack_name
     taught = Taught(
         name=name,
         version=next_version(order.out, name),

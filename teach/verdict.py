@@ -206,8 +206,10 @@ def _state(
             "too alike",
             "the examples hardly differ: record it at other places, speeds and distances",
         )
-    if clips < FEW_CLIPS or takes < 2:
-        return "too few", f"{clips} clips of {takes} takes: record at least {FEW_CLIPS} and 2"
+    if clips < FEW_CLIPS:
+        return "too few", f"{clips} clips: record at least {FEW_CLIPS}"
+    if takes < 2:
+        return "too few", "all clips are of one take: record at another time too"
     if recall < ENOUGH:
         return "too few", "record more, and others than those that are there"
     return "enough", ""

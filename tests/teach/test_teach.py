@@ -125,6 +125,9 @@ def test_clips_that_can_not_be_told_apart_give_no_pack(folder: Path) -> None:
         (["--base", "/none"], "base /none: no such folder"),
         (["--rest", "walk"], "--rest walk: no clip has it"),
         (["--background", "/none.mp4"], "/none.mp4: no such file or folder"),
+        (["--name", "Door Ä"], "--name 'Door Ä': expected small letters"),
+        (["--out", "/proc/none/x"], "--out /proc/none/x: can't be written"),
+        (["--cache", "/proc/none"], "--cache /proc/none: can't be written"),
     ],
 )
 def test_wrong_options_are_named(folder: Path, pack: Path, arguments: list[str], says: str) -> None:
