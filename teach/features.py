@@ -7,6 +7,7 @@ the numbers that it will meet live.
 import hashlib
 import io
 import os
+import signal
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass
@@ -23,6 +24,7 @@ from pipeline.errors import SourceError
 from pipeline.evaluate.recogniser import file_frames
 from pipeline.model.pack import SpatialContract, TemporalContract
 from pipeline.model.session import UnpackagedNetwork
+from pipeline.run.linux import die_with_parent
 from pipeline.sources.base import Grab
 from pipeline.steps.flow_fields import FlowStack, FlowSteps
 from pipeline.steps.follow import TimedFrame
@@ -279,7 +281,10 @@ def extracted(
     if not missing:
         return
     # Spawned, not forked: onnxruntime's threads don't survive a fork.
-    with ProcessPoolExecutor(min(workers, len(missing)), get_context("spawn")) as pool:
+    pool = ProcessPoolExecutor(
+        min(workers, len(missing)), get_context("spawn"), initializer=_obey_parent
+    )
+    try:
         tasks = {pool.submit(_extract, job, *one): one[0] for one in missing.items()}
         for done in as_completed(tasks):
             path = tasks[done]
@@ -289,3 +294,12 @@ def extracted(
                 yield path, problem or "its features could not be kept: is the disk full?"
             else:
                 yield path, kept
+    finally:
+        # After Ctrl-C nobody waits for clips that nobody will see.
+        pool.shutdown(cancel_futures=True)
+
+
+def _obey_parent() -> None:
+    """In a worker: Ctrl-C is the parent's business, and a parent that is killed leaves nobody."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    die_with_parent()

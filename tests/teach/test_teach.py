@@ -2,14 +2,17 @@
 
 import json
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
 
+import psutil
 import pytest
 
 from pipeline.model.pack import ModelPack
 from pipeline.model.watch import Watch
+from testbed.bridge import wait_for
 from testbed.footage import shared_data
 
 pytestmark = [
@@ -159,3 +162,31 @@ def test_a_clip_that_is_no_video_is_left_out_and_named(folder: Path, pack: Path)
         "--cache", folder / "cache",
     )  # fmt: skip
     assert "up_99.mp4" in done.stdout
+
+
+@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
+def test_a_lesson_that_is_stopped_leaves_no_process_and_no_pack(
+    folder: Path, how: signal.Signals
+) -> None:
+    data, out = folder / "tested", folder / f"stopped{how}"
+    arguments = ["--clips", data, "--out", out, "--looks", "hands", "--cache", folder / f"c{how}"]
+    lesson = subprocess.Popen(
+        [sys.executable, "-m", "teach", *map(str, arguments)],
+        stderr=subprocess.PIPE, text=True, start_new_session=True,
+    )  # fmt: skip
+    workers: list[psutil.Process] = []
+
+    def works() -> bool:
+        nonlocal workers
+        children = psutil.Process(lesson.pid).children(recursive=True)
+        workers = [one for one in children if one.cpu_times().user > 1]
+        return bool(workers)
+
+    wait_for(works, 120, "a worker that looks at clips")
+    lesson.send_signal(how)
+    _, told = lesson.communicate(timeout=60)
+    assert lesson.returncode != 0
+    assert "Traceback" not in told
+    _, alive = psutil.wait_procs(workers, timeout=30)
+    assert not alive
+    assert not out.exists()
