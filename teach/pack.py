@@ -120,7 +120,13 @@ def _checked(
         raise TeachError(
             f"the pack doesn't score as the head that was fitted: {first_problem(error)}"
         ) from None
-    return _written(scratch / "pack", graphs, contract)
+    made = _written(scratch / "pack", graphs, contract)
+    try:
+        for network in NETWORKS:
+            Network(made, network)
+    except PackError as error:
+        raise TeachError(f"the pack can't be run: {error}") from None
+    return made
 
 
 def check_writable(folder: Path, what: str) -> None:

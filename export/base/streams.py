@@ -39,6 +39,9 @@ def _stream(
     name: str, model: onnx.ModelProto, networks: str, size: tuple[int, int], features: int,
     blocks: list[Block],
 ) -> Stream:  # fmt: skip
+    # Shape inference doesn't see through the branches; packs' loader compares the output's size.
+    shape = model.graph.output[0].type.tensor_type.shape
+    shape.dim[0].dim_param, shape.dim[1].dim_value = "N", features
     return Stream(
         name, model.SerializeToString(), f"MediaPipe {networks}", mediapipe.LICENCE,
         PROVENANCE.format(networks=networks), size, features, tuple(blocks),

@@ -190,3 +190,22 @@ def test_a_lesson_that_is_stopped_leaves_no_process_and_no_pack(
     _, alive = psutil.wait_procs(workers, timeout=30)
     assert not alive
     assert not out.exists()
+
+
+def test_a_pack_that_looks_at_hands_runs(folder: Path) -> None:
+    signs = shared_data() / "hands"
+    for label in ("FanDown", "LightOn"):
+        found = sorted((signs / label).glob("*.mp4"))
+        for part, some in (("signs", found[:4]), ("new_signs", found[4:5])):
+            (folder / part / label).mkdir(parents=True)
+            for clip in some:
+                (folder / part / label / clip.name).symlink_to(clip)
+    out = folder / "signs_pack"
+    arguments = ("--out", out, "--looks", "hands", "--cache", folder / "cache")
+    teach("--clips", folder / "signs", *arguments)
+    done = subprocess.run(
+        [sys.executable, "-m", "pipeline.evaluate", "--model", out,
+         "--data", folder / "new_signs", "--json"],
+        capture_output=True, text=True, timeout=600, check=True,
+    )  # fmt: skip
+    assert json.loads(done.stdout)["clip"]["clips"] == 2
