@@ -168,7 +168,7 @@ def test_a_clip_that_is_no_video_is_left_out_and_named(folder: Path, pack: Path)
 def test_a_lesson_that_is_stopped_leaves_no_process_and_no_pack(
     folder: Path, how: signal.Signals
 ) -> None:
-    data, out = folder / "tested", folder / f"stopped{how}"
+    data, out = clips(folder / f"stop{how}", TESTED), folder / f"stopped{how}"
     arguments = ["--clips", data, "--out", out, "--looks", "hands", "--cache", folder / f"c{how}"]
     lesson = subprocess.Popen(
         [sys.executable, "-m", "teach", *map(str, arguments)],
