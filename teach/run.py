@@ -82,7 +82,7 @@ def teach(order: Order) -> Result:
 
     Raises :class:`TeachError`, and :class:`pipeline.errors.PackError` for a broken base.
     """
-    # What is wrong with the order is said before minutes of work.
+    # A wrong order is refused now, not after minutes of work.
     check_name(order.pack_name)
     next_version(order.out, order.pack_name)
     check_writable(order.out.parent, f"--out {order.out}")

@@ -90,7 +90,7 @@ def _best(
 ) -> tuple[float, float]:
     """Of those that keep to the allowed false events the one with the best value.
 
-    Few examples are told right by many choices. Among equals the one in the middle is taken: a
+    With few examples, many choices tell all of them right. The one in the middle is taken: a
     stricter one would miss actions that are done a little differently, a laxer one would take more
     for them.
     """
