@@ -6,6 +6,7 @@ end with its :attr:`~TwoStreamError.exit_code`.
 """
 
 import errno
+import sys
 import traceback
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
@@ -79,6 +80,21 @@ def needs_extra(extra: str, packages: Collection[str]) -> Iterator[None]:
         if name not in packages:
             raise
         raise MissingPackageError(f"{name} is missing: pip install 'two-stream[{extra}]'") from None
+
+
+@contextmanager
+def ends_with_errors(exit_code: int | None = None) -> Iterator[None]:
+    """Around a command: what goes wrong is a line for each problem on standard error.
+
+    The program then ends with ``exit_code``, by default the error's own.
+    """
+    try:
+        yield
+    except TwoStreamError as error:
+        for line in str(error).splitlines():
+            # Linux allows file names that aren't UTF-8.
+            print(f"error: {line.encode('utf-8', 'replace').decode()}", file=sys.stderr)
+        raise SystemExit(error.exit_code if exit_code is None else exit_code) from None
 
 
 class EvaluationError(TwoStreamError):

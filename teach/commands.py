@@ -1,8 +1,7 @@
 """The commands that change a pack which is in use: reviews, background, and back again."""
 
 import sys
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
@@ -10,7 +9,7 @@ import msgspec
 import typer
 
 from pipeline.config.paths import at_home, stray_address
-from pipeline.errors import EXIT_USAGE, TwoStreamError, needs_extra
+from pipeline.errors import EXIT_USAGE, ends_with_errors, needs_extra
 from teach.bar import PACKAGES, bar
 from teach.record_command import RECORD, record_app
 
@@ -31,17 +30,6 @@ SwitchOption = Annotated[
 JsonOption = Annotated[bool, typer.Option("--json", help="print one JSON object")]
 
 
-@contextmanager
-def _told() -> Iterator[None]:
-    """What goes wrong is a line for each problem, and exit code 2."""
-    try:
-        yield
-    except TwoStreamError as error:
-        for line in str(error).splitlines():
-            typer.echo(f"error: {line}", err=True)
-        raise typer.Exit(EXIT_USAGE) from None
-
-
 @reviews_app.command()
 def from_reviews(
     config: ConfigOption,
@@ -55,7 +43,7 @@ def from_reviews(
 
     The moments come out of the memory. The next version is written, and compared with this one.
     """
-    with _told(), bar() as tick:
+    with ends_with_errors(), bar() as tick:
         with needs_extra("teach", PACKAGES):
             from teach.from_reviews import ReviewOrder, learn
             from teach.show_versions import show_learned
@@ -72,7 +60,7 @@ def back_to(
     pack: PackOption,
 ) -> None:
     """Use another version of a pack that lies beside it, such as the one before."""
-    with _told():
+    with ends_with_errors():
         from teach.versions import switch
 
         now = switch(at_home(pack).resolve(), version)
@@ -86,10 +74,15 @@ def calibrate(
         Path | None, typer.Option("-c", "--config", help="the program's, with a memory")
     ] = None,
     camera: Annotated[str, typer.Option(help="whose background")] = "",
-    hours: Annotated[float, typer.Option(min=0.01, help="so much of its newest memory")] = 1.0,
+    hours: Annotated[
+        float, typer.Option(min=0.01, help="so much of its newest memory, or so long")
+    ] = 1.0,
     background: Annotated[
         list[Path] | None, typer.Option(help="a video of it instead; repeatable")
     ] = None,
+    source: Annotated[
+        str, typer.Option(help="watch this camera for --hours instead; Ctrl-C ends it earlier")
+    ] = "",
     false_alarms_per_day: Annotated[
         float | None, typer.Option(min=0, help="false events a day to allow; default: as taught")
     ] = None,
@@ -101,13 +94,13 @@ def calibrate(
 
     What people have reviewed as right, or missed, isn't background; all else that is remembered is.
     """
-    with _told(), bar() as tick:
+    with ends_with_errors(), bar() as tick:
         with needs_extra("teach", PACKAGES):
-            from teach.calibrate import CalibrateOrder
+            from teach.background import CalibrateOrder
             from teach.calibrate import calibrate as run
             from teach.show_versions import show_calibrated
         order = CalibrateOrder(
-            at_home(pack), config, camera, hours, tuple(at_home(one) for one in background or ()),
+            pack, config, camera, hours, tuple(at_home(one) for one in background or ()), source,
             out and at_home(out), switch, false_alarms_per_day, tick,
         )  # fmt: skip
         found = run(order)
@@ -136,7 +129,7 @@ def other(arguments: Sequence[str]) -> typer.Typer | None:
 
 def calibrate_cli(arguments: Sequence[str], name: str | None = None) -> None:
     """Run ``two-stream calibrate``; ``name`` is what usage lines call the program."""
-    if stray := stray_address(arguments, takes=()):
+    if stray := stray_address(arguments, takes=("--source",)):
         print(f"error: {stray}", file=sys.stderr)
         raise SystemExit(EXIT_USAGE)
     calibrate_app(list(arguments), prog_name=name)

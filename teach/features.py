@@ -97,11 +97,21 @@ class Extractor:
     def clip(self, path: Path, streams: Sequence[str] = ()) -> ClipFeatures:
         """Features of a whole file by some streams, or by all; raises :class:`SourceError` if it
         can't be read."""
+        return self.of_frames(path, file_frames(path), streams)
+
+    def of_frames(
+        self,
+        path: Path,
+        frames: Iterable[TimedFrame],
+        streams: Sequence[str] = (),
+        at_once: int = AT_ONCE,
+    ) -> ClipFeatures:
+        """Features of frames that ``path`` stands for, by ``at_once`` steps in a network's call."""
         names = tuple(streams) or self._streams
         times: list[int] = []
         parts: dict[str, list[Vector]] = {name: [] for name in names}
         there: dict[str, list[bool]] = {name: [] for name in names}
-        for inputs in _in_batches(self._inputs(file_frames(path), names)):
+        for inputs in _in_batches(self._inputs(frames, names), at_once):
             times += [one.time_ns for one in inputs]
             for name in names:
                 there[name] += [name in one.streams for one in inputs]
@@ -174,11 +184,11 @@ class _Flow:
         return stack
 
 
-def _in_batches(steps: "Iterator[_StepInputs]") -> "Iterator[list[_StepInputs]]":
+def _in_batches(steps: "Iterator[_StepInputs]", at_once: int) -> "Iterator[list[_StepInputs]]":
     batch: list[_StepInputs] = []
     for one in steps:
         batch.append(one)
-        if len(batch) == AT_ONCE:
+        if len(batch) == at_once:
             yield batch
             batch = []
     if batch:

@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from pipeline.config.paths import at_home
-from pipeline.errors import TwoStreamError, needs_extra
-from pipeline.evaluate.clip_list import shown
+from pipeline.errors import ends_with_errors, needs_extra
 
 if TYPE_CHECKING:
     from teach.record import Plan, Recorder
@@ -39,14 +38,10 @@ def record(
     Between the examples some background is recorded, into CLIPS/background. Enter keeps an example,
     a does it again, q stops; what was kept stays. Nothing is taught.
     """
-    try:
+    with ends_with_errors():
         with needs_extra("teach", PACKAGES):
             from teach.record import Plan
         status = run(Plan(label, at_home(clips), count, seconds), source, yes)
-    except TwoStreamError as error:
-        for line in str(error).splitlines():
-            print(f"error: {shown(line)}", file=sys.stderr)
-        raise typer.Exit(error.exit_code) from None
     raise typer.Exit(status)
 
 

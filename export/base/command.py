@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from pipeline.errors import TwoStreamError, needs_extra
+from pipeline.errors import ends_with_errors, needs_extra
 
 PACKAGES = ("onnx", "spox", "tflite")
 
@@ -22,11 +22,7 @@ def base(
     Streams with other names in OUT/base.json stay. Exit status 2: the wheel isn't the known one.
     Then nothing is written.
     """
-    try:
-        with needs_extra("base", PACKAGES):
-            from export.base.run import Order, run
+    with ends_with_errors(), needs_extra("base", PACKAGES):
+        from export.base.run import Order, run
 
-            run(Order(out, mediapipe))
-    except TwoStreamError as error:
-        typer.echo(f"error: {error}", err=True)
-        raise typer.Exit(error.exit_code) from None
+        run(Order(out, mediapipe))

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from pipeline.errors import TwoStreamError, needs_extra
+from pipeline.errors import ends_with_errors, needs_extra
 
 PACKAGES = ("tensorflow", "tf2onnx", "onnx")
 
@@ -35,11 +35,7 @@ def people(
     Exit status 2: the package isn't the known one, or its graph isn't built as expected. Then
     nothing is written.
     """
-    try:
-        with needs_extra("people", PACKAGES):
-            from export.people.run import Order, run
+    with ends_with_errors(), needs_extra("people", PACKAGES):
+        from export.people.run import Order, run
 
-            run(Order(out, data, labels, package, side, float32))
-    except TwoStreamError as error:
-        typer.echo(f"error: {error}", err=True)
-        raise typer.Exit(error.exit_code) from None
+        run(Order(out, data, labels, package, side, float32))

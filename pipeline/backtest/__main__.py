@@ -23,7 +23,7 @@ from pipeline.config.paths import at_home, stray_address
 from pipeline.config.spans import moment_ns
 from pipeline.config.suggestion import did_you_mean
 from pipeline.decision.decisions import thresholds
-from pipeline.errors import EXIT_USAGE, FeatureMemoryError, TwoStreamError
+from pipeline.errors import EXIT_USAGE, FeatureMemoryError, ends_with_errors
 from pipeline.memory.store import MemoryReader
 from pipeline.model.pack import ModelPack
 from pipeline.model.session import Network
@@ -52,12 +52,8 @@ def main(
     as_json: Annotated[bool, typer.Option("--json", help="print one JSON object")] = False,
 ) -> None:
     """Run a pack over what the memory has kept, and compare it with the event log."""
-    try:
+    with ends_with_errors():
         found = _test(load(at_home(config)), at_home(pack), camera or [], since, until, jobs)
-    except TwoStreamError as error:
-        for line in str(error).splitlines():
-            print(f"error: {line}", file=sys.stderr)
-        raise typer.Exit(EXIT_USAGE) from None
     if as_json:
         sys.stdout.write(msgspec.json.encode(found).decode() + "\n")
     else:

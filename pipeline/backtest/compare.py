@@ -1,5 +1,6 @@
 """What a pack would say against what was said. Pure."""
 
+from collections import defaultdict, deque
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -64,22 +65,38 @@ def _times(event: Event, began_ns: int | None) -> tuple[int, int]:
 
 
 def compared(tested: Sequence[Said], before: Sequence[Logged]) -> Comparison:
-    """Pair events of one label of a camera that overlap, each with one other at most."""
-    left = list(before)
-    new, same = [], []
-    for one in sorted(tested, key=lambda said: said.start_ns):
-        pair = next((other for other in left if _overlap(one, other.said)), None)
-        if pair is None:
-            new.append(one)
+    """Pair events of one label of a camera that overlap, each with one other at most.
+
+    ``before`` comes in the order of its starts.
+    """
+    waiting: dict[tuple[str, str], deque[int]] = defaultdict(deque)
+    for place, one in enumerate(before):
+        waiting[one.said.camera, one.said.label].append(place)
+    new, same, paired = [], [], set()
+    for said in sorted(tested, key=lambda said: said.start_ns):
+        queue = waiting[said.camera, said.label]
+        while queue and before[queue[0]].said.end_ns + SLACK_NS < said.start_ns:
+            queue.popleft()  # over before this one, and so before all that come
+        found = _first(said, queue, before)
+        if found is None:
+            new.append(said)
         else:
-            left.remove(pair)
-            same.append((one, pair))
-    return Comparison(new, same, left)
+            queue.remove(found)
+            paired.add(found)
+            same.append((said, before[found]))
+    return Comparison(new, same, [one for n, one in enumerate(before) if n not in paired])
+
+
+def _first(said: Said, queue: Iterable[int], before: Sequence[Logged]) -> int | None:
+    """The place of the first event of ``queue`` that overlaps ``said``."""
+    for place in queue:
+        other = before[place].said
+        if other.start_ns > said.end_ns + SLACK_NS:
+            return None
+        if _overlap(said, other):
+            return place
+    return None
 
 
 def _overlap(one: Said, other: Said) -> bool:
-    return (
-        (one.camera, one.label) == (other.camera, other.label)
-        and one.start_ns <= other.end_ns + SLACK_NS
-        and other.start_ns <= one.end_ns + SLACK_NS
-    )
+    return one.start_ns <= other.end_ns + SLACK_NS and other.start_ns <= one.end_ns + SLACK_NS

@@ -16,9 +16,8 @@ from pipeline.clock import NS_PER_S, SYSTEM_CLOCK
 from pipeline.config import load
 from pipeline.config.paths import at_home, stray_address
 from pipeline.config.suggestion import did_you_mean
-from pipeline.errors import EXIT_USAGE, EvaluationError, TwoStreamError, needs_extra
+from pipeline.errors import EXIT_USAGE, EvaluationError, ends_with_errors, needs_extra
 from pipeline.evaluate import tables
-from pipeline.evaluate.clip_list import shown
 from pipeline.evaluate.report import (
     Evaluation,
     Protocol,
@@ -153,7 +152,7 @@ def main(
     cv2.setNumThreads(1)  # as in the stages; --jobs uses more cores
     data, root, report = (path and at_home(path) for path in (data, root, report))
     kind, quiet = protocol or Protocol.CLIP, tuple(map(at_home, negatives or ()))
-    try:
+    with ends_with_errors(EXIT_USAGE):
         ignore = ignored(config and at_home(config), camera)
         request = Request(data, kind, quiet, root, fold, limit, seed or 0, threads, jobs, ignore)
         check_together(request, protocol_given=protocol is not None, seed_given=seed is not None)
@@ -163,10 +162,6 @@ def main(
         with progress(all_jobs(request, pack, found)) as tick:
             evaluation = evaluate(pack, request, found, tick)
         page = write(evaluation, report) if write is not None and report is not None else None
-    except TwoStreamError as error:
-        for line in str(error).splitlines():
-            print(f"error: {shown(line)}", file=sys.stderr)
-        raise typer.Exit(EXIT_USAGE) from None
     if as_json:
         sys.stdout.write(msgspec.json.encode(evaluation.report).decode() + "\n")
     else:

@@ -3,7 +3,6 @@
 import getpass
 import sys
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated
 
@@ -17,7 +16,7 @@ from pipeline.config import load
 from pipeline.config.paths import at_home, stray_address
 from pipeline.config.spans import moment_ns
 from pipeline.config.suggestion import did_you_mean
-from pipeline.errors import EXIT_USAGE, ReviewError, TwoStreamError
+from pipeline.errors import EXIT_USAGE, ReviewError, ends_with_errors
 from pipeline.public.log_reader import LogReader
 from pipeline.public.records import Event
 from pipeline.reviews.formats import (
@@ -120,7 +119,7 @@ def user() -> str:
 @app.command("list")
 def list_(config: ConfigOption, since: SinceOption = "1d", camera: CameraOption = None) -> None:
     """Show events with their reviews, and what was missed."""
-    with _told():
+    with ends_with_errors():
         day = Day(config)
         said = {review.key: review for review in in_force(day.reviews.all())}
         events, clips = day.events(since, camera), day.clips()
@@ -154,7 +153,7 @@ def ask(
     by: ByOption = "",
 ) -> None:
     """Ask of each event that has no review yet."""
-    with _told():
+    with ends_with_errors():
         day = Day(config)
         known = {review.key for review in in_force(day.reviews.all())}
         clips = day.clips()
@@ -191,7 +190,7 @@ def mark(
     note: Annotated[str, typer.Option(help="a remark")] = "",
 ) -> None:
     """Say of one event whether it was right."""
-    with _told():
+    with ends_with_errors():
         day = Day(config)
         found = day.event(event)
         label = {"right": found.label, "wrong": None, "withdraw": None}.get(verdict, verdict)
@@ -221,7 +220,7 @@ def missed(
     note: Annotated[str, typer.Option(help="a remark")] = "",
 ) -> None:
     """Say that something happened of which there is no event."""
-    with _told():
+    with ends_with_errors():
         now_ns = SYSTEM_CLOCK.wall_ns()
         start_ns = moment_ns(start, "--start", now_ns)
         end_ns = moment_ns(end, "--end", now_ns)
@@ -241,7 +240,7 @@ def export_(
     config: ConfigOption,
 ) -> None:
     """Write the reviews into a file that labelling tools read."""
-    with _told():
+    with ends_with_errors():
         reviews = in_force(Day(config).reviews.all())
         write = {".json": to_activitynet, ".csv": to_csv}[_suffix(file)]
         try:
@@ -258,7 +257,7 @@ def import_(
     by: ByOption = "",
 ) -> None:
     """Take in what such a file says that is new. Nothing is deleted."""
-    with _told():
+    with ends_with_errors():
         store = Day(config).reviews
         read = {".json": from_activitynet, ".csv": from_csv}[_suffix(file)]
         try:
@@ -288,17 +287,6 @@ def _suffix(file: Path) -> str:
     if file.suffix not in (".json", ".csv"):
         raise ReviewError(f"{file}: its name must end in .json or .csv")
     return file.suffix
-
-
-@contextmanager
-def _told() -> Iterator[None]:
-    """What goes wrong is a line for each problem, and exit code 2."""
-    try:
-        yield
-    except TwoStreamError as error:
-        for line in str(error).splitlines():
-            typer.echo(f"error: {line}", err=True)
-        raise typer.Exit(EXIT_USAGE) from None
 
 
 def cli(arguments: Sequence[str], name: str | None = None) -> None:

@@ -1,16 +1,20 @@
 """A pack learns a camera's own background."""
 
+import os
+import signal
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from pipeline.clock import NS_PER_S, from_isoformat, isoformat
+from pipeline.errors import SourceError
 from pipeline.model.pack import ModelPack
 from pipeline.model.watch import Watch
 from pipeline.reviews.records import Review
 from pipeline.reviews.store import ReviewStore
-from teach.calibrate import CalibrateOrder, calibrate
+from teach.background import CalibrateOrder
+from teach.calibrate import calibrate
 from teach.commands import calibrate_cli
 from teach.lesson_file import load
 from teach.pack import TeachError
@@ -86,7 +90,9 @@ def test_less_time_is_less_footage(camera: Camera) -> None:
 
 
 def test_it_needs_a_camera_or_files(camera: Camera) -> None:
-    with pytest.raises(TeachError, match="name --config and --camera, or files"):
+    with pytest.raises(
+        TeachError, match="name one of these: a memory with --config and --camera, files"
+    ):
         calibrate(CalibrateOrder(camera.pack))
 
 
@@ -116,3 +122,45 @@ def test_footage_may_be_a_file(tmp_path: Path) -> None:
     found = calibrate(CalibrateOrder(made.folder, files=(video,)))
     assert (found.where, found.minutes) == ("quiet.mp4", 0.7)
     assert found.false_after <= found.false_before
+
+
+def test_a_camera_is_watched_for_the_time_that_was_asked_for(tmp_path: Path) -> None:
+    made = pack(tmp_path)
+    told: list[tuple[str, int, int]] = []
+    order = CalibrateOrder(
+        made.folder, source="demo:3", hours=40 / 3600, tick=lambda *said: told.append(said)
+    )
+    found = calibrate(order)
+    assert (found.where, found.minutes) == ("demo:3", 0.7)
+    assert found.hours == pytest.approx(40 / 3600, abs=0.01)
+    assert ("watching, seconds", 39, 40) in told
+
+
+def test_ctrl_c_ends_the_watching_and_what_was_seen_counts(tmp_path: Path) -> None:
+    made = pack(tmp_path)
+    before = signal.getsignal(signal.SIGINT)
+
+    def tick(what: str, done: int, _whole: int) -> None:
+        if what.startswith("watching") and done == 31 and signal.getsignal(signal.SIGINT) != before:
+            os.kill(os.getpid(), signal.SIGINT)
+
+    found = calibrate(CalibrateOrder(made.folder, source="demo:3", hours=1, tick=tick))
+    assert 0.5 <= found.minutes <= 0.6
+    assert signal.getsignal(signal.SIGINT) == before
+
+
+def test_a_password_of_the_camera_is_shown_nowhere(tmp_path: Path) -> None:
+    made = pack(tmp_path)
+    source = "rtsp://ann:secret@127.0.0.1:1/door"
+    with pytest.raises(SourceError) as raised:
+        calibrate(CalibrateOrder(made.folder, source=source))
+    assert "secret" not in str(raised.value)
+    assert "127.0.0.1" in str(raised.value)
+
+
+def test_only_one_kind_of_background_is_taken(tmp_path: Path) -> None:
+    made = pack(tmp_path)
+    with pytest.raises(TeachError, match="name one of these"):
+        calibrate(CalibrateOrder(made.folder, source="demo", files=(tmp_path / "quiet.mp4",)))
+    with pytest.raises(TeachError, match="name the camera of the memory: --camera"):
+        calibrate(CalibrateOrder(made.folder, config=tmp_path / "config.yaml"))
