@@ -10,8 +10,7 @@ import msgspec
 import typer
 
 from pipeline.config.paths import at_home, stray_address
-from pipeline.errors import EXIT_USAGE, TwoStreamError, needs_extra
-from pipeline.evaluate.clip_list import shown
+from pipeline.errors import EXIT_USAGE, ends_with_errors, needs_extra
 from pipeline.program import PROJECT
 from teach.bar import PACKAGES, bar
 from teach.commands import OTHER_WAYS, other
@@ -36,6 +35,13 @@ LooksOption = Annotated[
     str | None,
     typer.Option(help="networks to try, such as flow,hands+flow; default: all, the best wins"),
 ]
+FindOption = Annotated[
+    float | None,
+    typer.Option(
+        min=1.2, max=6.4,
+        help="seconds that an action takes, where clips show more than it: it is looked for",
+    ),
+]  # fmt: skip
 CacheOption = Annotated[
     Path | None, typer.Option(help="folder for what the networks saw; default: the user's")
 ]
@@ -65,6 +71,7 @@ def main(
     false_alarms_per_day: Annotated[
         float, typer.Option(min=0, help="false events a day to allow")
     ] = 1.0,
+    find: FindOption = None,
     name: Annotated[str, typer.Option(help="the pack's name; default: that of its folder")] = "",
     cache: CacheOption = None,
     threads: Annotated[int | None, typer.Option(min=1, help="processes; default: CPUs")] = None,
@@ -75,7 +82,7 @@ def main(
 
     Exit status 1: nothing was learned, so no pack was written.
     """
-    try:
+    with ends_with_errors():
         with needs_extra("teach", PACKAGES):
             from teach.clips import gathered
             from teach.run import Order, teach
@@ -88,15 +95,11 @@ def main(
         with bar() as tick:
             order = Order(
                 found, at_home(out), at_home(base or BASE), cache or _user_cache(), _split(looks),
-                false_alarms_per_day, name, tick=tick,
+                false_alarms_per_day, find, name, tick=tick,
                 **({} if threads is None else {"workers": threads}),
             )  # fmt: skip
             result = teach(order)
         page = None if write is None else write(result, found)
-    except TwoStreamError as error:
-        for line in str(error).splitlines():
-            print(f"error: {shown(line)}", file=sys.stderr)
-        raise typer.Exit(error.exit_code) from None
     if json:
         print(msgspec.json.encode(result.verdict).decode())
     else:

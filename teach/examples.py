@@ -27,6 +27,8 @@ STRIDE = 3
 """Windows of the background overlap by all but this part of a window."""
 BEGINNINGS = (2, 4, 8, 16)
 """Steps of windows at the beginning of a clip of the background."""
+AT_ONCE = 64
+"""Windows that are pooled in one go."""
 MOST_WINDOWS = 400
 """Of one background clip; more of one place teach little."""
 
@@ -169,12 +171,17 @@ class Windows:
 
     def pooled(self, windows: Sequence[Window]) -> dict[str, list[Vector]]:
         """The blocks of each stream, (n, width)."""
-        return {
-            name: pooled(
-                *self._stacked(name, windows), self._base.streams[name].blocks, self._spans
-            )
-            for name in self._streams
-        }
+        found = {}
+        for name in self._streams:
+            blocks = self._base.streams[name].blocks
+            parts = [
+                pooled(*self._stacked(name, windows[first : first + AT_ONCE]), blocks, self._spans)
+                for first in range(0, len(windows), AT_ONCE)
+            ]
+            found[name] = [
+                np.concatenate([part[k] for part in parts]) for k in range(len(parts[0]))
+            ]
+        return found
 
     def _stacked(self, name: str, windows: Sequence[Window]) -> tuple[Vector, Vector]:
         """(n, T, d) features and (n, T) mask; missing steps are the oldest."""
@@ -208,11 +215,11 @@ class Windows:
     def _slid(self, name: str, rows: Vector, there: Vector) -> list[Vector]:
         blocks = self._base.streams[name].blocks
         parts = []
-        for first in range(0, len(rows) - self._length + 1, 64):
-            last = min(first + 64, len(rows) - self._length + 1)
+        for first in range(0, len(rows) - self._length + 1, AT_ONCE):
+            last = min(first + AT_ONCE, len(rows) - self._length + 1)
             places = np.arange(first, last)[:, np.newaxis] + np.arange(self._length)
             parts.append(pooled(rows[places], there[places], blocks, self._spans))
-        return [np.concatenate([part[k] for part in parts]) for k in range(len(parts[0]))]
+        return [np.concatenate(block) for block in zip(*parts, strict=True)]
 
 
 def still(clip: ClipFeatures, steps: int, no_motion: Mapping[str, Vector]) -> ClipFeatures:

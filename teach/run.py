@@ -18,6 +18,7 @@ from teach.examples import Example, still
 from teach.features import ClipFeatures, Job, extracted
 from teach.lesson import Lesson, Outcome, decided, judged
 from teach.lesson_file import LESSON_FILE, encoded
+from teach.located import located
 from teach.pack import Taught, TeachError, check_name, check_writable, cooled, write
 from teach.streams import Labels
 from teach.trial import Looks
@@ -46,6 +47,8 @@ class Order:
     looks: tuple[str, ...] = ()
     """Candidates by name, such as ``flow`` or ``hands+flow``; empty: all that the base has."""
     false_a_day: float = 1.0
+    find_s: float | None = None
+    """How long an action is that happens somewhere in its clip; None: clips show nothing else."""
     name: str = ""
     workers: int = field(default_factory=lambda: max(1, min(4, os.cpu_count() or 1)))
     tick: Tick = lambda _what, _done, _all: None
@@ -115,7 +118,13 @@ def prepared(order: Order) -> tuple[Lesson, list[Looks], dict[str, str]]:
     labels = Labels(order.clips.labels, order.clips.rest, STEP_HZ)
     if not any(one.label in labels.rest for one in examples):
         examples, folds = _with_rest(base, examples, streams), None
-    length = _window(examples, labels)
+    if order.find_s is None:
+        length = _window(examples, labels)
+    else:
+        order.tick("finding the actions", 0, 1)
+        length = _bounded(round(order.find_s * STEP_HZ))
+        examples, whose = located(base, streams, examples, labels, length, folds)
+        folds = None if folds is None else [folds[place] for place in whose]
     lesson = Lesson(base, examples, labels, streams, length, folds)
     return lesson, tried, unreadable
 
@@ -186,8 +195,11 @@ def _nothing(base: Base, name: str) -> Vector:
 def _window(examples: Sequence[Example], labels: Labels) -> int:
     """Steps of a window: most actions fit into it."""
     lengths = [one.clip.steps for one in examples if one.label not in labels.rest]
-    longest = int(np.ceil(np.percentile(lengths, LONGEST)))
-    return min(MOST_WINDOW, max(LEAST_WINDOW, longest))
+    return _bounded(int(np.ceil(np.percentile(lengths, LONGEST))))
+
+
+def _bounded(steps: int) -> int:
+    return min(MOST_WINDOW, max(LEAST_WINDOW, steps))
 
 
 def _pack(lesson: Lesson, outcome: Outcome, verdict: Verdict, order: Order) -> ModelPack:
