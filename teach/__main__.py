@@ -45,6 +45,11 @@ FindOption = Annotated[
 CacheOption = Annotated[
     Path | None, typer.Option(help="folder for what the networks saw; default: the user's")
 ]
+ProvenanceOption = Annotated[str, typer.Option(help="where the clips are from, for the card")]
+LicenceOption = Annotated[str, typer.Option(help="the pack's licence, for the card")]
+LimitOption = Annotated[
+    list[str] | None, typer.Option(help="what it can't do, for the card; repeatable")
+]
 ReportOption = Annotated[
     Path | None,
     typer.Option(help="folder for a page of the verdict with pictures; needs the extra report"),
@@ -73,6 +78,9 @@ def main(
     ] = 1.0,
     find: FindOption = None,
     name: Annotated[str, typer.Option(help="the pack's name; default: that of its folder")] = "",
+    provenance: ProvenanceOption = "",
+    licence: LicenceOption = "",
+    limit: LimitOption = None,
     cache: CacheOption = None,
     threads: Annotated[int | None, typer.Option(min=1, help="processes; default: CPUs")] = None,
     report: ReportOption = None,
@@ -85,6 +93,7 @@ def main(
     with ends_with_errors():
         with needs_extra("teach", PACKAGES):
             from teach.clips import gathered
+            from teach.pack import Origin
             from teach.run import Order, teach
             from teach.show import show
         write = None if report is None else _page_writer(at_home(report))
@@ -95,7 +104,8 @@ def main(
         with bar() as tick:
             order = Order(
                 found, at_home(out), at_home(base or BASE), cache or _user_cache(), _split(looks),
-                false_alarms_per_day, find, name, tick=tick,
+                false_alarms_per_day, find, name,
+                Origin.of(provenance, licence, limit or ()), tick=tick,
                 **({} if threads is None else {"workers": threads}),
             )  # fmt: skip
             result = teach(order)

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+from teach.pack import Origin
 from teach.verdict import Verdict
 
 
@@ -9,7 +10,7 @@ def _percent(share: float) -> str:
     return f"{100 * share:.1f} %"
 
 
-def card_of(name: str, version: str, verdict: Verdict, provenance: str) -> str:
+def card_of(name: str, version: str, verdict: Verdict, origin: Origin) -> str:
     """In Markdown; every figure is of clips that were left out of the lesson they test."""
     lines = [
         f"# {name} {version}",
@@ -18,7 +19,9 @@ def card_of(name: str, version: str, verdict: Verdict, provenance: str) -> str:
         "",
         "## Data and licence",
         "",
-        provenance,
+        origin.provenance,
+        "",
+        f"Licence: {origin.licence}.",
         "",
         "## How good it is",
         "",
@@ -41,6 +44,7 @@ def card_of(name: str, version: str, verdict: Verdict, provenance: str) -> str:
         ),
         "",
         *_pairs(verdict.pairs),
+        *_limits(origin.limits),
     ]
     return "\n".join(lines).rstrip() + "\n"
 
@@ -49,6 +53,10 @@ def _bound(verdict: Verdict) -> str:
     if verdict.most_false_events_a_day is None:
         return "; none was there to measure on"
     return f"; at most {verdict.most_false_events_a_day:g} a day, with 95 % confidence"
+
+
+def _limits(limits: Sequence[str]) -> list[str]:
+    return ["", "## Limits", "", *(f"- {limit}" for limit in limits)] if limits else []
 
 
 def _pairs(pairs: Sequence[tuple[str, str, float]]) -> list[str]:

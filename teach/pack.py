@@ -3,7 +3,7 @@
 import re
 import tempfile
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -45,6 +45,34 @@ class TeachError(TwoStreamError):
 
 
 @dataclass(frozen=True)
+class Origin:
+    """Where the clips are from, under which licence the pack is, and what it can't do."""
+
+    provenance: str = "Taught on the user's own clips."
+    licence: str = "the user's own; the networks are under Apache-2.0"
+    limits: tuple[str, ...] = ()
+
+    @classmethod
+    def of(cls, provenance: str, licence: str, limits: Sequence[str]) -> "Origin":
+        """What is empty is as by default."""
+        return cls(provenance or cls.provenance, licence or cls.licence, tuple(limits))
+
+
+def origin_of(contract: Contract, base: Base, looks: Looks) -> Origin:
+    """The origin of a pack that is fitted again."""
+    return Origin(
+        contract.provenance.removesuffix(_of_networks(base, looks)),
+        contract.licence,
+        contract.limits,
+    )
+
+
+def _of_networks(base: Base, looks: Looks) -> str:
+    spatial, temporal = base.spatial(looks.appearance), base.temporal(looks.motion)
+    return f" Appearance: {spatial.provenance} Motion: {temporal.provenance}"
+
+
+@dataclass(frozen=True)
 class Taught:
     """All that a pack is made of."""
 
@@ -57,9 +85,7 @@ class Taught:
     window: int
     thresholds: Mapping[str, Threshold]
     metrics: Mapping[str, object]
-    limits: tuple[str, ...] = ()
-    provenance: str = "Taught on the user's own clips."
-    licence: str = "the user's own; the networks are under Apache-2.0"
+    origin: Origin = field(default_factory=Origin)
     view: ViewName = "frame"
 
 
@@ -203,9 +229,8 @@ def _contract(taught: Taught, parity: Parity) -> Contract:
     return Contract(
         name=taught.name,
         version=taught.version,
-        licence=taught.licence,
-        provenance=f"{taught.provenance} Appearance: {spatial.provenance} "
-        f"Motion: {temporal.provenance}",
+        licence=taught.origin.licence,
+        provenance=taught.origin.provenance + _of_networks(taught.base, taught.looks),
         labels=taught.labels.names,
         background=taught.labels.background,
         view=taught.view,
@@ -219,7 +244,7 @@ def _contract(taught: Taught, parity: Parity) -> Contract:
         thresholds=dict(taught.thresholds),
         parity=parity,
         metrics=dict(taught.metrics),
-        limits=taught.limits,
+        limits=taught.origin.limits,
     )
 
 

@@ -9,7 +9,7 @@ from teach.card import card_of
 from teach.examples import Example
 from teach.lesson import Lesson, Outcome, judged
 from teach.lesson_file import LESSON_FILE, KeptLesson, encoded
-from teach.pack import Taught, cooled, write
+from teach.pack import Taught, cooled, origin_of, write
 from teach.run import PARITY_CLIPS, metrics_of
 from teach.verdict import Verdict
 from teach.versions import beside, next_free
@@ -54,12 +54,11 @@ def refitted(
         window=kept.window,
         thresholds=outcome.fitted.thresholds,
         metrics=metrics_of(verdict),
-        limits=contract.limits,
-        licence=contract.licence,
+        origin=origin_of(contract, kept.base, kept.looks),
         view=contract.view,
     )
     sample = [one.clip for one in examples[:: max(1, len(examples) // PARITY_CLIPS)]]
-    card = card_of(taught.name, version, verdict, taught.provenance)
+    card = card_of(taught.name, version, verdict, taught.origin)
     more = {LESSON_FILE: encoded(lesson, kept.looks, allowed)}
     folder = beside(before.folder, version) if out is None else out
     return Refitted(write(taught, folder, sample, card, more), lesson, outcome, verdict)

@@ -19,7 +19,7 @@ from teach.features import ClipFeatures, Job, extracted
 from teach.lesson import Lesson, Outcome, decided, judged
 from teach.lesson_file import LESSON_FILE, encoded
 from teach.located import located
-from teach.pack import Taught, TeachError, check_name, check_writable, cooled, write
+from teach.pack import Origin, Taught, TeachError, check_name, check_writable, cooled, write
 from teach.streams import Labels
 from teach.trial import Looks
 from teach.verdict import Verdict
@@ -50,6 +50,7 @@ class Order:
     find_s: float | None = None
     """How long an action is that happens somewhere in its clip; None: clips show nothing else."""
     name: str = ""
+    origin: Origin = field(default_factory=Origin)
     workers: int = field(default_factory=lambda: max(1, min(4, os.cpu_count() or 1)))
     tick: Tick = lambda _what, _done, _all: None
 
@@ -215,9 +216,10 @@ def _pack(lesson: Lesson, outcome: Outcome, verdict: Verdict, order: Order) -> M
         window=lesson.length,
         thresholds=outcome.fitted.thresholds,
         metrics=metrics_of(verdict),
+        origin=order.origin,
     )
     sample = [one.clip for one in lesson.examples[:: max(1, len(lesson.examples) // PARITY_CLIPS)]]
-    card = card_of(name, taught.version, verdict, taught.provenance)
+    card = card_of(name, taught.version, verdict, taught.origin)
     kept = {LESSON_FILE: encoded(lesson, looks, order.false_a_day)}
     return write(taught, order.out, sample, card, kept)
 

@@ -18,6 +18,7 @@ from typing import Any
 import av
 import cv2
 import numpy as np
+import numpy.typing as npt
 import pytest
 import yaml
 
@@ -131,6 +132,12 @@ def read_on(url: str, seconds: float, read_timeout_s: float) -> list[tuple[bytes
     return frames
 
 
+def was_watched(times: npt.NDArray[np.float64], at: float) -> bool:
+    """Whether pictures come close before and after ``at``. A busy machine leaves holes."""
+    place = int(np.searchsorted(times, at))
+    return 0 < place < len(times) and times[place] - times[place - 1] < 0.2
+
+
 @pytest.mark.usefixtures("rtsp")
 @pytest.mark.parametrize("read_timeout_s", [10.0, 1.0], ids=["same connection", "new connection"])
 @pytest.mark.parametrize("every_s", [0.5, 1.0])
@@ -154,11 +161,11 @@ def test_a_cut_behind_a_relay_moves_no_time(
         times = defaultdict(list)
         for picture, at in good.result():
             times[picture].append(at)
-        began, ended = good.result()[0][1], good.result()[-1][1]
+        seen = np.sort([at for _, at in good.result()])
         apart = [
             min((at - other for other in times[picture]), key=abs)
             for picture, at in bad.result()
-            if picture in times and began < at < ended
+            if picture in times and was_watched(seen, at)
         ]
     assert len(apart) > 200
     # Each picture comes again after ten seconds; the camera rests for one at a time.

@@ -83,6 +83,14 @@ def test_it_is_learned_again_and_not_twice(camera: Camera) -> None:
     assert (found.before, found.after) == ("1.1.0", "1.2.0")
 
 
+def test_the_next_version_has_the_same_origin(camera: Camera) -> None:
+    before = ModelPack.load(camera.pack).contract
+    after = ModelPack.load(Path(calibrate(camera.order()).folder)).contract
+    assert after.provenance == before.provenance
+    assert after.provenance.count("Appearance:") == 1
+    assert (after.licence, after.limits) == (before.licence, before.limits)
+
+
 def test_less_time_is_less_footage(camera: Camera) -> None:
     assert calibrate(camera.order(hours=0.02)).minutes < 1.3
     with pytest.raises(TeachError, match=r"door: has .* seconds of background .* 30 are needed"):

@@ -81,6 +81,20 @@ def test_the_pack_tells_clips_that_it_never_saw(pack: Path, folder: Path) -> Non
     assert figures["clip"]["scores"]["fused"]["top1"] >= 0.75
 
 
+def test_the_card_says_where_the_clips_are_from(pack: Path, folder: Path) -> None:
+    out = folder / "named"
+    teach(
+        "--clips", folder / "clips", "--out", out, "--looks", "flow", "--cache", folder / "cache",
+        "--provenance", "Filmed by Ann.", "--licence", "CC BY 4.0",
+        "--limit", "One hand.", "--limit", "Daylight.",
+    )  # fmt: skip
+    contract, card = ModelPack.load(out).contract, (out / "MODEL_CARD.md").read_text()
+    assert contract.provenance.startswith("Filmed by Ann. Appearance:")
+    assert (contract.licence, contract.limits) == ("CC BY 4.0", ("One hand.", "Daylight."))
+    for words in ("Filmed by Ann.", "Licence: CC BY 4.0.", "- One hand.", "- Daylight."):
+        assert words in card
+
+
 def test_a_second_lesson_is_the_next_version_on_the_same_networks(pack: Path, folder: Path) -> None:
     before = ModelPack.load(pack)
     arguments = ("--clips", folder / "clips", "--looks", "flow", "--cache", folder / "cache")
