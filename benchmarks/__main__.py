@@ -61,6 +61,9 @@ BENCHMARKS = {
     "few_shot": Benchmark(
         "Clips told right by a head that was taught three, five, ten, twenty of each label."
     ),
+    "left_out": Benchmark(
+        "A pack taught without one person or place: events in that one's clips, false events."
+    ),
     "correct": Benchmark("What reviews do: false events and recall after each round of teaching."),
     "relay": Benchmark("Hours of a camera behind a bad relay: steps lost, events right, drift."),
     "fuzz": Benchmark("Damaged input for the decoders and for every socket of a running program."),

@@ -39,9 +39,12 @@ class Fitted:
     @property
     def most_a_day(self) -> float:
         """The most false events a day to expect, with 95 % confidence."""
-        if not self.quiet_hours:
-            return float("inf")
-        return 24 * _poisson_bound(self.quiet.false) / self.quiet_hours
+        return most_a_day(self.quiet.false, self.quiet_hours)
+
+
+def most_a_day(events: int, hours: float) -> float:
+    """The most events a day to expect, with 95 % confidence, where there were some in ``hours``."""
+    return 24 * _poisson_bound(events) / hours if hours else float("inf")
 
 
 def _poisson_bound(count: int) -> float:
