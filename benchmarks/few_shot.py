@@ -15,9 +15,10 @@ from rich.table import Table
 
 from teach.clips import gathered
 from teach.examples import Example
+from teach.fit import Head
 from teach.lesson import Lesson
 from teach.run import Order, prepared
-from teach.trial import Looks, Trial, fit_head
+from teach.trial import Fitting, Looks, Trial, folds_of, left_out
 from testbed.program import scratch_folder
 
 BASE = Path("models/base")
@@ -65,13 +66,23 @@ def _shares(lesson: Lesson, looks: Looks, k: int, draws: int) -> Iterator[float]
     rows, labels = lesson.rows, lesson.labels
     for draw in range(draws):
         taught, told = split(lesson.examples, k, np.random.default_rng(draw))
-        head = fit_head(
-            lesson.base, looks, rows.only(np.isin(rows.clips, taught)), len(labels.names),
-            labels.rest,
-        )  # fmt: skip
+        head = _head(lesson, looks, taught)
         test = rows.only(np.isin(rows.clips, told))
         logits = head.logits([test.pooled[looks.appearance], test.pooled[looks.motion]])
         yield Trial(looks, logits, {}).top1(test, labels.rest)
+
+
+def _head(lesson: Lesson, looks: Looks, taught: Sequence[int]) -> Head:
+    """A head of the taught clips, as strong as tells best those of them that are left out."""
+    clips = [lesson.examples[place] for place in taught]
+    folds = dict(
+        zip(taught, folds_of([c.group for c in clips], [c.label for c in clips]), strict=True)
+    )
+    rows = lesson.rows.only(np.isin(lesson.rows.clips, taught))
+    about = (len(lesson.labels.names), lesson.labels.rest)
+    own = np.array([folds[int(place)] for place in rows.clips])
+    strength = left_out(lesson.base, looks, rows, own, *about).strength
+    return Fitting(lesson.base, looks, rows, *about).head(strength)
 
 
 def split(

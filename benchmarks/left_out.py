@@ -5,7 +5,7 @@ played whole, each by itself. So the figures are of clips that weren't cut to th
 """
 
 import csv
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, TypedDict
@@ -89,8 +89,8 @@ def measure(
         for value in sorted(set(values.values())):
             out = [one for one in found.entries if values.get(one.path.name) == value]
             order = Order(
-                _without(found, out), scratch / "pack", base, kept, (looks,), false_alarms_per_day,
-                find,
+                _without(found, out, values), scratch / "pack", base, kept, (looks,),
+                false_alarms_per_day, find,
             )  # fmt: skip
             results.append(_result(value, _taught(order), _clips(order, out), found))
         return results
@@ -105,20 +105,25 @@ def _values(clips: Path, by: str) -> dict[str, str]:
     return {Path(row["path"]).name: row[by] for row in rows}
 
 
-def _without(clips: Clips, out: Sequence[Entry]) -> Clips:
-    """Folds are spread anew, over the groups that are left."""
-    left = tuple(
-        Entry(one.path, one.label, one.group, where=one.where)
-        for one in clips.entries
-        if one not in out
-    )
-    return Clips(left, clips.labels, clips.rest)
+def _without(clips: Clips, out: Sequence[Entry], values: Mapping[str, str]) -> Clips:
+    """What is left. Its other values are the folds, background is spread over them."""
+    left = [one for one in clips.entries if one not in out]
+    names = sorted({values[one.path.name] for one in left if one.path.name in values})
+    folds = {name: number for number, name in enumerate(names)}
+    entries = tuple(
+        Entry(
+            one.path, one.label, one.group,
+            fold=folds.get(values.get(one.path.name, ""), place % len(names)), where=one.where,
+        )
+        for place, one in enumerate(left)
+    )  # fmt: skip
+    return Clips(entries, clips.labels, clips.rest)
 
 
 def _taught(order: Order) -> _Taught:
     lesson, (looks,), _ = prepared(order)
     lesson, outcome = decided(lesson, lesson.trial(looks), order.false_a_day)
-    return _Taught(lesson, looks, outcome, lesson.head(looks))
+    return _Taught(lesson, looks, outcome, lesson.head(outcome.trial))
 
 
 def _clips(order: Order, entries: Sequence[Entry]) -> list[tuple[str, ClipFeatures]]:

@@ -19,8 +19,10 @@ LIMIT = 5.0
 UNLIMITED = 1e6
 STILL = 1e-2
 """A feature whose deviation is under this part of the median's hardly varies, and is left out."""
-STRENGTH = 30.0
-"""C of the regression, for vectors of squared length 1."""
+STRENGTHS = (1.0, 5.0, 30.0)
+"""C of the regression, for vectors of squared length 1: what is tried. Clips of few places want a
+weak fit, signs that differ in little a strong one."""
+STRENGTH = STRENGTHS[-1]
 
 
 @dataclass(frozen=True)
@@ -106,24 +108,30 @@ def softmax(logits: Vector) -> Vector:
     return scores
 
 
-def regression(
-    vectors: Vector, numbers: Numbers, weights: Vector, labels: int, strength: float = STRENGTH
-) -> tuple[Vector, Vector]:
-    """Weights (D, C) and bias (C,) for labels 0…C-1; ``weights`` (n,) are the windows'.
+class Regression:
+    """Multinomial logistic regressions on the same windows."""
 
-    A label without windows gets a bias that no window overcomes.
-    """
-    coordinates, back = _spanned(vectors)
-    model = LogisticRegression(C=strength, max_iter=300, tol=1e-4)
-    model.fit(coordinates, numbers, weights)
-    rows, bias = model.coef_, model.intercept_
-    if len(model.classes_) == 2:  # one row then, of the second against the first
-        rows, bias = np.concatenate([-rows, rows]) / 2, np.concatenate([-bias, bias]) / 2
-    full = np.zeros((vectors.shape[1], labels))
-    full_bias = np.full(labels, -NEVER)
-    full[:, model.classes_] = back @ rows.T
-    full_bias[model.classes_] = bias
-    return full.astype(np.float32), full_bias.astype(np.float32)
+    def __init__(self, vectors: Vector, numbers: Numbers, weights: Vector, labels: int) -> None:
+        """``vectors`` (n, D) of labels 0…C-1; ``weights`` (n,) are the windows'."""
+        self._coordinates, self._back = _spanned(vectors)
+        self._size, self._numbers, self._weights = vectors.shape[1], numbers, weights
+        self._labels = labels
+
+    def fitted(self, strength: float = STRENGTH) -> tuple[Vector, Vector]:
+        """Weights (D, C) and bias (C,).
+
+        A label without windows gets a bias that no window overcomes.
+        """
+        model = LogisticRegression(C=strength, max_iter=300, tol=1e-4)
+        model.fit(self._coordinates, self._numbers, self._weights)
+        rows, bias = model.coef_, model.intercept_
+        if len(model.classes_) == 2:  # one row then, of the second against the first
+            rows, bias = np.concatenate([-rows, rows]) / 2, np.concatenate([-bias, bias]) / 2
+        full = np.zeros((self._size, self._labels))
+        full_bias = np.full(self._labels, -NEVER)
+        full[:, model.classes_] = self._back @ rows.T
+        full_bias[model.classes_] = bias
+        return full.astype(np.float32), full_bias.astype(np.float32)
 
 
 NEVER = 30.0

@@ -15,9 +15,9 @@ from teach.fit import Head, Scaling, softmax
 from teach.streams import Count, Labels, total
 from teach.thresholds import Fitted, calibration_error, fit
 from teach.trial import (
+    Fitting,
     Looks,
     Trial,
-    fit_head,
     folds_of,
     left_out,
     quiet_streams,
@@ -142,23 +142,22 @@ class Lesson:
         events = total(outcome.fitted.counts) + Count(false=outcome.fitted.quiet.false)
         return self.top1(outcome.trial) + events.f1
 
-    def head(self, looks: Looks) -> Head:
-        """The head of the pack, fitted to everything."""
-        return fit_head(
-            self.base, looks, self.rows, len(self.labels.names), self.labels.rest, alone_too=True
-        )
+    def head(self, trial: Trial) -> Head:
+        """The head of the pack, fitted to everything, as strongly as in the trial."""
+        return self._fitting(trial.looks, self.rows).head(trial.strength, alone_too=True)
 
-    def with_half(self, looks: Looks) -> float | None:
+    def _fitting(self, looks: Looks, rows: Rows) -> Fitting:
+        return Fitting(self.base, looks, rows, len(self.labels.names), self.labels.rest)
+
+    def with_half(self, trial: Trial) -> float | None:
         """Top-1 when half of the clips of each label are taught."""
         half = self._half()
         if half is None:
             return None
         taught, tested = half
         rows = self.rows
-        head = fit_head(
-            self.base, looks, rows.only(np.isin(rows.clips, taught)), len(self.labels.names),
-            self.labels.rest,
-        )  # fmt: skip
+        looks = trial.looks
+        head = self._fitting(looks, rows.only(np.isin(rows.clips, taught))).head(trial.strength)
         test = rows.only(np.isin(rows.clips, tested))
         logits = head.logits([test.pooled[looks.appearance], test.pooled[looks.motion]])
         return Trial(looks, logits, {}).top1(test, self.labels.rest)
@@ -206,7 +205,7 @@ def judged(
     ]
     top1, error = lesson.top1(trial), trial.error_of_top1(rows)
     chance = verdicts.chance_of([one.label for one in examples])
-    half = lesson.with_half(trial.looks)
+    half = lesson.with_half(trial)
     events = total(outcome.fitted.counts)
     bound = outcome.fitted.most_a_day
     return Verdict(

@@ -16,7 +16,7 @@ from pipeline.arrays import Vector
 from teach.arrays import Numbers
 from teach.base import Base
 from teach.examples import Example, Window, Windows
-from teach.fit import Scaling, regression, softmax
+from teach.fit import Regression, Scaling, softmax
 from teach.streams import Labels
 from teach.trial import folds_of
 
@@ -137,9 +137,9 @@ def _scores(tried: _Tried, taught: Numbers, folds: Numbers, labels: int) -> Vect
     for fold in np.unique(folds):
         rows = taught[folds[taught] != fold]
         out = np.flatnonzero(folds == fold)
-        weights, bias = regression(
-            tried.vectors[rows], tried.labels[rows], _weights(tried, rows, labels), labels, STRENGTH
-        )
+        weights, bias = Regression(
+            tried.vectors[rows], tried.labels[rows], _weights(tried, rows, labels), labels
+        ).fitted(STRENGTH)
         own = softmax(tried.vectors[out] @ weights + bias)
         scores[out] = own[np.arange(len(out)), tried.labels[out]]
     return scores

@@ -49,7 +49,7 @@ def refitted(
         version=version,
         base=kept.base,
         looks=kept.looks,
-        head=cooled(lesson.head(kept.looks), outcome.heat),
+        head=cooled(lesson.head(trial), outcome.heat),
         labels=kept.labels,
         window=kept.window,
         thresholds=outcome.fitted.thresholds,

@@ -211,7 +211,7 @@ def _pack(lesson: Lesson, outcome: Outcome, verdict: Verdict, order: Order) -> M
         version=next_version(order.out, name),
         base=lesson.base,
         looks=looks,
-        head=cooled(lesson.head(looks), outcome.heat),
+        head=cooled(lesson.head(outcome.trial), outcome.heat),
         labels=lesson.labels,
         window=lesson.length,
         thresholds=outcome.fitted.thresholds,

@@ -14,7 +14,7 @@ from teach.arrays import Flags, Numbers
 from teach.base import Base
 from teach.examples import Example, Rows, Windows
 from teach.features import ClipFeatures
-from teach.fit import Head, Scaling, StreamHead, regression, softmax
+from teach.fit import STRENGTH, STRENGTHS, Head, Regression, Scaling, StreamHead, softmax
 from teach.streams import ScoredStream, Shown
 
 FOLDS = 5
@@ -39,41 +39,51 @@ class Looks:
         return "+".join(used)
 
 
-def fit_head(
-    base: Base,
-    looks: Looks,
-    rows: Rows,
-    labels: int,
-    background: Sequence[int],
-    alone_too: bool = False,
-) -> Head:
-    """Fit a head to windows. ``alone_too``: fit the scores of each stream alone as well, which
-    only a pack needs."""
-    weights = row_weights(rows, labels, background)
-    names = (looks.appearance, looks.motion)
-    scalings = [Scaling.fitted(rows.pooled[name], base.streams[name].blocks) for name in names]
-    alone = [one.apply(rows.pooled[name]) for one, name in zip(scalings, names, strict=True)]
-    factors = [np.float32(np.sqrt(share)) for share in looks.shares]
-    together = np.concatenate([v * f for v, f in zip(alone, factors, strict=True) if f], axis=1)
-    fused, bias = regression(together, rows.labels, weights, labels)
-    streams, place = [], 0
-    for name, scaling, vectors, factor in zip(names, scalings, alone, factors, strict=True):
-        size = vectors.shape[1]
-        if factor:
-            part = fused[place : place + size] * factor
-            place += size
-        else:
-            part = np.zeros((size, labels), np.float32)
-        own, own_bias = np.zeros_like(part), np.zeros(labels, np.float32)
-        if alone_too:
-            own, own_bias = regression(vectors, rows.labels, weights, labels)
-        streams.append(
-            StreamHead(
-                base.streams[name].blocks, rows.spans, scaling.mean, scaling.scale, scaling.limit,
-                part, own, own_bias,
-            )
-        )  # fmt: skip
-    return Head((streams[0], streams[1]), bias)
+class Fitting:
+    """Windows scaled and ready: heads are fitted to them."""
+
+    def __init__(
+        self, base: Base, looks: Looks, rows: Rows, labels: int, background: Sequence[int]
+    ) -> None:
+        self._labels, self._spans, self._numbers = labels, rows.spans, rows.labels
+        self._weights = row_weights(rows, labels, background)
+        names = (looks.appearance, looks.motion)
+        self._blocks = [base.streams[name].blocks for name in names]
+        self._scalings = [
+            Scaling.fitted(rows.pooled[name], blocks)
+            for name, blocks in zip(names, self._blocks, strict=True)
+        ]
+        self._alone = [
+            one.apply(rows.pooled[name]) for one, name in zip(self._scalings, names, strict=True)
+        ]
+        self._factors = [np.float32(np.sqrt(share)) for share in looks.shares]
+        used = [v * f for v, f in zip(self._alone, self._factors, strict=True) if f]
+        self._fused = self._regression(np.concatenate(used, axis=1))
+
+    def _regression(self, vectors: Vector) -> Regression:
+        return Regression(vectors, self._numbers, self._weights, self._labels)
+
+    def head(self, strength: float = STRENGTH, alone_too: bool = False) -> Head:
+        """``alone_too``: fit the scores of each stream alone as well, which only a pack needs."""
+        fused, bias = self._fused.fitted(strength)
+        streams, place = [], 0
+        for blocks, scaling, vectors, factor in zip(
+            self._blocks, self._scalings, self._alone, self._factors, strict=True
+        ):
+            part = np.zeros((vectors.shape[1], self._labels), np.float32)
+            if factor:
+                part = fused[place : place + vectors.shape[1]] * factor
+                place += vectors.shape[1]
+            own, own_bias = np.zeros_like(part), np.zeros(self._labels, np.float32)
+            if alone_too:
+                own, own_bias = self._regression(vectors).fitted(strength)
+            streams.append(
+                StreamHead(
+                    blocks, self._spans, scaling.mean, scaling.scale, scaling.limit, part, own,
+                    own_bias,
+                )
+            )  # fmt: skip
+        return Head((streams[0], streams[1]), bias)
 
 
 def row_weights(rows: Rows, labels: int, background: Sequence[int]) -> Vector:
@@ -122,6 +132,8 @@ class Trial:
     looks: Looks
     logits: Vector
     heads: Mapping[int, Head]
+    strength: float = STRENGTH
+    """C of the regression."""
 
     def top1(self, rows: Rows, background: Sequence[int]) -> float:
         """The mean over labels of how many whole windows are right; background labels are one."""
@@ -151,27 +163,35 @@ def rightly(logits: Vector, labels: Numbers, background: Sequence[int]) -> Flags
 def left_out(
     base: Base, looks: Looks, rows: Rows, folds: Numbers, labels: int, background: Sequence[int]
 ) -> Trial:
-    """``folds`` (n,) is each window's."""
-    logits = np.zeros((len(rows), labels), np.float32)
-    heads = {}
+    """``folds`` (n,) is each window's. The fit is as strong as tells best what was left out."""
+    logits = {strength: np.zeros((len(rows), labels), np.float32) for strength in STRENGTHS}
+    heads: dict[float, dict[int, Head]] = {strength: {} for strength in STRENGTHS}
     for fold in np.unique(folds):
         out = folds == fold
-        head = fit_head(base, looks, rows.only(~out), labels, background)
+        fitting = Fitting(base, looks, rows.only(~out), labels, background)
         test = rows.only(out)
-        logits[out] = head.logits([test.pooled[looks.appearance], test.pooled[looks.motion]])
-        heads[int(fold)] = head
-    return Trial(looks, logits, heads)
+        pooled = [test.pooled[looks.appearance], test.pooled[looks.motion]]
+        for strength in STRENGTHS:
+            heads[strength][int(fold)] = head = fitting.head(strength)
+            logits[strength][out] = head.logits(pooled)
+    weights = row_weights(rows, labels, background)
+    best = min(STRENGTHS, key=lambda one: least_loss(logits[one], rows.labels, weights)[0])
+    return Trial(looks, logits[best], heads[best], best)
 
 
 def temperature(logits: Vector, numbers: Numbers, weights: Vector) -> float:
     """By what the logits are to be divided so that scores mean what they say: least mean
     negative log likelihood (Guo et al. 2017, "On Calibration of Modern Neural Networks")."""
+    return least_loss(logits, numbers, weights)[1]
+
+
+def least_loss(logits: Vector, numbers: Numbers, weights: Vector) -> tuple[float, float]:
+    """The least negative log likelihood of any temperature, and that temperature."""
     rows = np.arange(len(numbers))
-    losses = [
-        float((-np.log(softmax(logits / t)[rows, numbers] + 1e-12) * weights).sum())
+    return min(
+        (float((-np.log(softmax(logits / t)[rows, numbers] + 1e-12) * weights).sum()), float(t))
         for t in TEMPERATURES
-    ]
-    return float(TEMPERATURES[int(np.argmin(losses))])
+    )
 
 
 def streams_of(

@@ -6,7 +6,7 @@ import pytest
 from pipeline.arrays import Vector
 from teach import verdict as verdicts
 from teach.base import Block
-from teach.fit import Scaling, regression, softmax
+from teach.fit import Regression, Scaling, softmax
 from teach.streams import Count, Labels, ScoredStream, Shown, counted
 from teach.thresholds import Fitted, calibration_error, fit, threshold
 from teach.trial import folds_of, temperature
@@ -24,7 +24,7 @@ def blobs(count: int, labels: int, size: int, seed: int = 0) -> tuple[Vector, np
 def test_regression_tells_labels_apart_in_few_and_in_many_features(labels: int, size: int) -> None:
     vectors, numbers = blobs(60, labels, size)
     vectors /= np.sqrt((vectors**2).sum(1).mean())
-    weights, bias = regression(vectors[:30], numbers[:30], np.ones(30, np.float32), labels)
+    weights, bias = Regression(vectors[:30], numbers[:30], np.ones(30, np.float32), labels).fitted()
     assert weights.shape == (size, labels)
     predicted = (vectors[30:] @ weights + bias).argmax(1)
     assert (predicted == numbers[30:]).mean() > 0.9
@@ -32,7 +32,7 @@ def test_regression_tells_labels_apart_in_few_and_in_many_features(labels: int, 
 
 def test_a_label_without_windows_is_never_named() -> None:
     vectors, numbers = blobs(40, 2, 8)
-    weights, bias = regression(vectors, numbers, np.ones(40, np.float32), 3)
+    weights, bias = Regression(vectors, numbers, np.ones(40, np.float32), 3).fitted()
     assert (vectors @ weights + bias).argmax(1).max() < 2
 
 
