@@ -87,7 +87,7 @@ def measure(
         kept = cache or scratch / "cache"
         results = []
         for value in sorted(set(values.values())):
-            out = [one for one in found.entries if values.get(one.path.name) == value]
+            out = [one for one in found.entries if values.get(one.path) == value]
             order = Order(
                 _without(found, out, values), scratch / "pack", base, kept, (looks,),
                 false_alarms_per_day, find,
@@ -96,24 +96,24 @@ def measure(
         return results
 
 
-def _values(clips: Path, by: str) -> dict[str, str]:
-    """The column's value of each clip, by its file's name."""
-    with clips.open(newline="", encoding="utf-8") as file:
+def _values(clips: Path, by: str) -> dict[Path, str]:
+    """The column's value of each clip."""
+    with clips.open(newline="", encoding="utf-8-sig") as file:
         rows = list(csv.DictReader(file))
     if not rows or by not in rows[0]:
         raise TeachError(f"{clips}: has no column {by}")
-    return {Path(row["path"]).name: row[by] for row in rows}
+    return {clips.parent / row["path"]: row[by] for row in rows}
 
 
-def _without(clips: Clips, out: Sequence[Entry], values: Mapping[str, str]) -> Clips:
+def _without(clips: Clips, out: Sequence[Entry], values: Mapping[Path, str]) -> Clips:
     """What is left. Its other values are the folds, background is spread over them."""
     left = [one for one in clips.entries if one not in out]
-    names = sorted({values[one.path.name] for one in left if one.path.name in values})
+    names = sorted({values[one.path] for one in left if one.path in values})
     folds = {name: number for number, name in enumerate(names)}
     entries = tuple(
         Entry(
             one.path, one.label, one.group,
-            fold=folds.get(values.get(one.path.name, ""), place % len(names)), where=one.where,
+            fold=folds.get(values.get(one.path, ""), place % len(names)), where=one.where,
         )
         for place, one in enumerate(left)
     )  # fmt: skip

@@ -209,7 +209,7 @@ def judged(
     events = total(outcome.fitted.counts)
     bound = outcome.fitted.most_a_day
     return Verdict(
-        works=top1 > chance + verdicts.SURELY_ABOVE * error,
+        works=verdicts.surely_works(min(top1, _of_clips(right, numbers)), chance, error),
         top1=round(top1, 4),
         top1_error=round(error, 4),
         chance=round(chance, 4),
@@ -235,6 +235,11 @@ def judged(
         warnings=[],
         told=verdicts.told(scores, numbers, examples, labels.names),
     )
+
+
+def _of_clips(right: Flags, labels: Numbers) -> float:
+    """The mean over labels of whole clips told right: each clip counts once, also background."""
+    return float(np.mean([right[labels == label].mean() for label in np.unique(labels)]))
 
 
 def _vectors(lesson: Lesson, looks: Looks, rows: Flags) -> Vector:

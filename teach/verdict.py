@@ -98,6 +98,11 @@ def chance_of(labels: Sequence[int]) -> float:
     return 1.0 / max(1, len(set(labels)))
 
 
+def surely_works(top1: float, chance: float, error: float) -> bool:
+    """Whether a top-1 with a standard error is surely above guessing."""
+    return top1 > chance + SURELY_ABOVE * error
+
+
 def extrapolated(half: float, whole: float) -> float:
     """Top-1 with twice the clips: the error falls by a power of the number of clips
     (Hestness et al. 2017), which two points give."""

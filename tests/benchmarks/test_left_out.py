@@ -26,8 +26,12 @@ def listed(folder: Path) -> Path:
         rows.writerow(["path", "label", "group", "place"])
         for label in ("background", "left", "up"):
             for number in range(1, 9):
-                clip = shared_data() / "gestures" / label / f"{label}_{number}.mp4"
                 place = ("hall", "yard")[number % 2]
+                # Names of files come again in other folders.
+                clip = Path(place, label, f"{number // 2}.mp4")
+                (folder / clip).parent.mkdir(parents=True, exist_ok=True)
+                filmed = shared_data() / "gestures" / label / f"{label}_{number}.mp4"
+                (folder / clip).symlink_to(filmed)
                 rows.writerow([clip, label, f"{place} {number}", place])
     return path
 
