@@ -18,7 +18,7 @@ from teach.examples import Example
 from teach.fit import Head
 from teach.lesson import Lesson
 from teach.run import Order, prepared
-from teach.trial import Fitting, Looks, Trial, folds_of, left_out
+from teach.trial import Looks, Trial
 from testbed.program import scratch_folder
 
 BASE = Path("models/base")
@@ -73,16 +73,12 @@ def _shares(lesson: Lesson, looks: Looks, k: int, draws: int) -> Iterator[float]
 
 
 def _head(lesson: Lesson, looks: Looks, taught: Sequence[int]) -> Head:
-    """A head of the taught clips, as strong as tells best those of them that are left out."""
-    clips = [lesson.examples[place] for place in taught]
-    folds = dict(
-        zip(taught, folds_of([c.group for c in clips], [c.label for c in clips]), strict=True)
-    )
-    rows = lesson.rows.only(np.isin(lesson.rows.clips, taught))
-    about = (len(lesson.labels.names), lesson.labels.rest)
-    own = np.array([folds[int(place)] for place in rows.clips])
-    strength = left_out(lesson.base, looks, rows, own, *about).strength
-    return Fitting(lesson.base, looks, rows, *about).head(strength)
+    """A head of a lesson of the taught clips alone, as strong as tells best those of them that are
+    left out."""
+    examples = [lesson.examples[place] for place in taught]
+    streams = (looks.appearance, looks.motion)
+    own = Lesson(lesson.base, examples, lesson.labels, streams, lesson.length)
+    return own.head(own.trial(looks))
 
 
 def split(
