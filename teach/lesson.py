@@ -11,7 +11,6 @@ from teach import verdict as verdicts
 from teach.arrays import Flags, Numbers
 from teach.base import Base
 from teach.examples import Example, Rows, Windows, joined
-from teach.features import ClipFeatures
 from teach.fit import Head, Scaling, softmax
 from teach.streams import Count, Labels, total
 from teach.thresholds import Fitted, calibration_error, fit
@@ -66,40 +65,27 @@ class Lesson:
         self.base, self.examples, self.labels, self.length = base, examples, labels, length
         self.footage, self.given_folds, self.early = tuple(footage), folds, early
         self.windows = Windows(base, streams, length)
+        rows = self._rows()
+        self.rows = rows if early else rows.only(~rows.early)
         self.folds = (
             np.array(folds)
             if folds is not None
             else folds_of([one.group for one in examples], [one.label for one in examples])
         )
-        rows = self._rows()
-        self.rows = rows if early else rows.only(~rows.early)
 
     def _rows(self) -> Rows:
         random = np.random.default_rng(SEED)
+        rest = self.labels.rest
+        clips = [one.clip for one in self.examples]
+        quiet = [one.clip for one in self.examples if one.label in rest]
         return joined(
             [
                 self.windows.of_rest(place, one)
-                if one.label in self.labels.rest
-                else self.windows.of_action(place, one, *self._beside(place), random)
+                if one.label in rest
+                else self.windows.of_action(place, one, clips, quiet, rest[0], random)
                 for place, one in enumerate(self.examples)
             ]
         )
-
-    def _beside(self, place: int) -> tuple[list[ClipFeatures], list[ClipFeatures], int]:
-        """Clips that may come before an action, those of the background among them, and the
-        label of the background.
-
-        They are of the action's own fold: else a head would have seen the end of a clip that is
-        left out when it is tested.
-        """
-        own = [
-            one
-            for other, one in enumerate(self.examples)
-            if self.folds[other] == self.folds[place] and other != place
-        ]
-        rest = self.labels.rest
-        quiet = [one.clip for one in own if one.label in rest]
-        return [one.clip for one in own], quiet, rest[0]
 
     def without_early(self) -> "Lesson":
         """The same without windows that end too early to tell.
